@@ -1,0 +1,171 @@
+"""Rows: one SQLAlchemy code path over SQLite and PostgreSQL.
+
+SQLite: WAL; one writer engine (pool of 1, `BEGIN IMMEDIATE`) and one reader engine (`query_only`). A plain `BEGIN` that
+upgrades later fails or loses updates under concurrency; taking the write lock first cannot. `synchronous=FULL`: what was
+acknowledged survives the power going.
+
+PostgreSQL: writes run SERIALIZABLE, so that the domain may reason as if it were alone, as it truly is on SQLite. A
+serialisation failure is not an error but a request to run the verb again; `write` does so, which is sound because a
+verb never touches anything outside its transaction.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import JSON, BigInteger, Engine, MetaData, create_engine, event
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import URL, Dialect, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.types import TypeDecorator
+
+from gongqi.kernel.errors import Unavailable
+
+WRITER_WAIT_SECONDS = 30.0  # how long a write queues behind others before it is told to come back
+READER_POOL = 16
+MAX_WRITE_TRIES = 12  # serialisation retries; a twelfth failure means contention a caller should know of
+CACHE_KIBIBYTES = 16 * 1024
+
+T = TypeVar("T")
+Json = JSON().with_variant(JSONB(), "postgresql")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC datetime stored as integer microseconds: the same order and precision on every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        if value is None:
+            return None
+        delta = value - _EPOCH
+        return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else _EPOCH + timedelta(microseconds=int(value))
+
+
+class Base(DeclarativeBase):
+    """The parent of every table. Names of constraints are fixed so that migrations can find them again."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcTime, dict[str, Any]: Json, list[Any]: Json, int: BigInteger}
+
+
+class Database:
+    """The two engines of one database, and the two ways to use them: `reading` and `write`."""
+
+    def __init__(self, url: str) -> None:
+        self.url: URL = make_url(url.replace("postgresql://", "postgresql+psycopg://", 1))
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            self.writer = _sqlite_engine(self.url, writer=True)
+            self.reader = _sqlite_engine(self.url, writer=False)
+        else:
+            self.writer = create_engine(
+                self.url, pool_size=16, max_overflow=8, pool_pre_ping=True, isolation_level="SERIALIZABLE"
+            )
+            self.reader = create_engine(
+                self.url, pool_size=READER_POOL, pool_pre_ping=True, isolation_level="REPEATABLE READ",
+                connect_args={"options": "-c default_transaction_read_only=on"},
+            )
+
+    def close(self) -> None:
+        self.writer.dispose()
+        self.reader.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that sees one moment and cannot write."""
+        session = Session(self.reader, expire_on_commit=False, autoflush=False)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def write(self, work: Callable[[Session], T], *, isolation: str | None = None) -> T:
+        """Run `work` in one write transaction and commit; run it again from the start if the database asks for it.
+
+        `isolation` lowers PostgreSQL's level for work that locks its rows itself (a queue's claim); SQLite has only one.
+
+        Raises: Unavailable("kernel.busy") when others hold the database too long,
+        Unavailable("kernel.disk-full") when it cannot grow.
+        """
+        for attempt in range(MAX_WRITE_TRIES):
+            try:
+                with Session(self.writer, expire_on_commit=False) as session, session.begin():
+                    if isolation and not self.is_sqlite:
+                        session.connection(execution_options={"isolation_level": isolation})
+                    return work(session)
+            except PoolTimeout as error:
+                raise Unavailable("kernel.busy", retry_after_seconds=2) from error
+            except DBAPIError as error:
+                if _is_disk_full(error):
+                    raise Unavailable("kernel.disk-full", retry_after_seconds=60, detail=str(error.orig)) from error
+                if not _asks_to_retry(error, attempt):
+                    raise
+                time.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, 7)))
+        raise Unavailable("kernel.busy", retry_after_seconds=2)
+
+
+def _asks_to_retry(error: DBAPIError, attempt: int) -> bool:
+    """Serialisation failure 40001 or deadlock 40P01 (PostgreSQL); a writer in another process (SQLite).
+
+    A unique violation (23505) may be the loser of a race whose second run will see the winner's row, so it is tried
+    once more; a genuine duplicate fails again and then surfaces.
+    """
+    state = getattr(error.orig, "sqlstate", None)
+    if state in {"40001", "40P01"} or (state == "23505" and attempt == 0):
+        return True
+    return isinstance(error, OperationalError) and "database is locked" in str(error.orig)
+
+
+def _is_disk_full(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == "53100" or "database or disk is full" in str(error.orig)
+
+
+def _sqlite_engine(url: URL, *, writer: bool) -> Engine:
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=1 if writer else READER_POOL,
+        max_overflow=0,
+        pool_timeout=WRITER_WAIT_SECONDS,
+        connect_args={"timeout": WRITER_WAIT_SECONDS, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we issue BEGIN ourselves; the driver's own timing loses updates
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA cache_size=-{CACHE_KIBIBYTES}")
+        if not writer:
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+    return engine

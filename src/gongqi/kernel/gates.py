@@ -1,0 +1,96 @@
+"""Gates: a question declared low and answered high.
+
+`hub` declares RELEASE_PUBLISH and knows nobody who answers. Compliance, ethics and packs answer with `allow`, `deny` or
+`require`. Answers join: any deny wins, duties add up. So a room above can stop a step below without being imported by it,
+and adding an answerer can only tighten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from gongqi.kernel.verbs import Read
+
+Decision = Literal["allow", "deny", "require"]
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Where a rule comes from. `authority`: statute, guideline, standard, policy or interpretation."""
+
+    source: str
+    article: str
+    authority: str
+    date: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One reason: `reason` is a text key, `params` fill it, `cites` say by what right.
+
+    `require` allows the step but leaves a duty, whose text key is `reason`.
+    """
+
+    decision: Decision
+    reason: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    cites: Sequence[Citation] = ()
+    evidence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    name: str
+    ask: type
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """`source` names who answers, as shown to people: `compliance.licence`, `ethics.board`, …"""
+
+    gate: Gate
+    source: str
+    answer: Callable[[Read, Any], Sequence[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    gate: str
+    answers: Mapping[str, Sequence[Answer]]
+
+    @property
+    def allowed(self) -> bool:
+        return not any(answer.decision == "deny" for answers in self.answers.values() for answer in answers)
+
+    @property
+    def denials(self) -> list[tuple[str, Answer]]:
+        return [(source, a) for source, answers in self.answers.items() for a in answers if a.decision == "deny"]
+
+    @property
+    def duties(self) -> list[tuple[str, Answer]]:
+        return [(source, a) for source, answers in self.answers.items() for a in answers if a.decision == "require"]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "gate": self.gate,
+            "allowed": self.allowed,
+            "answers": [
+                {
+                    "source": source,
+                    "decision": answer.decision,
+                    "reason": answer.reason,
+                    "params": dict(answer.params),
+                    "cites": [
+                        {"source": c.source, "article": c.article, "authority": c.authority, "date": c.date, "url": c.url}
+                        for c in answer.cites
+                    ],
+                    "evidence": answer.evidence,
+                }
+                for source, answers in self.answers.items()
+                for answer in answers
+            ],
+        }

@@ -1,0 +1,379 @@
+"""Verbs and reads: everything one can do or ask, declared once.
+
+A verb is a name `room:noun:verb` (which is also its permission), an input type, a function and the kind of evidence it
+leaves. HTTP route, CLI command, console form and MCP tool are derived from that one declaration; parsing, authorisation,
+the transaction, idempotency, evidence and the outbox are written once, here. Domain code never commits.
+
+`Read` and `Write` are two types, so a page cannot write by mistake. Rows are reached by `ctx.find` and `ctx.visible`
+only; a verb that returns without having authorised anything is a bug and is treated as one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_type_hints
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Select, String, select
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
+
+from gongqi.kernel import flows
+from gongqi.kernel.access import PUBLIC, Actor
+from gongqi.kernel.db import Base
+from gongqi.kernel.errors import Broken, Refused
+from gongqi.kernel.events import Event, EventRow, payload_of
+from gongqi.kernel.gates import Gate, Verdict
+from gongqi.kernel.ids import mint
+
+if TYPE_CHECKING:
+    from gongqi.kernel.room import Kernel
+
+MAX_PAGE = 200  # rows a page; more is a reason to use the cursor
+MAX_KEY = 200  # characters of an Idempotency-Key
+
+M = TypeVar("M", bound=Base)
+T = TypeVar("T")
+
+
+class Input(BaseModel):
+    """What a verb or read takes. Unknown fields are refused: a typo must not be silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=100_000)
+
+
+class Output(BaseModel):
+    """What a verb or read gives; may be built straight from a row. Fields of type `Secret` are shown once, never stored."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class Paged(Input):
+    """A read that lists: at most `limit` rows after `cursor`."""
+
+    limit: int = Field(50, ge=1, le=MAX_PAGE)
+    cursor: str | None = Field(None, max_length=200)
+
+
+class Page(Output, Generic[T]):
+    items: list[T]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    name: str
+    input: type[Input]
+    output: Any
+    run: Callable[[Write, Any], Any]
+    evidence: str | None
+    public: bool
+    secret: bool
+
+    @property
+    def permission(self) -> str:
+        return PUBLIC if self.public else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class ReadVerb:
+    name: str
+    input: type[Input]
+    output: Any
+    run: Callable[[Read, Any], Any]
+
+
+def verb(
+    name: str, *, evidence: str | None, public: bool = False, secret: bool = False
+) -> Callable[[Callable[[Write, Any], Any]], Verb]:
+    """Declare a verb. `evidence` is the kind of entry it leaves, or None for acts that change no public fact (a sign-in).
+
+    `secret`: the output holds something shown only once, so an idempotent replay is refused rather than stored.
+    """
+
+    def declare(run: Callable[[Write, Any], Any]) -> Verb:
+        hints = get_type_hints(run)
+        return Verb(name, hints["input"], hints["return"], run, evidence, public, secret)
+
+    return declare
+
+
+def read(name: str) -> Callable[[Callable[[Read, Any], Any]], ReadVerb]:
+    """Declare a read `room:noun:list`, `room:noun:get` or `room:noun:…`. It authorises by what it finds."""
+
+    def declare(run: Callable[[Read, Any], Any]) -> ReadVerb:
+        hints = get_type_hints(run)
+        return ReadVerb(name, hints["input"], hints["return"], run)
+
+    return declare
+
+
+@dataclass(slots=True)
+class Caller:
+    """Who asks, in which language, and how this request is told apart from others."""
+
+    actor: Actor
+    language: str = "en"
+    request_id: str = ""
+    idempotency_key: str | None = None
+    if_match: str | None = None
+    address: str = ""
+
+
+class Read:
+    """One moment of the world, as one actor may see it."""
+
+    def __init__(self, kernel: Kernel, session: Session, caller: Caller) -> None:
+        self.kernel = kernel
+        self.session = session
+        self.caller = caller
+        self.actor = caller.actor
+        self.now: datetime = kernel.clock.now()
+        self.authorised: set[str] = set()
+
+    @property
+    def language(self) -> str:
+        return self.caller.language
+
+    @property
+    def blobs(self) -> Any:
+        return self.kernel.blobs
+
+    def text(self, key: str, **params: object) -> str:
+        return self.kernel.house.words.text(key, self.language, **params)
+
+    def require(self, permission: str, org: str | None = None) -> None:
+        """Refuse unless the actor holds `permission` (within `org`)."""
+        self.authorised.add(permission)
+        if not self.actor.may(permission, org):
+            raise self._denied(permission)
+
+    def find(self, model: type[M], key: str | None, *, to: str) -> M:
+        """The row `key` of `model`, if the actor may do `to` with it.
+
+        Raises: Refused("access.not-found") when it does not exist or may not even be seen,
+        Refused("access.forbidden") when it may be seen but not acted upon.
+        """
+        row = self.session.scalar(self._select(model, to).where(model.__mapper__.primary_key[0] == key))
+        if row is None:
+            policy = self.kernel.house.policies[model]
+            if to != policy.read:
+                self.find(model, key, to=policy.read)
+                raise self._denied(to)
+            raise Refused("access.not-found", kind=model.__tablename__, key=str(key)[:100])
+        return row
+
+    def visible(self, model: type[M], *, to: str) -> Select[tuple[M]]:
+        """A select over the rows of `model` with which the actor may do `to`."""
+        return self._select(model, to)
+
+    def may(self, permission: str, row: Base | None = None) -> bool:
+        """Whether a button should be shown. The verb itself asks again."""
+        if row is None:
+            return self.actor.may_somewhere(permission)
+        model = type(row)
+        key = model.__mapper__.primary_key[0]
+        clause = self.kernel.house.policies[model].clause(self.actor, permission)
+        return self.session.scalar(select(key).where(key == row.id, clause)) is not None  # type: ignore[attr-defined]
+
+    def ask(self, gate: Gate, question: Any) -> Verdict:
+        """Put a question to everyone who answers `gate`; their answers join (any deny wins)."""
+        answers = {a.source: list(a.answer(self, question)) for a in self.kernel.house.answerers.get(gate.name, ())}
+        return Verdict(gate.name, answers)
+
+    def page(
+        self, query: Select[tuple[M]], column: InstrumentedAttribute[Any], input: Paged, *, to: type[Output]
+    ) -> Page[Any]:
+        """One page of `query`, newest first by the time-ordered `column`, with a cursor that survives inserts."""
+        if input.cursor:
+            query = query.where(column < _decode_cursor(input.cursor))
+        rows = list(self.session.scalars(query.order_by(column.desc()).limit(input.limit + 1)))
+        more = len(rows) > input.limit
+        rows = rows[: input.limit]
+        cursor = _encode_cursor(getattr(rows[-1], column.key)) if more else None
+        return Page(items=[to.model_validate(row) for row in rows], next=cursor)
+
+    def _select(self, model: type[M], permission: str) -> Select[tuple[M]]:
+        self.authorised.add(permission)
+        policy = self.kernel.house.policies.get(model)
+        if policy is None:
+            raise Broken("kernel.policy-missing", model=model.__tablename__, permission=permission)
+        return select(model).where(policy.clause(self.actor, permission))
+
+    def _denied(self, permission: str) -> Refused:
+        if self.actor.is_anonymous:
+            return Refused("access.sign-in-needed", permission=permission)
+        return Refused("access.forbidden", permission=permission)
+
+
+class Write(Read):
+    """A `Read` that may also change the world; handed out by the kernel, committed by the kernel."""
+
+    def __init__(self, kernel: Kernel, session: Session, caller: Caller, verb: Verb | None = None) -> None:
+        super().__init__(kernel, session, caller)
+        self.verb = verb
+        self.after_commit: set[str] = set()
+        self.recorded: list[str] = []
+
+    def new_id(self, prefix: str) -> str:
+        return mint(prefix, self.now)
+
+    def add(self, row: M) -> M:
+        self.session.add(row)
+        return row
+
+    def find(self, model: type[M], key: str | None, *, to: str) -> M:
+        row = super().find(model, key, to=to)
+        if self.caller.if_match and self.verb and to == self.verb.name:
+            self._check_match(row)
+        return row
+
+    def record(self, subject: str, *, kind: str | None = None, private: Mapping[str, Any] | None = None, **facts: Any) -> str:
+        """Leave evidence about `subject`. `facts` become public for ever; `private` stays outside the log, its digest
+        goes in. Returns the entry's id."""
+        kind = kind or (self.verb.evidence if self.verb else None)
+        if kind is None:
+            raise Broken("kernel.evidence-kind-missing", subject=subject)
+        entry = Entry(
+            id=self.new_id("ev"), kind=kind, actor=self.actor.id, verb=self.verb.name if self.verb else "", subject=subject,
+            at=self.now, facts=facts, private=private, request_id=self.caller.request_id,
+        )
+        self.kernel.record(self, entry)
+        self.recorded.append(entry.id)
+        return entry.id
+
+    def emit(self, event: Event) -> None:
+        """Write `event` to the outbox, start its deliveries and wake whoever waits for it."""
+        row = EventRow(
+            id=self.new_id("evt"), kind=event.kind, subject=event.subject, payload=payload_of(event), emitted_at=self.now
+        )
+        self.session.add(row)
+        for handler in self.kernel.house.handlers.get(event.kind, ()):
+            payload = {"event": row.id, "handler": handler.name}
+            flows.start(self, flows.DELIVERY, key=f"{row.id}:{handler.name}", payload=payload)
+        flows.wake_waiters(self.session, f"{event.kind} {event.subject}", self.now)
+        self.after_commit.add("")
+
+    def start_flow(self, kind: str, *, key: str, delay_seconds: float = 0, **payload: Any) -> str:
+        return flows.start(self, kind, key=key, payload=payload, delay_seconds=delay_seconds)
+
+    def _check_match(self, row: Any) -> None:
+        """Optimistic concurrency (RFC 9110 §13.1.1): act only on the version that the caller has seen."""
+        version = getattr(row, "version", None)
+        if version is None:
+            raise Refused("kernel.if-match-unsupported", kind=row.__tablename__)
+        if self.caller.if_match not in ("*", etag_of(version)):
+            raise Refused("kernel.version-changed", kind=row.__tablename__, current=version)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened, as the evidence book receives it."""
+
+    id: str
+    kind: str
+    actor: str
+    verb: str
+    subject: str
+    at: datetime
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    private: Mapping[str, Any] | None = None
+    request_id: str = ""
+
+
+class IdempotencyRow(Base):
+    """What a caller's key has already done: the answer is replayed, the work is not. Kept for ever: a key is a promise."""
+
+    __tablename__ = "idempotency"
+
+    actor_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(MAX_KEY), primary_key=True)
+    verb: Mapped[str]
+    payload_digest: Mapped[str]
+    response: Mapped[str | None]
+    at: Mapped[datetime]
+
+
+def execute(kernel: Kernel, verb: Verb, caller: Caller, input: Input) -> Any:
+    """Run `verb` once: authorise, act, leave evidence, write the outbox, commit. Returns the verb's output."""
+    if not verb.public and not caller.actor.may_somewhere(verb.name):
+        code = "access.sign-in-needed" if caller.actor.is_anonymous else "access.forbidden"
+        raise Refused(code, permission=verb.name)
+    if caller.idempotency_key is not None and not 0 < len(caller.idempotency_key) <= MAX_KEY:
+        raise Refused("kernel.idempotency-key-invalid", limit=MAX_KEY)
+    nudges: set[str] = set()
+
+    def transaction(session: Session) -> Any:
+        ctx = Write(kernel, session, caller, verb)
+        replayed = _replay(ctx, verb, input)
+        if replayed is not None:
+            return replayed
+        output = verb.run(ctx, input)
+        if not verb.public and verb.name not in ctx.authorised:
+            raise Broken("kernel.verb-unauthorised", verb=verb.name)
+        if verb.evidence and not ctx.recorded:
+            raise Broken("kernel.verb-without-evidence", verb=verb.name)
+        _remember(ctx, verb, input, output)
+        nudges.clear()
+        nudges.update(ctx.after_commit)
+        return output
+
+    output = kernel.db.write(transaction)
+    if nudges:
+        kernel.nudge(nudges)
+    return output
+
+
+def query(kernel: Kernel, read: ReadVerb, caller: Caller, input: Input) -> Any:
+    """Run a read in its own snapshot."""
+    with kernel.db.reading() as session:
+        return read.run(Read(kernel, session, caller), input)
+
+
+def _replay(ctx: Write, verb: Verb, input: Input) -> Any | None:
+    key = ctx.caller.idempotency_key
+    row = ctx.session.get(IdempotencyRow, (ctx.actor.id, key)) if key else None
+    if row is None:
+        return None
+    if row.verb != verb.name or row.payload_digest != digest_of(input):
+        raise Refused("kernel.idempotency-key-reused", key=key, verb=row.verb)
+    if row.response is None:
+        raise Refused("kernel.secret-shown-once", key=key)
+    return verb.output.model_validate_json(row.response)
+
+
+def _remember(ctx: Write, verb: Verb, input: Input, output: Any) -> None:
+    key = ctx.caller.idempotency_key
+    if not key:
+        return
+    response = None if verb.secret else output.model_dump_json()
+    ctx.add(
+        IdempotencyRow(
+            actor_id=ctx.actor.id, key=key, verb=verb.name, payload_digest=digest_of(input), response=response, at=ctx.now
+        )
+    )
+
+
+def digest_of(input: Input) -> str:
+    return hashlib.sha256(orjson.dumps(input.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def etag_of(version: int) -> str:
+    return f'"v{version}"'
+
+
+def _encode_cursor(value: str) -> str:
+    return urlsafe_b64encode(value.encode()).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> str:
+    try:
+        return urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except ValueError as error:
+        raise Refused("kernel.cursor-invalid") from error
+
+
