@@ -27,7 +27,7 @@ class Settings:
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         home = Path(environ.get("GONGQI_HOME") or "var").expanduser().resolve()
         port_text = environ.get("GONGQI_PORT") or str(DEFAULT_PORT)
-        if not port_text.isdigit() or not 0 < int(port_text) < 65536:
+        if not (port_text.isascii() and port_text.isdigit()) or not 0 < int(port_text) < 65536:
             raise Refused("kernel.port-invalid", port=port_text)
         database_url = environ.get("GONGQI_DATABASE_URL") or f"sqlite:///{home / 'gongqi.sqlite'}"
         if not database_url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):

@@ -98,6 +98,8 @@ class Database:
         session = Session(self.reader, expire_on_commit=False, autoflush=False)
         try:
             yield session
+        except PoolTimeout as error:
+            raise Unavailable("kernel.busy", retry_after_seconds=2) from error
         finally:
             session.close()
 
@@ -109,33 +111,42 @@ class Database:
         Raises: Unavailable("kernel.busy") when others hold the database too long,
         Unavailable("kernel.disk-full") when it cannot grow.
         """
+        options = {"isolation_level": isolation} if isolation and not self.is_sqlite else None
+        give_up_at = time.monotonic() + WRITER_WAIT_SECONDS
+        duplicates = 0
         for attempt in range(MAX_WRITE_TRIES):
             try:
                 with Session(self.writer, expire_on_commit=False) as session, session.begin():
-                    if isolation and not self.is_sqlite:
-                        session.connection(execution_options={"isolation_level": isolation})
+                    session.connection(execution_options=options)  # on SQLite: take the lock before reading the clock
                     return work(session)
             except PoolTimeout as error:
                 raise Unavailable("kernel.busy", retry_after_seconds=2) from error
             except DBAPIError as error:
                 if _is_disk_full(error):
                     raise Unavailable("kernel.disk-full", retry_after_seconds=60, detail=str(error.orig)) from error
-                if not _asks_to_retry(error, attempt):
+                if error.connection_invalidated:
+                    reason = type(error.orig).__name__
+                    raise Unavailable("kernel.database-unreachable", reason=reason, detail=str(error.orig)) from error
+                duplicates += _is_duplicate(error)
+                if not (_asks_to_retry(error) or (_is_duplicate(error) and duplicates == 1)):
                     raise
+                if time.monotonic() > give_up_at:
+                    break
                 time.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, 7)))
         raise Unavailable("kernel.busy", retry_after_seconds=2)
 
 
-def _asks_to_retry(error: DBAPIError, attempt: int) -> bool:
-    """Serialisation failure 40001 or deadlock 40P01 (PostgreSQL); a writer in another process (SQLite).
-
-    A unique violation (23505) may be the loser of a race whose second run will see the winner's row, so it is tried
-    once more; a genuine duplicate fails again and then surfaces.
-    """
-    state = getattr(error.orig, "sqlstate", None)
-    if state in {"40001", "40P01"} or (state == "23505" and attempt == 0):
+def _asks_to_retry(error: DBAPIError) -> bool:
+    """Serialisation failure 40001 or deadlock 40P01 (PostgreSQL); a writer in another process (SQLite)."""
+    if getattr(error.orig, "sqlstate", None) in {"40001", "40P01"}:
         return True
     return isinstance(error, OperationalError) and "database is locked" in str(error.orig)
+
+
+def _is_duplicate(error: DBAPIError) -> bool:
+    """A unique violation may be the loser of a race, whose next run will see the winner's row, so the first is tried
+    again; a genuine duplicate fails again and then surfaces."""
+    return getattr(error.orig, "sqlstate", None) == "23505"
 
 
 def _is_disk_full(error: DBAPIError) -> bool:

@@ -27,8 +27,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import structlog
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, delete, select, update
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, delete, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from gongqi.kernel.db import Base, Json
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 30.0  # a crashed worker's flow is taken over after this long
 HEARTBEAT_SECONDS = 10.0  # three beats a lease: two may be missed
 POLL_SECONDS = 1.0  # how late a timer, or a flow started by another process, may be noticed
-MAX_FAILURES = 8  # with the back-off below, about eleven minutes of trying
 BACKOFF_SECONDS = (1, 2, 5, 15, 60, 120, 240, 300)
+MAX_FAILURES = len(BACKOFF_SECONDS) + 1  # about twelve minutes of trying
 MAX_STEPS = 10_000
 DELIVERY = "kernel.deliver"
 MAX_DELIVERIES = 32
@@ -71,6 +72,7 @@ class FlowRow(Base):
     attempt: Mapped[int] = mapped_column(default=0)
     failures: Mapped[int] = mapped_column(default=0)
     waits_for: Mapped[str | None]
+    woken_by: Mapped[str | None]  # the event that ended a wait: found by its id, however wrong a clock was
     error: Mapped[str | None]
     output: Mapped[Any | None] = mapped_column(Json)
     created_at: Mapped[datetime]
@@ -133,14 +135,24 @@ def start(ctx: Write, kind: str, *, key: str, payload: Mapping[str, Any], delay_
     return row.id
 
 
+def start_delivery(ctx: Write, event: str, handler: str) -> None:
+    """Start the delivery of a new event to one handler; nobody else can know its id, so it cannot have started."""
+    payload = {"event": event, "handler": handler}
+    ctx.session.add(_new_row(DELIVERY, f"{event}:{handler}", payload, ctx.now))
+
+
 def _new_row(kind: str, key: str, payload: Mapping[str, Any], now: datetime, delay_seconds: float = 0) -> FlowRow:
     wake_at = now + timedelta(seconds=delay_seconds)
     return FlowRow(id=mint("flow", now), kind=kind, key=key, payload=dict(payload), wake_at=wake_at, created_at=now)
 
 
-def wake_waiters(session: Session, waits_for: str, now: datetime) -> None:
+def wake_waiters(session: Session, waits_for: str, now: datetime, *, event: str) -> None:
+    values = {"wake_at": now, "waits_for": None, "woken_by": event}
     session.execute(
-        update(FlowRow).where(FlowRow.waits_for == waits_for, FlowRow.state == "open").values(wake_at=now, waits_for=None)
+        update(FlowRow)
+        .where(FlowRow.waits_for == waits_for, FlowRow.state == "open")
+        .values(values)
+        .execution_options(synchronize_session=False)
     )
 
 
@@ -165,7 +177,7 @@ class Run:
 
         def transaction(ctx: Write) -> Any:
             self.fence(ctx.session)
-            output = work(ctx)
+            output = _as_json(work(ctx))
             if last:
                 self.set(ctx.session, state="done", output=output, owner=None, error=None, finished_at=ctx.now)
             else:
@@ -184,7 +196,7 @@ class Run:
         if name in self._steps:
             return self._steps[name]
         boundary(f"before {name}")
-        output = work(f"{self.id}:{name}")
+        output = _as_json(work(f"{self.id}:{name}"))
         boundary(f"inside {name}")
 
         def transaction(session: Session) -> None:
@@ -214,15 +226,16 @@ class Run:
 
         def look(session: Session) -> tuple[bool, Any]:
             self.fence(session)
+            woken_by = select(FlowRow.woken_by).where(FlowRow.id == self.id).scalar_subquery()
             event = session.scalar(
                 select(EventRow)
-                .where(EventRow.kind == event_kind, EventRow.subject == subject, EventRow.emitted_at >= self.created_at)
+                .where(EventRow.kind == event_kind, EventRow.subject == subject)
+                .where(or_(EventRow.emitted_at >= self.created_at, EventRow.id == woken_by))
                 .order_by(EventRow.emitted_at, EventRow.id)
                 .limit(1)
             )
             if event is None and self.kernel.clock.now() < deadline:
-                values = {"waits_for": f"{event_kind} {subject}", "wake_at": deadline, "owner": None}
-                session.execute(update(FlowRow).where(FlowRow.id == self.id).values(values))
+                self.set(session, waits_for=f"{event_kind} {subject}", wake_at=deadline, owner=None)
                 return False, None
             payload = event.payload if event else None
             self._record(session, name, payload, self.kernel.clock.now())
@@ -242,17 +255,24 @@ class Run:
             .where(FlowRow.id == self.id, FlowRow.owner == self._owner, FlowRow.attempt == self._attempt)
             .where(FlowRow.state == "open")
             .values(wake_at=lease)
+            .execution_options(synchronize_session=False)
         )
         if held.rowcount != 1:  # type: ignore[attr-defined]
             raise _Fenced
 
     def set(self, session: Session, **values: Any) -> None:
-        session.execute(update(FlowRow).where(FlowRow.id == self.id).values(values))
+        changed = update(FlowRow).where(FlowRow.id == self.id).values(values)
+        session.execute(changed.execution_options(synchronize_session=False))
 
     def _record(self, session: Session, name: str, output: Any, now: datetime) -> None:
         if len(self._steps) >= MAX_STEPS:
             raise Broken("kernel.flow-too-long", flow=self.id, limit=MAX_STEPS)
         session.add(StepRow(flow_id=self.id, name=name, output=output, at=now))
+
+
+def _as_json(output: Any) -> Any:
+    """The output as a replay will see it, so that no flow depends on whether it was interrupted."""
+    return orjson.loads(orjson.dumps(output))
 
 
 class Worker:
@@ -329,12 +349,15 @@ class Worker:
         runs = [Run(self.kernel, row, steps) for row, steps in claimed]
         with self._lock:
             self._running |= {run.id: run for run in runs}
-        for run, (row, _steps) in zip(runs, claimed, strict=True):
-            try:
+        try:
+            for run, (row, _steps) in zip(runs, claimed, strict=True):
                 self._advance(run, row)
-            finally:
                 with self._lock:
                     del self._running[run.id]
+        finally:  # should the database fail us half-way, the heartbeat must let go of the rest
+            with self._lock:
+                for run in runs:
+                    self._running.pop(run.id, None)
         return bool(claimed)
 
     def _claim(self, session: Session) -> list[tuple[FlowRow, dict[str, Any]]]:
@@ -350,15 +373,15 @@ class Worker:
         if rows and rows[0].kind == DELIVERY:
             others = due.where(FlowRow.kind == DELIVERY, FlowRow.id != rows[0].id)
             rows += session.scalars(others.limit(MAX_DELIVERIES - 1))
-        claimed = []
+        steps: dict[str, dict[str, Any]] = {row.id: {} for row in rows}
+        for step in session.scalars(select(StepRow).where(StepRow.flow_id.in_(steps))):
+            steps[step.flow_id][step.name] = step.output
         for row in rows:
             row.owner, row.attempt, row.waits_for = self.name, row.attempt + 1, None
             row.wake_at = now + timedelta(seconds=LEASE_SECONDS)
-            recorded = select(StepRow).where(StepRow.flow_id == row.id)
-            claimed.append((row, {step.name: step.output for step in session.scalars(recorded)}))
         session.flush()
         session.expunge_all()
-        return claimed
+        return [(row, steps[row.id]) for row in rows]
 
     def _advance(self, run: Run, row: FlowRow) -> None:
         with self._lock:
@@ -379,7 +402,9 @@ class Worker:
             self._close(run, **self._failure(row, error))
         else:
             if isinstance(output, Again):
-                self._close(run, again=True, **self._rest(run, output))
+                wake_at = self.kernel.clock.now() + timedelta(seconds=output.after_seconds)
+                self._close(run, again=True, owner=None, wake_at=wake_at, failures=0, error=None)
+                self._repeat_missed_nudge(row.kind)
             elif not run.ended:
                 boundary(f"finishing {row.kind}")
                 now = self.kernel.clock.now()
@@ -409,11 +434,14 @@ class Worker:
         except _Fenced:
             log.info("flow was taken over", flow=run.id, kind=run.kind)
 
-    def _rest(self, run: Run, again: Again) -> dict[str, Any]:
+    def _repeat_missed_nudge(self, kind: str) -> None:
+        """A nudge that came while the flow ran could not move it; now that it rests, it can."""
         with self._lock:
-            pause = 0.0 if run.kind in self._missed else again.after_seconds
-        wake_at = self.kernel.clock.now() + timedelta(seconds=pause)
-        return {"owner": None, "wake_at": wake_at, "failures": 0, "error": None}
+            missed = kind in self._missed
+            if missed:
+                self._nudged.add(kind)
+        if missed:
+            self._wake.set()
 
     def _failure(self, row: FlowRow, error: Exception) -> dict[str, Any]:
         """A refusal will not get better by itself: dead letter. Anything else is tried again, later and later."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from gongqi.kernel.verbs import Read
@@ -32,7 +32,8 @@ class Citation:
 class Answer:
     """One reason: `reason` is a text key, `params` fill it, `cites` say by what right.
 
-    `require` allows the step but leaves a duty, whose text key is `reason`.
+    `require` allows the step but leaves a duty, whose text key is `reason`. A misspelt decision, from a rule table say, is
+    an error and never an allow.
     """
 
     decision: Decision
@@ -40,6 +41,10 @@ class Answer:
     params: Mapping[str, Any] = field(default_factory=dict)
     cites: Sequence[Citation] = ()
     evidence: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.decision not in get_args(Decision):
+            raise ValueError(f"gate answer {self.reason}: {self.decision!r} is not a decision")
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,16 @@ class View:
     template: str
     load: Callable[..., Mapping[str, Any]]
     params: tuple[str, ...] = ()
+    id_prefix: str = ""  # ids `ast_…` lead to this page
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A live number of the home page. `key` is also its text key; `measure` runs as the public."""
+
+    key: str
+    href: str
+    measure: Callable[[Read], int | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ class Room:
     schedules: tuple[Schedule, ...] = ()
     views: tuple[View, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
+    figures: tuple[Figure, ...] = ()
 
 
 @dataclass(slots=True)
@@ -85,6 +96,7 @@ class House:
     handlers: dict[str, list[Handler]] = field(default_factory=dict)
     flows: dict[str, Flow] = field(default_factory=dict)
     schedules: tuple[Schedule, ...] = ()
+    _called: set[tuple[str, str]] = field(default_factory=set)
 
     @classmethod
     def build(cls, rooms: Iterable[Room], vocabulary: Vocabulary, *word_files: Path) -> House:
@@ -109,9 +121,9 @@ class House:
         for gate in room.gates:
             self._put(self.gates, gate.name, gate)
         for answerer in room.answerers:
-            self.answerers.setdefault(answerer.gate.name, []).append(answerer)
+            self._append(self.answerers, answerer.gate.name, answerer, called=answerer.source)
         for handler in room.handlers:
-            self.handlers.setdefault(handler.event.kind, []).append(handler)
+            self._append(self.handlers, handler.event.kind, handler, called=handler.name)
         for flow in room.flows:
             self._put(self.flows, flow.kind, flow)
         self.schedules += room.schedules
@@ -121,6 +133,13 @@ class House:
         if key in table:
             raise ValueError(f"house: {key} is given twice")
         table[key] = value
+
+    def _append(self, table: dict[str, list[Any]], key: str, value: Any, *, called: str) -> None:
+        """Two of one name would hide each other: an answer, perhaps a deny, or a delivery would be lost."""
+        if (key, called) in self._called:
+            raise ValueError(f"house: {called} is given twice for {key}")
+        self._called.add((key, called))
+        table.setdefault(key, []).append(value)
 
     def _check(self) -> None:
         for name in (*self.verbs, *self.reads):

@@ -15,10 +15,10 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_type_hints
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import Select, String, select
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
@@ -43,7 +43,13 @@ T = TypeVar("T")
 class Input(BaseModel):
     """What a verb or read takes. Unknown fields are refused: a typo must not be silently ignored."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=100_000)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=100_000, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _store_anywhere(self) -> Self:
+        if _has_nul(self.__dict__):
+            raise ValueError("text may not contain the character U+0000")  # PostgreSQL cannot store it
+        return self
 
 
 class Output(BaseModel):
@@ -218,6 +224,7 @@ class Write(Read):
         self.verb = verb
         self.after_commit: set[str] = set()
         self.recorded: list[str] = []
+        self.matched = False  # whether an If-Match of the caller has been compared with a row
 
     def new_id(self, prefix: str) -> str:
         return mint(prefix, self.now)
@@ -253,9 +260,9 @@ class Write(Read):
         )
         self.session.add(row)
         for handler in self.kernel.house.handlers.get(event.kind, ()):
-            payload = {"event": row.id, "handler": handler.name}
-            flows.start(self, flows.DELIVERY, key=f"{row.id}:{handler.name}", payload=payload)
-        flows.wake_waiters(self.session, f"{event.kind} {event.subject}", self.now)
+            flows.start_delivery(self, row.id, handler.name)
+        self.session.flush()
+        flows.wake_waiters(self.session, f"{event.kind} {event.subject}", self.now, event=row.id)
         self.after_commit.add("")
 
     def start_flow(self, kind: str, *, key: str, delay_seconds: float = 0, **payload: Any) -> str:
@@ -266,7 +273,8 @@ class Write(Read):
         version = getattr(row, "version", None)
         if version is None:
             raise Refused("kernel.if-match-unsupported", kind=row.__tablename__)
-        if self.caller.if_match not in ("*", etag_of(version)):
+        self.matched = True
+        if not {"*", etag_of(version)} & {tag.strip() for tag in (self.caller.if_match or "").split(",")}:
             raise Refused("kernel.version-changed", kind=row.__tablename__, current=version)
 
 
@@ -303,7 +311,8 @@ def execute(kernel: Kernel, verb: Verb, caller: Caller, input: Input) -> Any:
     if not verb.public and not caller.actor.may_somewhere(verb.name):
         code = "access.sign-in-needed" if caller.actor.is_anonymous else "access.forbidden"
         raise Refused(code, permission=verb.name)
-    if caller.idempotency_key is not None and not 0 < len(caller.idempotency_key) <= MAX_KEY:
+    key = caller.idempotency_key
+    if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
         raise Refused("kernel.idempotency-key-invalid", limit=MAX_KEY)
     nudges: set[str] = set()
 
@@ -317,6 +326,8 @@ def execute(kernel: Kernel, verb: Verb, caller: Caller, input: Input) -> Any:
             raise Broken("kernel.verb-unauthorised", verb=verb.name)
         if verb.evidence and not ctx.recorded:
             raise Broken("kernel.verb-without-evidence", verb=verb.name)
+        if caller.if_match and not ctx.matched:  # a condition that was not looked at must not pass for one that held
+            raise Refused("kernel.if-match-unsupported", kind=verb.name)
         _remember(ctx, verb, input, output)
         nudges.clear()
         nudges.update(ctx.after_commit)
@@ -336,7 +347,7 @@ def query(kernel: Kernel, read: ReadVerb, caller: Caller, input: Input) -> Any:
 
 def _replay(ctx: Write, verb: Verb, input: Input) -> Any | None:
     key = ctx.caller.idempotency_key
-    row = ctx.session.get(IdempotencyRow, (ctx.actor.id, key)) if key else None
+    row = ctx.session.get(IdempotencyRow, (_owner_of_key(ctx, input), key)) if key else None
     if row is None:
         return None
     if row.verb != verb.name or row.payload_digest != digest_of(input):
@@ -353,13 +364,27 @@ def _remember(ctx: Write, verb: Verb, input: Input, output: Any) -> None:
     response = None if verb.secret else output.model_dump_json()
     ctx.add(
         IdempotencyRow(
-            actor_id=ctx.actor.id, key=key, verb=verb.name, payload_digest=digest_of(input), response=response, at=ctx.now
+            actor_id=_owner_of_key(ctx, input), key=key, verb=verb.name, payload_digest=digest_of(input),
+            response=response, at=ctx.now,
         )
     )
 
 
+def _owner_of_key(ctx: Write, input: Input) -> str:
+    """Strangers share one actor but not their keys: an answer is replayed only to who sends the whole request again."""
+    return f"{ctx.actor.id}:{digest_of(input)}" if ctx.actor.is_anonymous else ctx.actor.id
+
+
 def digest_of(input: Input) -> str:
     return hashlib.sha256(orjson.dumps(input.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, Mapping):
+        return any(_has_nul(key) or _has_nul(each) for key, each in value.items())
+    return isinstance(value, (list, tuple, set, frozenset)) and any(map(_has_nul, value))
 
 
 def etag_of(version: int) -> str:
@@ -372,8 +397,11 @@ def _encode_cursor(value: str) -> str:
 
 def _decode_cursor(cursor: str) -> str:
     try:
-        return urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        value = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except ValueError as error:
         raise Refused("kernel.cursor-invalid") from error
+    if not value.isprintable():
+        raise Refused("kernel.cursor-invalid")
+    return value
 
 

@@ -1,18 +1,18 @@
 """Signed notes and checkpoints: the one page that commits to the whole log.
 
-Idea: a note is text with signature lines under it. A checkpoint is a note of three lines: the log's origin, its size, its
-root. Ours are signed by the log with Ed25519, which every witness and monitor reads, and with ML-DSA-65; our reader
-accepts a note only if both signatures hold.
+Idea: a note is text with signature lines under it. A checkpoint is a note of three lines: the log's origin, its size,
+its root. Ours are signed by the log with Ed25519, which every witness and monitor reads, and with ML-DSA-65; our
+reader accepts a note only if both signatures hold.
 
 Invariants
-- A note has one encoding: what parses encodes to the same bytes, so no changed byte goes unnoticed.
-- Signatures of unknown keys (a witness, a coming key) are kept and ignored; a false signature of a known key is refused.
-- Nothing of a note's text reaches the caller before its signatures hold.
+- A note has one encoding: what parses encodes to the same bytes, so a changed byte of ours never goes unnoticed.
+- Signatures of unknown keys (a witness, a coming key) are ignored; a false signature of a known key is refused.
+- `open_note` gives no text before its signatures hold.
 
-Signature types: Ed25519 is 0x01. The specification assigns none to ML-DSA-65 (0x06 is the ML-DSA-44 *cosignature*, which has a
-timestamp and another message), so ours is 0xff, "reserved for signature types without an identifier byte", and a longer
-name, as it recommends. The signature is pure ML-DSA-65 (FIPS 204, empty context) over the note text, the public key its
-1,952 FIPS 204 bytes. A reader that does not know the type ignores the line.
+Signature types: Ed25519 is 0x01. The specification assigns none to ML-DSA-65 (0x06 is the ML-DSA-44 *cosignature*,
+which has a timestamp and another message), so ours is 0xff, "reserved for signature types without an identifier
+byte", and a longer name, as it recommends. The signature is pure ML-DSA-65 (FIPS 204, empty context) over the note
+text, the public key its 1,952 FIPS 204 bytes. A reader that does not know the type ignores the line.
 
 Source: c2sp.org/signed-note, c2sp.org/tlog-checkpoint.
 """
@@ -154,8 +154,9 @@ def sign_note(text: str, name: str, keys: SigningKeys, *, algorithms: Sequence[s
 def open_note(raw: bytes, known: Iterable[NoteKey], *, algorithms: Sequence[str] = HYBRID) -> str:
     """The text of a note, once one of the `known` keys has signed it under every one of `algorithms`.
 
-    Raises Refused: `evidence.note-malformed` or `evidence.note-too-large`, then `evidence.signature-false` for a known key
-    whose line does not hold, and `evidence.signature-missing` for an algorithm under which no known key signed.
+    Raises Refused: `evidence.note-malformed` or `evidence.note-too-large`, then `evidence.signature-false` for a
+    known key whose line does not hold, and `evidence.signature-missing` for an algorithm under which no known key
+    signed.
     """
     note = Note.parse(raw)
     keys = {(key.name, key.key_id): key.public for key in known}
@@ -183,7 +184,7 @@ class Checkpoint:
     extensions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # The origin is also the name in the signature lines, hence no space: that keeps checkpoints and DSSE texts apart.
+        # The origin is also the name in our signature lines, so it has no space; that keeps it apart from DSSE texts.
         if not _is_key_name(self.origin) or not 0 <= self.size <= MAX_TREE_SIZE or len(self.root) != HASH_BYTES:
             raise Refused("evidence.checkpoint-malformed")
         if not all(line and "\n" not in line for line in self.extensions):

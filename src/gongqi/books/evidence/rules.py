@@ -1,11 +1,12 @@
 """The Merkle tree of the evidence log: hash, grow, prove, check.
 
-Idea: the log is a list of entries under one 32-byte root. A short proof shows that an entry is in the list (inclusion), or
-that a longer list begins with a shorter one (consistency), to somebody who knows only roots and sizes.
+Idea: the log is a list of entries under one 32-byte root. A short proof shows that an entry is in the list
+(inclusion), or that a longer list begins with a shorter one (consistency), to somebody who knows only roots and
+sizes.
 
 Everything is built from *perfect* subtrees, of 2**level leaves, named (level, index): leaves [index << level,
-(index + 1) << level). A perfect subtree never changes once it is full, so its hash can be stored for good; whoever can read
-such hashes (a `HashReader`) can prove anything at a cost of O(log size), whatever the store.
+(index + 1) << level). A perfect subtree never changes once it is full, so its hash can be stored for good; whoever
+can read such hashes (a `HashReader`) can prove anything at a cost of O(log size), whatever the store.
 
 Invariants
 - A leaf and a node are hashed under different first bytes, so neither can pass for the other.
@@ -83,7 +84,8 @@ class Frontier:
     peaks: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
-        assert 0 <= self.size <= MAX_TREE_SIZE and len(self.peaks) == self.size.bit_count()
+        assert 0 <= self.size <= MAX_TREE_SIZE
+        assert len(self.peaks) == self.size.bit_count()
 
     @classmethod
     def of(cls, size: int, read: HashReader) -> Self:
@@ -162,7 +164,7 @@ def _root_of(start: int, end: int, read: HashReader) -> bytes:
 
 
 def verify_inclusion(*, index: int, size: int, leaf: bytes, root: bytes, proof: Sequence[bytes]) -> None:
-    """Return if `proof` shows the leaf hash `leaf` at `index` under `root`; raise Refused if it does not (RFC 9162, 2.1.3.2)."""
+    """Return if `proof` shows leaf hash `leaf` at `index` under `root`; raise Refused if not (RFC 9162, 2.1.3.2)."""
     false = Refused("evidence.inclusion-false", index=index, size=size)
     if not 0 <= index < size or not _are_hashes(leaf, root, *proof):
         raise false

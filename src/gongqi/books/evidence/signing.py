@@ -1,8 +1,8 @@
 """Keys, and signed statements: who vouches for what, in a form that others can check with their own tools.
 
-Idea: a claim is an in-toto Statement (these files, by digest; this predicate), wrapped in a DSSE envelope and signed twice,
-with Ed25519 and with ML-DSA-65. Both signatures must hold. Whoever breaks one family, with a quantum computer or with new
-mathematics, still forges nothing. A P-256 key stands beside them for tools that know only NIST curves.
+Idea: a claim is an in-toto Statement (these files, by digest; this predicate), wrapped in a DSSE envelope and signed
+twice, with Ed25519 and with ML-DSA-65. Both signatures must hold. Whoever breaks one family, with a quantum computer
+or with new mathematics, still forges nothing. A P-256 key stands beside them for tools that know only NIST curves.
 
 Invariants
 - An algorithm is a name in ALGORITHMS; a key knows its algorithm, and no signature is checked under another one.
@@ -11,8 +11,8 @@ Invariants
 - Private keys appear on disk all together or not at all, mode 0600, and are never overwritten.
 - What is verified is what is returned: the payload is parsed once, after its signatures hold.
 
-The same keys sign notes (notes.py). No signed text can be both: DSSE text begins with "DSSEv1 ", and the first line of a
-checkpoint, its origin, has no space.
+The same keys sign notes (notes.py). No signed text can be both: DSSE text begins with "DSSEv1 ", and the first line
+of a checkpoint, its origin, has no space.
 
 Source: DSSE protocol 1.0.2 (secure-systems-lab/dsse), in-toto attestation Statement v1, FIPS 204 (pure ML-DSA, empty
 context), RFC 8032, FIPS 186-5 with DER signatures, RFC 8785 (canonical JSON), RFC 8410 and RFC 9881 (key encodings).
@@ -294,7 +294,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def statement(subjects: Mapping[str, str], predicate_type: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
-    """An in-toto Statement v1 about `subjects`, which maps each name to the SHA-256 of its content, in lower-case hex."""
+    """An in-toto Statement v1 about `subjects`: name -> SHA-256 of the content, in lower-case hex."""
     made = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(subjects.items())],
@@ -352,8 +352,8 @@ def verify_envelope(raw: bytes, trusted: KeySet, *, algorithms: Sequence[str] = 
     """The statement inside an envelope, once the signer's keys vouch for it under every one of `algorithms`.
 
     Signatures of keys outside `trusted` are ignored, as DSSE asks. Raises Refused: `evidence.envelope-malformed`, then
-    `evidence.signature-false` for a known key whose signature does not hold, `evidence.signature-missing` for an algorithm
-    under which no known key signed, and `evidence.statement-malformed`.
+    `evidence.signature-false` for a known key whose signature does not hold, `evidence.signature-missing` for an
+    algorithm under which no known key signed, and `evidence.statement-malformed`.
     """
     envelope = _parse_json(raw, MAX_ENVELOPE_BYTES, "evidence.envelope-malformed")
     payload, signatures = _base64(envelope.get("payload")), _members(envelope, "signatures")

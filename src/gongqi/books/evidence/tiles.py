@@ -1,12 +1,13 @@
 """The evidence log as static files: which files, what is in them, how to read, grow and check them.
 
-Idea: the tree is cut into tiles, 256 hashes wide and 8 levels high, and the entries into bundles of 256. A full tile never
-changes, so the whole log is plain files that anybody can mirror, and every proof can be made from three or four of them.
+Idea: the tree is cut into tiles, 256 hashes wide and 8 levels high, and the entries into bundles of 256. A full tile
+never changes, so the whole log is plain files that anybody can mirror, and every proof can be made from three or four
+of them.
 
 Invariants
-- Tile `n` at level `l` holds the roots of perfect subtrees of 256**l leaves; only a full tile is hashed into the level above.
+- A tile at level `l` holds roots of perfect subtrees of 256**l leaves; only a full tile is hashed into the next level.
 - The files of a tree of a given size depend on its entries alone, not on how they were batched.
-- Appending needs the right edge only: the partial tile of each level and the partial bundle, at most 40 kB of hashes.
+- Appending needs the right edge only: the partial bundle and one partial tile a level, of 8 kB at most.
 
 `Load` reads a file by its tile and returns b"" where there is none: a missing file is then refused as a short one is.
 
@@ -95,7 +96,7 @@ def tile_of(size: int, level: int, index: int) -> Tile:
 
 
 def new_tiles(old_size: int, new_size: int) -> Iterator[Tile]:
-    """Every file that growing from `old_size` to `new_size` writes, bundles first; `new_tiles(0, n)` is all files of size n."""
+    """Every file that growing from `old_size` to `new_size` writes, bundles first; from 0, all files of that tree."""
     for level in range(ENTRIES, MAX_TILE_LEVEL + 1):
         before, after = _count(old_size, level), _count(new_size, level)
         if before == after:
@@ -163,7 +164,7 @@ class TileReader:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """The right edge of the log: all that appending needs. `rows[level]` packs that level's partial tile, empty if none."""
+    """The right edge of the log, all that appending needs; `rows[level]` is that level's partial tile or empty."""
 
     size: int = 0
     bundle: bytes = b""
@@ -171,7 +172,7 @@ class Edge:
 
     @classmethod
     def load(cls, size: int, load: Load) -> Self:
-        """The edge of a stored log, a file per level. Compare its root with the signed checkpoint before appending to it."""
+        """The edge of a stored log, a file per level. Compare its root with the signed checkpoint before appending."""
 
         tiles = _edge_tiles(size)
         rows = tuple(parse_tile(tile, load(tile)) if tile.width else b"" for tile in tiles)
@@ -228,7 +229,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A file whose bytes are not those under the signed root; `entry` is the log index, where one entry can be named."""
+    """A file that does not belong under the signed root; `entry` is the log index, where one entry can be named."""
 
     path: str
     entry: int | None = None
@@ -241,9 +242,9 @@ CHECKPOINT = "checkpoint"
 def audit(size: int, root: bytes, load: Load) -> Iterator[Fault]:
     """Read every file of a log of `size` entries and name those that do not belong under `root`.
 
-    Trust comes down from the root: a file is judged by the hash its parent holds for it. A damaged tile is also rebuilt from
-    its children; if that gives what the parent holds, the tile alone is at fault and its children are not blamed for it.
-    One pass, a few tiles in memory, two hashes an entry.
+    Trust comes down from the root: a file is judged by the hash its parent holds for it. A damaged tile is also
+    rebuilt from its children; if that gives what the parent holds, the tile alone is at fault and its children are
+    not blamed for it. One pass, a few tiles in memory, two hashes an entry.
     """
     tiles = _edge_tiles(size)
     rows = [_row(tile, load) for tile in tiles]

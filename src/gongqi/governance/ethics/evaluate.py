@@ -101,11 +101,10 @@ def evaluate(job: Job) -> dict[str, Any]:
     hits = predicted == records.labels
     groups = None if records.subgroup is None else tercile_groups(records.subgroup)
     metrics, confusion, bins = _overall(records.labels, predicted, probability)
-    subgroups: dict[str, Any] | None = None
-    if job.subgroup and groups is not None:
-        assert records.subgroup is not None
-        subgroups, gaps = _by_subgroup(records, predicted, groups)
-        subgroups["column"] = job.subgroup
+    subgroups = None
+    if groups is not None:
+        table, gaps = _by_subgroup(records, predicted, groups)
+        subgroups = {"column": job.subgroup, **table}
         metrics |= gaps
     result = {
         "schema": SCHEMA,
@@ -171,7 +170,7 @@ def _number(text: str | None, column: str, row: int) -> float:
     try:
         value = float(text or "")
     except ValueError:
-        raise Unfit("ethics.data-not-a-number", column=column[:64], row=row) from None
+        value = math.nan
     if not math.isfinite(value):
         raise Unfit("ethics.data-not-a-number", column=column[:64], row=row)
     return value
@@ -201,8 +200,9 @@ def predict(path: Path, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         batch = features[start : start + BATCH_RECORDS]
         try:
             answer_labels, answer = session.run([label, probabilities], {name: batch})
-        except errors:
-            raise Unfit("ethics.model-does-not-run") from None
+        except errors as error:
+            is_memory = "allocate memory" in str(error) or "bad_alloc" in str(error)
+            raise Unfit("ethics.evaluation-out-of-memory" if is_memory else "ethics.model-does-not-run") from None
         answer_labels, answer = np.asarray(answer_labels), np.asarray(answer)
         if answer.shape != (len(batch), 2) or answer_labels.shape != (len(batch),):
             raise Unfit("ethics.model-output-shape", got=f"{answer_labels.shape} {answer.shape}"[:64])
@@ -352,8 +352,7 @@ def _bootstrap(
         excess_by_bin = np.bincount(place, weights=times * excess, minlength=BINS)
         figures["expected_calibration_error"].append(float(np.abs(excess_by_bin).sum()) / count)
         if groups is not None:
-            drawn = np.bincount(groups, weights=times, minlength=3)
-            right = np.bincount(groups, weights=times * hits, minlength=3)
+            drawn, right = (np.bincount(groups, weights=each, minlength=3) for each in (times, times * hits))
             if drawn.min() > 0:
                 figures["accuracy_gap"].append(float(np.ptp(right / drawn)))
     known = {name: values for name, values in figures.items() if values}

@@ -1,13 +1,13 @@
 """What the ethics review decides, as pure thought: figures against thresholds, votes against the board's rules.
 
-Figures. The thresholds are data (`data/thresholds.yaml`) and the foundation's policy, not statute; every answer cites its
-row. An unknown figure counts as missed, so leaving a figure out never helps a release.
+Figures. The thresholds are data (`data/thresholds.yaml`) and the foundation's policy, not statute; every answer cites
+its row. An unknown figure counts as missed, so leaving a figure out never helps a release.
 
-Board. A decision binds one revision digest. Reviewers with a conflict of interest are recused before they see the facts;
-the quorum counts those who voted among the others. The last vote of a person before closing counts; of two votes at the
-same instant, the more cautious one. More approvals than refusals approve; a tie refuses, as does a missing quorum. The
-board decides when voting closes, or earlier when everybody who may vote has voted; the first decision that is not open is
-final, and the caller records it. An approval expires after its validity, or when a condition is overdue.
+Board. A decision binds one revision digest. Reviewers with a conflict of interest are recused before they see the
+facts; the quorum counts those who voted among the others. The last vote of a person before closing counts; of two votes
+at the same instant, the more cautious one. More approvals than refusals approve; a tie refuses, as does a missing
+quorum. The board decides when voting closes, or earlier when everybody who may vote has voted; the first decision that
+is not open is final, and the caller records it. An approval expires after its validity, or when a condition is overdue.
 
 Source: the practice of research ethics committees on quorum, recusal, conditions and continuing review (45 CFR 46.107
 to 46.109; WHO, Standards and operational guidance for ethics review, 2011). Paired comparison of two

@@ -26,7 +26,7 @@ DETAIL_BYTES = 2000  # the end of a traceback; the log needs no more
 RETRY_SECONDS = 60
 
 
-def run_evaluation(job: Job, *, timeout_seconds: float = 60, memory_bytes: int = 4 << 30) -> dict[str, Any]:
+def run_evaluation(job: Job, *, timeout_seconds: float = 60, memory_bytes: int = 2 << 30) -> dict[str, Any]:
     """Evaluate in a child process and return its result.
 
     Raises Refused (model or data unfit), Unavailable (no answer in time) or Broken (our bug).
@@ -38,6 +38,7 @@ def run_evaluation(job: Job, *, timeout_seconds: float = 60, memory_bytes: int =
     request = json.dumps({**job.to_json(), **paths, "limits": limits}).encode()
     # One thread each: a pool reserves address space for every core, and the limit would depend on the machine.
     threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    threads["JOBLIB_MULTIPROCESSING"] = "0"
     with tempfile.TemporaryDirectory(prefix="gongqi-evaluate-") as empty:
         child = subprocess.Popen(
             [sys.executable, "-I", "-B", evaluate.__file__],

@@ -71,14 +71,12 @@ class Upload:
         target = self._store.path(digest)
         self._file.flush()
         os.fsync(self._file.fileno())
+        fresh = [folder for folder in (target.parent, target.parent.parent) if not folder.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
         os.chmod(self._path, 0o400)
         os.rename(self._path, target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        for folder in (target.parent, *(folder.parent for folder in fresh)):  # a name is durable once its folder is
+            _flush_folder(folder)
 
     def abandon(self) -> None:
         self._file.close()
@@ -153,6 +151,14 @@ class FolderBlobs:
         if not path.exists():
             raise Broken("kernel.blob-missing", sha256=sha256)
         return path
+
+
+def _flush_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _storage_error(error: OSError) -> Exception:

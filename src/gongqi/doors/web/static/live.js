@@ -1,5 +1,5 @@
 // Three small comforts; every page is whole without them.
-//   numbers that change: elements with data-live="key" take the text the server sends over one SSE stream, {"key": "text", …} a message
+//   numbers that change: elements with data-live="key" follow one SSE stream, whose event "figures" carries {"key": number or text, …}
 //   copy buttons:        data-copy holds the text, data-copied the word to show afterwards
 //   times:               shown in the reader's zone, with UTC kept in the title
 "use strict";
@@ -7,6 +7,9 @@
   const source = document.currentScript.dataset.source;
   const RESTORE_MS = 1600; // long enough to read one word
   let stream = null;
+
+  // As the server writes them: grouped by commas in both languages, with a true minus sign.
+  const written = (value) => (typeof value === "number" ? value.toLocaleString("en-US").replace("-", "−") : String(value));
 
   const show = (key, text) => {
     for (const place of document.querySelectorAll(`[data-live="${CSS.escape(key)}"]`)) {
@@ -22,9 +25,9 @@
     const wanted = Boolean(source && document.querySelector("[data-live]"));
     if (wanted && !stream) {
       stream = new EventSource(source);
-      stream.onmessage = (message) => {
-        for (const [key, text] of Object.entries(JSON.parse(message.data))) show(key, String(text));
-      };
+      stream.addEventListener("figures", (message) => {
+        for (const [key, value] of Object.entries(JSON.parse(message.data))) show(key, written(value));
+      });
     } else if (!wanted && stream) {
       stream.close();
       stream = null;

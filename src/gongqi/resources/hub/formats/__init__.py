@@ -55,7 +55,9 @@ class Finding:
 
     def refusal(self) -> Refused:
         """The same finding as an error, for whoever must answer the uploader."""
-        return Refused(self.code, path=self.path, **self.params)
+        refused = Refused(self.code, path=self.path)
+        refused.params.update(self.params)
+        return refused
 
 
 def printable(name: str) -> str:

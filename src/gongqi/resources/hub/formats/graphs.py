@@ -1,9 +1,9 @@
 """ONNX: a graph of named operators, which may also point at other files.
 
-Three ways in are closed. *Memory*: a protobuf of a few megabytes can unfold into gigabytes, so the wire format is walked
-first, driven by the message descriptors of `onnx` itself, and its messages, fields and depth are counted. *Files*: an
-external tensor names a path that a reader will open, so it must be a file of the same revision. *Code*: an operator
-outside the standard domains is a call into a library we do not have; a model that needs one is not self-contained.
+Three ways in are closed. *Memory*: a protobuf of a few megabytes can unfold into gigabytes, so the wire format is
+walked first, driven by the message descriptors of `onnx` itself, and its messages, fields and depth are counted.
+*Files*: an external tensor names a path that a reader will open, so it must be a file of the same revision. *Code*: an
+operator outside the standard domains calls a library we do not have; a model that needs one is not self-contained.
 Only then does `onnx.checker` judge the graph, on a copy whose external tensors were emptied, because the checker
 opens the files it is told of.
 Source: onnx docs/IR.md, docs/ExternalData.md (CVE-2022-25882, CVE-2024-27318, CVE-2024-5187); protobuf encoding guide.
@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 
 import onnx
 import onnx.checker
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from gongqi.resources.hub.formats import PARSER_FAULTS, Finding, printable
@@ -29,9 +28,7 @@ MESSAGE_LIMIT = 500_000  # each costs some hundred bytes once parsed
 DEPTH_LIMIT = 64  # of nested messages; protobuf itself stops at 100
 FINDING_LIMIT = 20  # of one kind in one graph: the rest says nothing new
 
-DOMAINS = frozenset(
-    {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training", "com.microsoft"}
-)
+DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training", "com.microsoft"})
 COMPILED_OPERATOR = "EPContext"  # com.microsoft: carries or names a program compiled for one accelerator
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -47,15 +44,12 @@ class _TooLarge(Exception):
 
 def looks_like_onnx(data: bytes) -> bool:
     """Whether the top-level fields, to the last byte, are those of a ModelProto with a version and a graph."""
-    seen = set()
+    known, seen = onnx.ModelProto.DESCRIPTOR.fields_by_number, set()
     try:
         for number, wire, _, _ in _fields(data, 0, len(data)):
-            known = onnx.ModelProto.DESCRIPTOR.fields_by_number.get(number)
-            if known is None or (known.message_type is not None) != (wire == _LENGTH and known.message_type is not None):
+            if number not in known or wire != (_VARINT if known[number].type == known[number].TYPE_INT64 else _LENGTH):
                 return False
             seen.add(number)
-            if len(seen) > len(onnx.ModelProto.DESCRIPTOR.fields):
-                return False
     except _BadWire:
         return False
     return {onnx.ModelProto.IR_VERSION_FIELD_NUMBER, onnx.ModelProto.GRAPH_FIELD_NUMBER} <= seen
@@ -117,7 +111,7 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int
 def _count(data: bytes) -> None:
     """Walk every message of the model and stop at the first limit. Raises _BadWire, _TooLarge."""
     fields = messages = 0
-    pending: list[tuple[Descriptor, int, int, int]] = [(onnx.ModelProto.DESCRIPTOR, 0, len(data), 1)]
+    pending: list[tuple[Any, int, int, int]] = [(onnx.ModelProto.DESCRIPTOR, 0, len(data), 1)]
     while pending:
         descriptor, start, end, depth = pending.pop()
         messages += 1

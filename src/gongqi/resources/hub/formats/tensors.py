@@ -18,7 +18,7 @@ import numpy
 
 from gongqi.resources.hub.formats import PARSER_FAULTS, Finding, printable
 
-# The reference reader allows 100 MB; parsing that much JSON costs a gigabyte of memory. 16 MiB describe 100,000 tensors.
+# The reference reader allows 100 MB; parsing that much JSON costs a gigabyte of memory. This describes 100,000 tensors.
 SAFETENSORS_HEADER_LIMIT_BYTES = 16 << 20
 RANK_LIMIT = 64  # NumPy's own limit on dimensions
 SAFETENSORS_BITS = {

@@ -1,27 +1,31 @@
 """SVG written by the server: elements that escape, and text that knows how much room it takes.
 
-A server cannot ask a browser how wide a word is, so widths are estimated from above: an East Asian wide character is one em
-(UAX #11), Latin letters have the advance widths of DejaVu Sans, wider than Inter or any system face named in console.css.
-What is measured to fit therefore fits. Line breaking follows the two rules of UAX #14 that matter for Han and Latin labels:
-break at spaces and between Han characters, and never begin a line with closing punctuation.
+A server cannot ask a browser how wide a word is, so widths are estimated from above: an East Asian wide character is
+one em (UAX #11), Latin letters have about the advance widths of DejaVu Sans, wider than Inter or any face named in
+console.css. What is measured to fit therefore fits. Line breaking follows the rules of UAX #14 that matter for labels:
+break after spaces and hyphens and between Han characters, and never begin a line with closing punctuation.
 
-Invariants: every string becomes text by escaping, never markup; colour only by class, so dark mode and print work; no ids, so a
-page may hold the same picture twice; no style attribute, so a strict content policy holds.
+Invariants: every string becomes text by escaping, never markup; colour only by class, so dark mode and print work; no
+ids, so a page may hold the same picture twice; no style attribute, so a strict content policy holds.
 """
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Callable, Sequence
 
 from markupsafe import Markup, escape
 
 SMALL, BODY, LARGE, HUGE = 13, 16, 20, 25  # the type scale of console.css
+BOLD = 1.12  # a semibold face is about this much wider than the regular one
 LEADING = 1.4  # of the size: enough for Han, which fills its box
 WIDE, NARROW = 960, 358  # drawing widths: a desktop column; a 390 px telephone less its margins
+BALANCE_STEPS = 12  # how finely equal lines are sought, down to half the room
 
-_NARROW_LETTERS = {letter: 0.35 for letter in "ijlI|.,:;'!·"} | {letter: 0.42 for letter in "frt()[]-/ \""}
+_NARROW_LETTERS = {letter: 0.35 for letter in "ijlI|.,:;'!·"} | {letter: 0.42 for letter in 'frt()[]-/ "'}
 _WIDE_LETTERS = {letter: 1.0 for letter in "mwMW@%…—"} | {letter: 0.85 for letter in "+=<>#&~"}
+_BREAK_AFTER = frozenset(" -/_")
 _CLOSING = frozenset("，。、；：？！）》」』】”’…—,.;:?!)]}%")
 
 
@@ -43,7 +47,22 @@ def _advance(letter: str) -> float:
 
 
 def wrap(text: str, width: float, size: float = SMALL, *, lines: int = 2) -> list[str]:
-    """Break `text` into at most `lines` lines no wider than `width`; what is left over ends in an ellipsis."""
+    """Break `text` into at most `lines` lines no wider than `width`, of about equal length; a rest ends in an ellipsis."""
+    done = _fill(text, width, size)
+    if len(done) > lines:
+        return [*done[: lines - 1], shorten(done[lines - 1] + "…", width, size)]
+    longest = max((measure(piece.rstrip(), size) for piece in _pieces(text)), default=0.0)
+    for step in range(1, BALANCE_STEPS):  # the narrowest room that needs no further line leaves no orphan
+        room = width * (1 - step / (2 * BALANCE_STEPS))
+        tighter = _fill(text, room, size)
+        if len(done) < 2 or len(tighter) > len(done) or longest > room:
+            break
+        done = tighter
+    return done
+
+
+def _fill(text: str, width: float, size: float) -> list[str]:
+    """Greedy lines no wider than `width`; one unbreakable word wider than that is cut."""
     done: list[str] = []
     line = ""
     for piece in _pieces(text):
@@ -53,15 +72,16 @@ def wrap(text: str, width: float, size: float = SMALL, *, lines: int = 2) -> lis
             elif line.strip():
                 done.append(line.rstrip())
                 line, piece = "", piece.lstrip()
-            else:  # one unbreakable word wider than the room: cut it
+            else:
                 fit = _longest_fit(piece, width, size)
                 done.append(piece[:fit])
                 line, piece = "", piece[fit:]
-    if line.strip():
-        done.append(line.rstrip())
-    if len(done) <= lines:
-        return done
-    return [*done[: lines - 1], shorten(done[lines - 1] + "…", width, size)]
+    return [*done, line.rstrip()] if line.strip() else done
+
+
+def fitting_size(text: str, width: float, largest: int) -> int:
+    """The largest step of the type scale, from `largest` down, at which `text` fits; the smallest if none does."""
+    return next((size for size in (HUGE, LARGE, BODY) if size <= largest and measure(text, size) <= width), SMALL)
 
 
 def shorten(text: str, width: float, size: float = SMALL) -> str:
@@ -82,7 +102,7 @@ def _longest_fit(text: str, width: float, size: float) -> int:
 
 
 def _pieces(text: str) -> list[str]:
-    """The unbreakable pieces: a Latin word with the space after it, or one Han character with the closing marks after it."""
+    """The unbreakable pieces: a Latin word with the space or hyphen after it; a Han character with its closing marks."""
     pieces: list[str] = []
     fresh = True
     for letter in " ".join(text.split()):
@@ -91,14 +111,16 @@ def _pieces(text: str) -> list[str]:
             pieces[-1] += letter
         else:
             pieces.append(letter)
-        fresh = wide or letter == " "
+        fresh = wide or letter in _BREAK_AFTER
     return pieces
 
 
 def element(name: str, *children: str | Markup, **attributes: object) -> Markup:
-    """One SVG element. `class_` is class and `_` is `-`; an attribute that is None is left out; text children are escaped."""
+    """One SVG element. `class_` is class, `_` is `-`; an attribute that is None is left out; text is escaped."""
     written = Markup("").join(
-        Markup(' {}="{}"').format(_attribute(key), _value(value)) for key, value in attributes.items() if value is not None
+        Markup(' {}="{}"').format(_attribute(key), _value(value))
+        for key, value in attributes.items()
+        if value is not None
     )
     if not children:
         return Markup("<{0}{1}/>").format(Markup(name), written)
@@ -128,7 +150,7 @@ def text(
     live: str | None = None,
     whole: str | None = None,
 ) -> Markup:
-    """Lines of text below `top`, one element a line. `whole` is the unshortened text, shown on hover; `live` is its SSE key."""
+    """Lines below `top`, one element a line. `whole` is the unshortened text, shown on hover; `live` its SSE key."""
     return join(
         *(
             element(
@@ -168,7 +190,9 @@ def arrow_head(x: float, y: float, direction: str) -> Markup:
         "up": ((-across, along), (across, along)),
         "down": ((-across, -along), (across, -along)),
     }[direction]
-    return element("path", d=f"M{x:.1f} {y:.1f}" + "".join(f"L{x + dx:.1f} {y + dy:.1f}" for dx, dy in corners) + "Z", class_="ink")
+    return element(
+        "path", d=f"M{x:.1f} {y:.1f}" + "".join(f"L{x + dx:.1f} {y + dy:.1f}" for dx, dy in corners) + "Z", class_="ink"
+    )
 
 
 def box(x: float, y: float, width: float, tall: float, look: str = "box") -> Markup:
@@ -177,7 +201,9 @@ def box(x: float, y: float, width: float, tall: float, look: str = "box") -> Mar
 
 def seal(state: str, x: float, y: float, size: float) -> Markup:
     """The seal of base.html at (x, y): proven, claimed or broken."""
-    return element("use", href=f"#seal-{state}", x=float(x), y=float(y), width=float(size), height=float(size), class_="proof")
+    return element(
+        "use", href=f"#seal-{state}", x=float(x), y=float(y), width=float(size), height=float(size), class_="proof"
+    )
 
 
 def link(href: str | None, *children: Markup) -> Markup:
@@ -185,7 +211,11 @@ def link(href: str | None, *children: Markup) -> Markup:
 
 
 def picture(
-    draw: Callable[[float], tuple[Markup, float]], *, title: str, description: str, widths: tuple[float, float] = (WIDE, NARROW)
+    draw: Callable[[float], tuple[Markup, float]],
+    *,
+    title: str,
+    description: str,
+    widths: tuple[float, float] = (WIDE, NARROW),
 ) -> Markup:
     """Draw twice, for a desktop column and for a telephone; console.css shows the one that fits its container.
 
@@ -200,7 +230,9 @@ def picture(
             element("desc", description),
             body,
             xmlns="http://www.w3.org/2000/svg",
-            viewBox=f"0 0 {width:g} {tall:.0f}",
+            viewBox=f"0 0 {width:g} {math.ceil(tall)}",
+            width=f"{width:g}",
+            height=math.ceil(tall),
             role="group" if "<a " in body else "img",
             class_=look,
         )

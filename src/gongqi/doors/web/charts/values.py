@@ -1,10 +1,7 @@
-"""The pictures of the console, drawn on the server: what people would rather look at than read.
+"""The pictures that show values: gates, balances, the fall of a fee, calibration, subgroups.
 
-Each function is pure: values and words in, one Markup of two SVG drawings out (for a desktop column and for a telephone). The
-words arrive already in the reader's language, the numbers already formatted wherever a unit decides their form. Everything
-carries its label beside it; there are no legends. The table behind each picture is the `picture` macro's work (macros.html).
-Long names are wrapped or shortened to the room they have, so no two texts ever overlap; the whole name shows on hover.
-The lineage graph and the chain of the home page, which have a layout to find first, live in `flows.py`.
+Numbers are written by the function given, because only the page knows their unit. A picture of money may not round: the
+parts of a fee sum to it exactly or the picture is refused.
 """
 
 from __future__ import annotations
@@ -17,8 +14,9 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from gongqi.doors.web.drawing import (
+from gongqi.doors.web.charts.drawing import (
     BODY,
+    BOLD,
     LEADING,
     NARROW,
     SMALL,
@@ -30,7 +28,6 @@ from gongqi.doors.web.drawing import (
     line,
     link,
     measure,
-    path,
     picture,
     seal,
     shorten,
@@ -38,7 +35,6 @@ from gongqi.doors.web.drawing import (
     wrap,
 )
 
-BOLD = 1.12  # a semibold face is about this much wider than the regular one
 GAP = 8
 MAX_GATES_ABREAST = 6  # more columns than this leave no room for a reason
 
@@ -51,7 +47,7 @@ def percent(value: float) -> str:
     return f"{value * 100:.1f}%"
 
 
-# ---- gates -------------------------------------------------------------------------------------------------------------------
+# ---- gates ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +62,12 @@ class GateSeal:
 
 
 def gate_row(seals: Sequence[GateSeal], *, title: str, description: str) -> Markup:
-    """The gates of a release in their order: a row of seals on one thread, with reasons beneath; a column when narrow."""
+    """The gates of a release in order: a row of seals on one thread, reasons beneath; a column when narrow."""
 
     def draw(width: float) -> tuple[Markup, float]:
-        return _gates_down(seals, width) if width < WIDE or len(seals) > MAX_GATES_ABREAST else _gates_across(seals, width)
+        return (
+            _gates_down(seals, width) if width < WIDE or len(seals) > MAX_GATES_ABREAST else _gates_across(seals, width)
+        )
 
     return picture(draw, title=title, description=description)
 
@@ -90,7 +88,7 @@ def _gates_across(seals: Sequence[GateSeal], width: float) -> tuple[Markup, floa
             link(
                 gate.href,
                 seal(gate.state, centre - side / 2, 0, side),
-                text(name, centre, under, size=BODY, look="ink bold", anchor="middle", whole=gate.name),
+                text(name, centre, under, size=BODY, look="ink bold go", anchor="middle", whole=gate.name),
             ),
             text([shorten(gate.word, room - 2 * GAP)], centre, after_name, anchor="middle"),
             text(reason, centre, after_word, look="soft", anchor="middle", whole=gate.reason),
@@ -113,7 +111,7 @@ def _gates_down(seals: Sequence[GateSeal], width: float) -> tuple[Markup, float]
             link(
                 gate.href,
                 seal(gate.state, 0, top, side),
-                text(name, left, top + 1, size=BODY, look="ink bold", whole=gate.name),
+                text(name, left, top + 1, size=BODY, look="ink bold go", whole=gate.name),
             ),
             text([word], width, top + 3, anchor="end"),
             text(reason, left, top + 1 + height(name, BODY), look="soft", whole=gate.reason),
@@ -122,75 +120,21 @@ def _gates_down(seals: Sequence[GateSeal], width: float) -> tuple[Markup, float]
     return join(*parts), top
 
 
-# ---- evidence: the Merkle path -----------------------------------------------------------------------------------------------
-
-
-def merkle_siblings(index: int, size: int) -> list[tuple[str, int, int]]:
-    """The audit path of RFC 6962 §2.1.1 from the leaf up: each sibling's side and the entries [first, last) it covers."""
-    if not 0 <= index < size:
-        raise ValueError(f"entry {index} is not in a tree of {size}")
-    first, last, down = 0, size, []
-    while last - first > 1:
-        middle = first + (1 << ((last - first - 1).bit_length() - 1))
-        if index < middle:
-            down.append(("right", middle, last))
-            last = middle
-        else:
-            down.append(("left", first, middle))
-            first = middle
-    return down[::-1]
-
-
-def merkle_path(
-    index: int, size: int, hashes: Sequence[str], *, leaf: str, root: str, title: str, description: str
-) -> Markup:
-    """The inclusion proof of one entry, drawn: the entry at the foot, the root on top, and on each floor the sibling that is hashed in.
-
-    `hashes` are hexadecimal, from the leaf up; `leaf` and `root` are the words beside the two ends.
-    """
-    siblings = merkle_siblings(index, size)
-    if len(siblings) != len(hashes):
-        raise ValueError(f"entry {index} of {size} has a path of {len(siblings)} hashes, not {len(hashes)}")
-
-    def draw(width: float) -> tuple[Markup, float]:
-        step, half, centre, arm = 52, 7, width / 2, width * 0.18
-        end_lines = wrap(root, width, lines=2), wrap(leaf, width, lines=2)
-        crown = height(end_lines[0]) + GAP
-        foot = crown + half + step * len(siblings)
-        parts: list[Markup] = []
-        for floor, ((side, first, last), digest) in enumerate(zip(siblings, hashes, strict=True)):
-            y, sign = foot - step * floor, -1 if side == "left" else 1
-            x = centre + sign * arm
-            room, words_x, anchor = arm_room(width, x, sign, half)
-            covered = f"{first:,}" if last - first == 1 else f"{first:,}–{last - 1:,}"
-            parts += [
-                line((centre, y), (centre, y - step), look="line"),
-                path(f"M{x:.1f} {y:.1f}C{x:.1f} {y - step * 0.5:.1f} {centre:.1f} {y - step * 0.5:.1f} {centre:.1f} {y - step:.1f}", "fine"),
-                box(x - half, y - half, 2 * half, 2 * half),
-                text([shorten(digest, min(room, 110))], words_x, y - 17, look="ink mono", anchor=anchor, whole=digest),
-                text([shorten(covered, room)], words_x, y + 1, look="soft", anchor=anchor, whole=covered),
-            ]
-        for floor in range(len(siblings) + 1):
-            y, side = foot - step * floor, half + (2 if floor in (0, len(siblings)) else -2)
-            parts.append(box(centre - side, y - side, 2 * side, 2 * side, "ink"))
-        parts.append(text(end_lines[0], centre, 0, look="ink bold", anchor="middle", whole=root))
-        parts.append(text(end_lines[1], centre, foot + half + GAP, look="ink bold", anchor="middle", whole=leaf))
-        return join(*parts), foot + half + GAP + height(end_lines[1]) + 4
-
-    def arm_room(width: float, x: float, sign: int, half: float) -> tuple[float, float, str]:
-        words_x = x + sign * (half + GAP)
-        return (words_x, words_x, "end") if sign < 0 else (width - words_x, words_x, "start")
-
-    return picture(draw, title=title, description=description)
-
-
-# ---- money -------------------------------------------------------------------------------------------------------------------
+# ---- money ---------------------------------------------------------------------------------------
 
 
 def balance_over_time(
-    points: Sequence[tuple[datetime, int]], unit: str, *, title: str, description: str, write: Callable[[int], str] = grouped
+    points: Sequence[tuple[datetime, int]],
+    unit: str,
+    *,
+    title: str,
+    description: str,
+    write: Callable[[int], str] = grouped,
 ) -> Markup:
-    """A balance as the steps it is: each point is the time of a posting and the balance after it. `write` puts an amount in words."""
+    """A balance as the steps it is. Each point is the time of a posting (UTC, in order) and the balance after it.
+
+    `unit` is shown above the axis; `write` puts a booked integer in words. Raises ValueError without points.
+    """
     if not points:
         raise ValueError("a balance over time needs at least one point; show the empty state instead")
     amounts = [amount for _, amount in points]
@@ -233,11 +177,11 @@ def balance_over_time(
 def _dates(
     start: datetime, end: datetime, left: float, right: float, top: float, across: Callable[[datetime], float]
 ) -> list[Markup]:
-    """As many dates as fit between the ends; hours and minutes when the whole span is within two days. UTC, as booked."""
+    """As many dates as fit between the ends; hours and minutes when the span is within two days. UTC, as booked."""
     form = "%m-%d %H:%M" if end - start < timedelta(days=2) else "%Y-%m-%d"
-    room = measure(start.strftime(form), SMALL) + 3 * GAP
-    count = max(2, min(6, int((right - left) / room) + 1))
-    if right - left < 2 * room:
+    word = measure(start.strftime(form), SMALL)
+    count = max(2, min(6, int((right - left) / (1.5 * word + 2 * GAP)) + 1))
+    if right - left < 2 * word + 2 * GAP:
         return [text([start.strftime(form)], left, top, look="soft")]
     moments = [start + (end - start) * number / (count - 1) for number in range(count)]
     anchors = ["start", *["middle"] * (count - 2), "end"]
@@ -276,7 +220,7 @@ def waterfall(
         room = width * (0.28 if width >= WIDE else 0.34)
         amount_room = max(measure(write(amount), SMALL * BOLD) for _, amount in [total, *parts])
         left, right = room + GAP, width - amount_room - GAP
-        top, fallen, bar = SMALL * LEADING + GAP, 0, 18
+        top, fallen, bar, above = SMALL * LEADING + GAP, 0, 18, 0.0
         drawn = [text([shorten(unit, width)], width, 0, look="soft", anchor="end", whole=unit)]
         for number, (label, amount) in enumerate([total, *parts]):
             name = wrap(label, room - GAP)
@@ -287,25 +231,30 @@ def waterfall(
             drawn += [
                 text(name, 0, middle - height(name) / 2, look="ink bold" if number == 0 else "ink", whole=label),
                 box(begin, middle - bar / 2, max(size, 1.0), bar, "ink" if number == 0 else "bar"),
-                text([write(amount)], width, middle - SMALL * LEADING / 2, look="ink bold" if number == 0 else "ink", anchor="end"),
+                text(
+                    [write(amount)],
+                    width,
+                    middle - SMALL * LEADING / 2,
+                    look="ink bold" if number == 0 else "ink",
+                    anchor="end",
+                ),
             ]
-            if number:
-                fallen += amount
-                if number < len(parts):
-                    x = left + (right - left) * fallen / whole
-                    drawn.append(line((x, middle - bar / 2), (x, middle + tall / 2 + bar / 2), look="fine dash"))
+            if number > 1:
+                drawn.append(line((begin, above), (begin, middle - bar / 2), look="fine dash"))
+            fallen += amount if number else 0
+            above = middle + bar / 2
             top += tall
         return join(*drawn), top
 
     return picture(draw, title=title, description=description)
 
 
-# ---- evaluation --------------------------------------------------------------------------------------------------------------
+# ---- evaluation ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationBin:
-    """Of `count` cases the model gave a mean probability `predicted`; `observed` is how often it was so, within [low, high]."""
+    """`count` cases given the mean probability `predicted`; `observed` is how often it was so, within [low, high]."""
 
     predicted: float
     observed: float
@@ -314,13 +263,18 @@ class CalibrationBin:
     count: int
 
 
-def calibration_plot(bins: Sequence[CalibrationBin], *, predicted: str, observed: str, title: str, description: str) -> Markup:
-    """What the model said against what came to be; on the diagonal the two agree. Bars beneath say how many cases each dot stands for."""
+def calibration_plot(
+    bins: Sequence[CalibrationBin], *, predicted: str, observed: str, title: str, description: str
+) -> Markup:
+    """What the model said against what came to be; on the diagonal the two agree.
+
+    Bars beneath say how many cases each dot stands for. `predicted` and `observed` name the axes.
+    """
     most = max((one.count for one in bins), default=1) or 1
 
     def draw(width: float) -> tuple[Markup, float]:
         left = measure("100%", SMALL) + GAP
-        side = min(width - left - 2 * GAP, 400.0)
+        side = min(width - left - measure("100%", SMALL) / 2, 400.0)
         top = SMALL * LEADING + GAP
         bottom, bars = top + side, 44.0
 
@@ -347,14 +301,20 @@ def calibration_plot(bins: Sequence[CalibrationBin], *, predicted: str, observed
             half = measure(grouped(one.count), SMALL) / 2
             if x(one.predicted) - half >= free_from:  # a count without room is in the table
                 drawn.append(
-                    text([grouped(one.count)], x(one.predicted), bottom + bars - tall - SMALL * LEADING, look="soft", anchor="middle")
+                    text(
+                        [grouped(one.count)],
+                        x(one.predicted),
+                        bottom + bars - tall - SMALL * LEADING,
+                        look="soft",
+                        anchor="middle",
+                    )
                 )
                 free_from = x(one.predicted) + half + 4
         below = bottom + bars + GAP + SMALL * LEADING + 4
         drawn.append(text([shorten(predicted, side)], x(0.5), below, look="soft", anchor="middle", whole=predicted))
         return join(*drawn), below + SMALL * LEADING + 4
 
-    return picture(draw, title=title, description=description, widths=(NARROW + 122.0, NARROW))
+    return picture(draw, title=title, description=description, widths=(480, NARROW))
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,8 +328,13 @@ class Group:
     count: int
 
 
-def subgroup_bars(groups: Sequence[Group], *, gap: str, title: str, description: str, write: Callable[[float], str] = percent) -> Markup:
-    """Each subgroup's measure as a dot on its interval, on one scale, so that the gap is a distance one can see; `gap` names it."""
+def subgroup_bars(
+    groups: Sequence[Group], *, gap: str, title: str, description: str, write: Callable[[float], str] = percent
+) -> Markup:
+    """Each subgroup's measure as a dot on its interval, on one scale: the gap is a distance one can see.
+
+    `gap` says the gap in words; `write` puts a share in words. Raises ValueError without groups.
+    """
     if not groups:
         raise ValueError("subgroup bars need at least one group")
     floor = math.floor(min(group.low for group in groups) * 20) / 20

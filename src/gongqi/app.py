@@ -1,0 +1,128 @@
+"""The composition root: settings → engines → rooms → doors.
+
+The only place that knows everything. `assemble` makes a kernel for any use (server, offline command, test); `serve` adds
+the doors and the flow worker and listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import IO
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from gongqi import migrations
+from gongqi.books.evidence import service as evidence
+from gongqi.books.evidence.signing import SigningKeys
+from gongqi.kernel.blobs.folder import FolderBlobs
+from gongqi.kernel.clock import Clock
+from gongqi.kernel.config import Settings
+from gongqi.kernel.db import Database
+from gongqi.kernel.errors import Refused
+from gongqi.kernel.flows import Worker
+from gongqi.kernel.room import House, Kernel
+from gongqi.members import VOCABULARY
+from gongqi.resources.serving.engine import Engine
+from gongqi.rooms import ROOMS
+
+GRACEFUL_SECONDS = 5
+BACKLOG = 2048
+DOORS = Path(__file__).parent / "doors"
+
+log = structlog.get_logger("gongqi.app")
+
+
+def house() -> House:
+    """All rooms joined, with the doors' words; raises ValueError at whatever does not fit."""
+    return House.build(ROOMS, VOCABULARY, DOORS / "words.toml", DOORS / "web" / "words.toml")
+
+
+def assemble(settings: Settings, *, clock: Clock | None = None, migrate: bool = True) -> Kernel:
+    """A kernel over the settings' home and database, the schema brought up to date (or checked, without `migrate`)."""
+    settings.prepare_home()
+    db = Database(settings.database_url)
+    migrations.prepare(db, upgrade=migrate)
+    blobs = FolderBlobs(settings.home / "blobs")
+    kernel = Kernel(settings, house(), db, blobs, record=evidence.append, clock=clock)
+    kernel.parts[SigningKeys] = SigningKeys.load_or_generate(settings.home / "keys")
+    kernel.parts[Engine] = Engine(blobs)
+    return kernel
+
+
+def application(kernel: Kernel) -> ASGIApp:
+    """The doors that share one port: API, console, protocols, MCP."""
+    from gongqi.doors.mcp.server import McpDoor
+    from gongqi.doors.web.server import build
+
+    door = McpDoor(kernel)
+    app = build(kernel, door.routes)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: object) -> AsyncIterator[None]:
+        worker = Worker(kernel)
+        kernel.nudge = worker.nudge
+        async with door.running():
+            worker.start()
+            yield
+            worker.stop()
+        kernel.db.close()
+
+    return _WithLifespan(app, lifespan)
+
+
+class _WithLifespan:
+    """Runs the worker for as long as the server runs (ASGI lifespan protocol)."""
+
+    def __init__(self, app: ASGIApp, lifespan: object) -> None:
+        self.app = app
+        self.lifespan = lifespan
+
+    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        if scope["type"] != "lifespan":
+            await self.app(scope, receive, send)
+            return
+        await receive()
+        async with self.lifespan(self.app):  # type: ignore[operator]
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+@contextlib.contextmanager
+def only_server(settings: Settings) -> Iterator[IO[str]]:
+    """Hold the home's lock: two servers on one embedded home would run its flows twice as often for nothing."""
+    settings.prepare_home()
+    with (settings.home / "server.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Refused("app.already-running", home=str(settings.home)) from error
+        yield lock
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket, taken before anything else starts, so that a used port damages nothing."""
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Refused("kernel.port-in-use", port=settings.port) from error
+    return listener
+
+
+def serve(kernel: Kernel, listener: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM; running requests and steps get a few seconds to end."""
+    config = uvicorn.Config(
+        application(kernel), loop="uvloop", http="httptools", lifespan="on", log_config=None, access_log=False,
+        server_header=False, timeout_graceful_shutdown=GRACEFUL_SECONDS, h11_max_incomplete_event_size=64 * 1024,
+    )
+    uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,171 @@
+"""The one place that writes transactions, postings and balances.
+
+`append` takes a batch and does each thing once for all of it: look for keys already used, lock the balances in order of
+their id, weigh every transaction, then three bulk statements. It refuses before it writes, so a caller that answers a
+refusal has nothing to undo.
+
+On PostgreSQL the balances are locked before sequence numbers are taken, so for each account the order of sequence is
+the order of commit; that is what lets a posting carry the balance after it, and a replay check floors at every prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, func, insert, select
+
+from gongqi.books.ledger import rules
+from gongqi.books.ledger.models import Account, Balance, Posting, Transaction
+from gongqi.books.ledger.rules import Draft, Line
+from gongqi.kernel.db import Base, UtcTime
+from gongqi.kernel.errors import Refused
+from gongqi.kernel.verbs import Output, Write
+
+CHUNK = 500  # ids in one IN list: SQLite allows 32,766 parameters, planners like fewer
+
+
+class LineOut(Output):
+    account: str
+    amount: int
+
+
+class TransactionOut(Output):
+    id: str
+    sequence: int
+    key: str
+    kind: str
+    subject: str
+    at: datetime
+    lines: list[LineOut]
+    facts: dict[str, rules.Fact]
+    evidence: str | None
+    reverses: str | None
+
+
+def open_account(ctx: Write, owner: str, unit: str, code: str, floor: int | None) -> str:
+    """The id of an account, opened now unless it exists. Raises: Refused("ledger.floor-differs")."""
+    account = rules.account_id(owner, unit, code)
+    found = ctx.session.execute(select(Account.floor).where(Account.id == account)).first()
+    if found is None:
+        ctx.session.execute(
+            insert(Account).values(id=account, owner=owner, unit=unit, code=code, floor=floor, opened_at=ctx.now)
+        )
+        ctx.session.execute(insert(Balance).values(account_id=account, amount=0))
+    elif found.floor != floor:
+        raise Refused("ledger.floor-differs", account=account, floor=str(found.floor), asked=str(floor))
+    return account
+
+
+def append(ctx: Write, drafts: Sequence[Draft]) -> list[TransactionOut]:
+    """Post all of `drafts` or none, in their order; those already posted are returned as they were.
+
+    Raises: Refused("ledger.key-reused") when a key stands for another payload,
+    Refused("ledger.balance-too-low") when an account would end a transaction under its floor.
+    """
+    if len(drafts) > rules.MAX_BATCH:
+        raise Refused("ledger.batch-too-large", count=len(drafts), limit=rules.MAX_BATCH)
+    for draft in drafts:
+        rules.require_sound(draft)
+    connection = ctx.session.connection()
+    ids = [rules.transaction_id(draft.key) for draft in drafts]
+    known = _known(connection, ids)
+    fresh: list[tuple[str, str, Draft]] = []
+    for id, draft in zip(ids, drafts, strict=True):
+        digest = rules.digest_of(draft)
+        if known.setdefault(id, (digest,))[0] != digest:
+            raise Refused("ledger.key-reused", key=draft.key)
+        if known[id] == (digest,):
+            known[id] = (digest, None)
+            fresh.append((id, digest, draft))
+    outs = _write(connection, fresh, ctx.now) if fresh else {}
+    return [outs.get(id) or _shown(id, draft, *known[id][1:]) for id, draft in zip(ids, drafts, strict=True)]
+
+
+def _known(connection: Connection, ids: list[str]) -> dict[str, tuple[Any, ...]]:
+    """id → (payload digest, sequence, at, evidence) of those already posted."""
+    columns = (Transaction.id, Transaction.payload_digest, Transaction.sequence, Transaction.at, Transaction.evidence)
+    known = {}
+    for chunk in _chunks(ids):
+        for id, *rest in connection.execute(select(*columns).where(Transaction.id.in_(chunk))):
+            known[id] = tuple(rest)
+    return known
+
+
+def _write(connection: Connection, fresh: list[tuple[str, str, Draft]], now: datetime) -> dict[str, TransactionOut]:
+    accounts = sorted({account for _, _, draft in fresh for account, _ in draft.lines})
+    balances, floors = _lock(connection, accounts)
+    weighed = [rules.weigh(draft.lines, balances, floors) for _, _, draft in fresh]
+    sequences = _next_sequences(connection, len(fresh))
+    micros = UtcTime().process_bind_param(now, connection.dialect)
+    transactions, postings, outs = [], [], {}
+    for sequence, (id, digest, draft), running in zip(sequences, fresh, weighed, strict=True):
+        facts = orjson.dumps(dict(draft.facts), option=orjson.OPT_SORT_KEYS).decode()
+        transactions.append((
+            sequence, id, draft.key, digest, draft.kind, draft.subject, facts, micros, draft.evidence, draft.reverses,
+        ))
+        for position, ((account, amount), balance) in enumerate(zip(draft.lines, running, strict=True)):
+            postings.append((sequence, position, account, amount, balance))
+        outs[id] = _shown(id, draft, sequence, now, draft.evidence)
+    _insert(connection, Transaction, transactions)
+    _insert(connection, Posting, postings)
+    _run(connection, "UPDATE ledger_balance SET amount = ? WHERE account_id = ?", [(balances[id], id) for id in accounts])
+    return outs
+
+
+def _lock(connection: Connection, accounts: list[str]) -> tuple[dict[str, int], dict[str, int | None]]:
+    """Balances and floors of `accounts`, which come sorted: everyone locks in the same order, so nobody waits in a ring."""
+    balances: dict[str, int] = {}
+    floors: dict[str, int | None] = {}
+    query = select(Balance.account_id, Balance.amount, Account.floor).join(Account, Account.id == Balance.account_id)
+    for chunk in _chunks(accounts):
+        rows = query.where(Balance.account_id.in_(chunk)).order_by(Balance.account_id).with_for_update(of=Balance)
+        for account, amount, floor in connection.execute(rows):
+            balances[account], floors[account] = amount, floor
+    for account in accounts:
+        if account not in balances:
+            raise Refused("ledger.account-unknown", account=account[: rules.MAX_KEY])
+    return balances, floors
+
+
+def _next_sequences(connection: Connection, count: int) -> Sequence[int]:
+    if connection.dialect.name == "sqlite":  # the writer is alone
+        last = connection.scalar(select(func.max(Transaction.sequence))) or 0
+        return range(last + 1, last + 1 + count)
+    # nextval rather than max + 1: two writers with no account in common must not conflict
+    take = "SELECT nextval(pg_get_serial_sequence('ledger_transaction', 'sequence')) FROM generate_series(1, %s)"
+    return sorted(connection.exec_driver_sql(take, (count,)).scalars())
+
+
+def _shown(id: str, draft: Draft, sequence: int, at: datetime, evidence: str | None) -> TransactionOut:
+    """The lines of a draft whose digest agrees are the lines posted; nothing needs to be read or validated again."""
+    return TransactionOut.model_construct(
+        id=id, sequence=sequence, key=draft.key, kind=draft.kind, subject=draft.subject, at=at,
+        lines=[LineOut.model_construct(account=account, amount=amount) for account, amount in draft.lines],
+        facts=dict(draft.facts), evidence=evidence, reverses=draft.reverses,
+    )
+
+
+def lines_of(connection: Connection, sequence: int) -> list[Line]:
+    query = select(Posting.account_id, Posting.amount).where(Posting.sequence == sequence).order_by(Posting.position)
+    return [Line(*row) for row in connection.execute(query)]
+
+
+def _insert(connection: Connection, model: type[Base], rows: list[tuple[Any, ...]]) -> None:
+    """Rows as tuples in the order of the table's columns; the mapper's unit of work would cost five times the insert."""
+    columns = [column.name for column in model.__table__.columns]
+    marks = ", ".join("?" * len(columns))
+    _run(connection, f"INSERT INTO {model.__tablename__} ({', '.join(columns)}) VALUES ({marks})", rows)
+
+
+def _run(connection: Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    if connection.dialect.name != "sqlite":
+        statement = statement.replace("?", "%s")
+    connection.exec_driver_sql(statement, rows)
+
+
+def _chunks(values: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(values), CHUNK):
+        yield values[start : start + CHUNK]

@@ -1,0 +1,101 @@
+"""Who is calling: bearer tokens for programs, session cookies for the console, and the language of both."""
+
+from __future__ import annotations
+
+import hmac
+from hashlib import sha256
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gongqi.kernel.access import ANONYMOUS, Actor
+from gongqi.kernel.errors import Refused
+from gongqi.kernel.room import Kernel
+from gongqi.kernel.verbs import Caller
+from gongqi.kernel.words import LANGUAGES, negotiate
+from gongqi.members import service as members
+
+SESSION_COOKIE = "gongqi_session"
+GUEST_COOKIE = "gongqi_guest"
+LANGUAGE_COOKIE = "gongqi_language"
+SESSION_SECONDS = 14 * 24 * 3600
+LANGUAGE_SECONDS = 365 * 24 * 3600
+
+
+def language_of(request: Request) -> str:
+    """`?lang=` first, then the cookie it set, then what the browser asks for."""
+    for choice in (request.query_params.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
+        if choice in LANGUAGES:
+            return choice
+    return negotiate(request.headers.get("accept-language"))
+
+
+def bearer(request: Request, kernel: Kernel) -> Actor:
+    """The actor of an `Authorization: Bearer` header (RFC 6750); nobody in particular when there is none."""
+    header = request.headers.get("authorization")
+    if header is None:
+        return ANONYMOUS
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Refused("web.authorization-invalid")
+    return kernel.look(lambda ctx: members.actor_for_token(ctx, token.strip()))
+
+
+def cookie(request: Request, kernel: Kernel) -> Actor:
+    """The actor of the console's session cookie; an ended session is nobody, not an error."""
+    secret = request.cookies.get(SESSION_COOKIE)
+    if not secret:
+        return ANONYMOUS
+    try:
+        return kernel.look(lambda ctx: members.actor_for_session(ctx, secret))
+    except Refused:
+        return ANONYMOUS
+
+
+def caller(request: Request, actor: Actor) -> Caller:
+    return Caller(
+        actor=actor,
+        language=language_of(request),
+        request_id=request.state.request_id,
+        idempotency_key=request.headers.get("idempotency-key"),
+        if_match=request.headers.get("if-match"),
+        address=address_of(request),
+    )
+
+
+def address_of(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def csrf_token(request: Request) -> str:
+    """A token bound to the session: without the cookie it cannot be made, and a page of another site cannot read it."""
+    secret = request.cookies.get(SESSION_COOKIE) or request.cookies.get(GUEST_COOKIE) or ""
+    return hmac.new(secret.encode(), b"csrf", sha256).hexdigest() if secret else ""
+
+
+def check_csrf(request: Request, sent: str) -> None:
+    """Refuse a form that did not come from our own page.
+
+    `Sec-Fetch-Site` is set by the browser and cannot be forged by a page; the token covers browsers that lack it.
+    """
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    expected = csrf_token(request)
+    if site not in ("same-origin", "none") or not expected or not hmac.compare_digest(sent, expected):
+        raise Refused("web.form-expired")
+
+
+def sign_in(response: Response, secret: str, *, secure: bool) -> None:
+    response.set_cookie(
+        SESSION_COOKIE, secret, max_age=SESSION_SECONDS, httponly=True, samesite="lax", secure=secure, path="/"
+    )
+
+
+def sign_out(response: Response, *, secure: bool) -> None:
+    response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="lax", secure=secure, path="/")
+
+
+def safe_path(path: str | None) -> str:
+    """A path on this site, or the home page: a sign-in must not become an open redirect."""
+    if path and path.startswith("/") and not path.startswith(("//", "/\\")):
+        return path
+    return "/"

@@ -1,0 +1,127 @@
+"""The whole web application: headers first, then protocols, API, console and static files."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gongqi.doors.web import callers, problems
+from gongqi.doors.web.api import PREFIX, Api
+from gongqi.doors.web.console import Console
+from gongqi.doors.web.home import home
+from gongqi.doors.web.live import Live
+from gongqi.doors.web.signin import sign_in_routes
+from gongqi.kernel.access import ANONYMOUS
+from gongqi.kernel.errors import Refused
+from gongqi.kernel.room import Endpoint, Kernel
+from gongqi.kernel.verbs import Caller
+
+STATIC = Path(__file__).parent / "static"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; img-src 'self' data:"
+)
+HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+def build(kernel: Kernel, extra: Iterable[BaseRoute] = ()) -> ASGIApp:
+    """The ASGI application of `kernel`; `extra` are other doors that share the port (MCP)."""
+    console = Console(kernel)
+    api = Api(kernel)
+    endpoints = [endpoint for room in kernel.house.rooms for endpoint in room.endpoints]
+    routes: list[BaseRoute] = [
+        *(Route(e.path, _protocol(kernel, e), methods=[e.method]) for e in endpoints),
+        Mount(PREFIX, api),
+        Route("/live", Live(kernel)),
+        Route("/health", _health, methods=["GET"]),
+        Mount("/static", StaticFiles(directory=STATIC)),
+        Route("/", home(console), methods=["GET"]),
+        *sign_in_routes(console),
+        *console.routes,
+        *extra,
+    ]
+    app = Starlette(routes=routes)
+
+    async def lost(request: Request, _error: Exception) -> Response:
+        return await anyio.to_thread.run_sync(
+            console.failed, request, Refused("web.route-unknown", path=request.url.path[:200])
+        )
+
+    async def failed(request: Request, error: Exception) -> Response:
+        return await anyio.to_thread.run_sync(console.failed, request, error)
+
+    app.add_exception_handler(404, lost)  # type: ignore[arg-type]
+    app.add_exception_handler(405, lost)  # type: ignore[arg-type]
+    app.add_exception_handler(Refused, failed)  # type: ignore[arg-type]
+    return Envelope(app)
+
+
+async def _health(_request: Request) -> Response:
+    return Response("ok\n", media_type="text/plain")
+
+
+def _protocol(kernel: Kernel, endpoint: Endpoint) -> Any:
+    """Give a room's raw endpoint its kernel and caller, and its errors our one shape."""
+
+    async def handle(request: Request) -> Response:
+        request.state.kernel = kernel
+        request.state.caller = Caller(ANONYMOUS)
+        try:
+            actor = await anyio.to_thread.run_sync(_actor, request, kernel)
+            request.state.caller = callers.caller(request, actor)
+            return await endpoint.handle(request)
+        except Exception as error:  # the door
+            known = problems.catalogued(error, request.state.request_id)
+            return problems.response(known, request, house=kernel.house, language=callers.language_of(request))
+
+    return handle
+
+
+def _actor(request: Request, kernel: Kernel) -> Any:
+    """A token, or on safe methods the console's cookie, so that a page can link to a download."""
+    actor = callers.bearer(request, kernel)
+    return callers.cookie(request, kernel) if actor.is_anonymous and request.method in ("GET", "HEAD") else actor
+
+
+class Envelope:
+    """The outermost layer: a request id for every request, security headers for every response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = f"req_{secrets.token_hex(10)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if not scope["path"].startswith("/static/"):
+                    headers.setdefault("cache-control", "no-store")
+                    headers.add_vary_header("accept-language, cookie, authorization")
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)

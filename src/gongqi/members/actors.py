@@ -1,0 +1,127 @@
+"""From a secret to an actor: what a door asks first, on every request.
+
+Two short selects and no write. An actor's rights are read anew each time, so revoking a token, ending a session or a
+membership, or suspending a party takes effect with the next request. Grants come from current memberships in active
+organisations, from foundation roles, and from the `self` role of the party's kind over its own id.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import aliased
+
+from gongqi.kernel.access import FOUNDATION, Actor
+from gongqi.kernel.errors import Refused
+from gongqi.kernel.room import Kernel
+from gongqi.kernel.verbs import Read, Write
+from gongqi.members import rules
+from gongqi.members.models import ConsoleSession, Membership, Party, Token
+
+TOKEN_PREFIX = "gq_"
+SESSION_PREFIX = "gqs_"
+LINK_PREFIX = "gql_"
+SECRET_LENGTH = 43  # base 62: 256 bits
+SHOWN_LENGTH = len(TOKEN_PREFIX) + 6  # 36 bits shown tell tokens apart and leave 220
+
+_ALPHABET = string.ascii_letters + string.digits
+_Org = aliased(Party)
+
+
+def new_secret(prefix: str) -> str:
+    """256 random bits behind a prefix by which scanners of leaked secrets can know it."""
+    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(SECRET_LENGTH))
+
+
+def actor_for_token(ctx: Read, secret: str) -> Actor:
+    """Who a bearer token stands for.
+
+    Raises: Refused("members.token-invalid") alike for unknown, expired and revoked tokens and suspended parties.
+    """
+    row = None
+    if _looks_like(secret, TOKEN_PREFIX):
+        row = ctx.session.execute(
+            select(Party.id, Party.kind, Party.name, Token.scopes)
+            .join(Token, Token.party == Party.id)
+            .where(Token.digest == rules.digest(secret), Token.revoked_at.is_(None), Token.expires_at > ctx.now)
+            .where(Party.state == "active")
+        ).one_or_none()
+    if row is None:
+        raise Refused("members.token-invalid")
+    return _actor(ctx, row.id, row.kind, row.name, scopes=row.scopes)
+
+
+def actor_for_session(ctx: Read, secret: str) -> Actor:
+    """Who a console cookie stands for; `Actor.session` is the session's id.
+
+    Raises: Refused("members.session-invalid") alike for unknown, ended and expired sessions and suspended parties.
+    """
+    row = None
+    if _looks_like(secret, SESSION_PREFIX):
+        row = ctx.session.execute(
+            select(Party.id, Party.kind, Party.name, ConsoleSession.id.label("session"))
+            .join(ConsoleSession, ConsoleSession.party == Party.id)
+            .where(ConsoleSession.digest == rules.digest(secret), *session_is_live(ctx.now), Party.state == "active")
+        ).one_or_none()
+    if row is None:
+        raise Refused("members.session-invalid")
+    return _actor(ctx, row.id, row.kind, row.name, session=row.session)
+
+
+def note_use(kernel: Kernel, secret: str) -> None:
+    """Remember that a token or session was just used, coarsely: a write only when the last note is old.
+
+    For a door to call after it has answered. Without it a session ends SESSION_IDLE after the sign-in.
+    """
+    if secret.startswith(SESSION_PREFIX):
+        model, column, every = ConsoleSession, ConsoleSession.last_seen_at, rules.NOTE_USE_EVERY
+    else:
+        model, column, every = Token, Token.last_used_at, rules.NOTE_TOKEN_EVERY
+    digest = rules.digest(secret)
+
+    def stale(now: datetime, every: timedelta = every) -> Any:
+        return (model.digest == digest, or_(column.is_(None), column <= now - every))
+
+    if kernel.look(lambda ctx: ctx.session.scalar(select(model.id).where(*stale(ctx.now)))):
+
+        def note(ctx: Write) -> None:
+            ctx.session.execute(update(model).where(*stale(ctx.now)).values({column: ctx.now}))
+
+        kernel.transact(note, reason="members.note-use")
+
+
+def session_is_live(now: datetime) -> tuple[Any, Any]:
+    return (
+        ConsoleSession.created_at > now - rules.SESSION_LIFE,
+        ConsoleSession.last_seen_at > now - rules.SESSION_IDLE,
+    )
+
+
+def _looks_like(secret: str, prefix: str) -> bool:
+    return secret.startswith(prefix) and len(secret) == len(prefix) + SECRET_LENGTH
+
+
+def _actor(
+    ctx: Read, party: str, kind: str, name: str, *, scopes: Sequence[str] | None = None, session: str | None = None
+) -> Actor:
+    held: dict[str, set[str]] = {party: {kind}}
+    rows = ctx.session.execute(
+        select(Membership.org, Membership.role)
+        .outerjoin(_Org, _Org.id == Membership.org)
+        .where(Membership.party == party, Membership.until.is_(None))
+        .where(or_(Membership.org == FOUNDATION, _Org.state == "active"))
+    )
+    for org, role in rows:
+        held.setdefault(org, set()).add(role)
+    vocabulary = ctx.kernel.house.vocabulary
+    return Actor(
+        id=party, kind=kind, name=name, session=session,
+        grants={place: vocabulary.grants(frozenset(roles)) for place, roles in held.items()},
+        orgs=frozenset(held) - {party, FOUNDATION},
+        scopes=None if scopes is None else frozenset(scopes),
+    )

@@ -1,0 +1,48 @@
+"""The question that stands before every publication. Who answers it, the hub does not know.
+
+`ReleaseQuestion` carries every fact about the release that the hub holds, so that an answerer needs no table of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gongqi.kernel.gates import Gate
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """One file: `license` is its own SPDX expression, or None when the card's applies."""
+
+    path: str
+    sha256: str
+    size: int
+    component: str | None
+    license: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseQuestion:
+    """May this revision be published under this name?
+
+    `card` is the front matter in the form of `rules.Card.front_matter`; `card_percent` and `card_missing` say how
+    complete it is for this kind of asset; `lineage` is (source revision id, relation) of each direct source.
+    """
+
+    release: str
+    asset: str
+    kind: str
+    org: str
+    revision: str
+    digest: str
+    name: str
+    files: tuple[FileFacts, ...]
+    card: Mapping[str, Any]
+    card_percent: int
+    card_missing: tuple[str, ...]
+    lineage: tuple[tuple[str, str], ...]
+
+
+RELEASE_PUBLISH = Gate("hub:release:publish", ReleaseQuestion)
