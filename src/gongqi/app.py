@@ -27,7 +27,9 @@ from gongqi.kernel.db import Database
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
+from gongqi.doors.cli.server import write_private
 from gongqi.members import VOCABULARY
+from gongqi.members.service import bootstrap_operator
 from gongqi.resources.serving.engine import Engine
 from gongqi.rooms import ROOMS
 
@@ -43,7 +45,7 @@ def house() -> House:
     return House.build(ROOMS, VOCABULARY, DOORS / "words.toml", DOORS / "web" / "words.toml")
 
 
-def assemble(settings: Settings, *, clock: Clock | None = None, migrate: bool = True) -> Kernel:
+def assemble(settings: Settings, *, clock: Clock | None = None, migrate: bool = False) -> Kernel:
     """A kernel over the settings' home and database, the schema brought up to date (or checked, without `migrate`)."""
     settings.prepare_home()
     db = Database(settings.database_url)
@@ -92,6 +94,19 @@ class _WithLifespan:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def prepare(kernel: Kernel) -> str:
+    """What a first start needs: an operator, their token in the home, the endless flows. Returns a sign-in link.
+
+    Every start gives a fresh link; the token is written once, mode 0600.
+    """
+    kernel.transact(evidence.ensure, reason="start")
+    path = kernel.settings.home / "operator.token"
+    started = bootstrap_operator(kernel, want_token=not path.exists())
+    if started.token:
+        write_private(path, started.token + "\n")
+    return f"{kernel.settings.origin}/sign-in/link/{started.link}"
 
 
 @contextlib.contextmanager

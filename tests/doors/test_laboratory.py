@@ -20,9 +20,13 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from gongqi.doors.cli import laboratory
+from gongqi.governance.compliance.rules import contradictions, license_verdict, openness
+from gongqi.governance.compliance.tables import load_tables
 from gongqi.governance.ethics import rules
 from gongqi.governance.ethics.evaluate import Job
 from gongqi.governance.ethics.sandbox import run_evaluation
+from gongqi.resources.hub import rules as hub
+from gongqi.resources.hub.safety import inspect
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +56,17 @@ def evaluations(made: Path) -> list[dict[str, Any]]:
         }
         results.append(run_evaluation(Job.from_json(fields)))
     return results
+
+
+def donations(made: Path, again: Path) -> list[tuple[Path, list[laboratory.Part]]]:
+    """Every donation as a folder and its parts; the models' parts are named without training once more."""
+    data, held_out = again / "data", again / "held-out"
+    model = made / "model-1"
+    return [
+        (data, laboratory.make_dataset(data)),
+        (held_out, laboratory.make_evaluation_set(held_out)),
+        (model, list(laboratory.MODEL_PARTS)),
+    ]
 
 
 def front_matter(path: Path) -> dict[str, Any]:
@@ -113,12 +128,30 @@ def test_the_cards_speak_both_languages_and_name_the_source(made: Path) -> None:
 
 
 def test_every_file_of_a_donation_is_named_once_with_its_component(made: Path, tmp_path: Path) -> None:
-    parts = laboratory.make_dataset(tmp_path / "data")
-    assert sorted(part.path for part in parts) == sorted(path.name for path in (tmp_path / "data").iterdir())
-    assert {part.component for part in laboratory.make_evaluation_set(tmp_path / "e")} == {
-        "data-card",
-        "evaluation-data",
-    }
+    for folder, parts in donations(made, tmp_path):
+        assert sorted(part.path for part in parts) == sorted(path.name for path in folder.iterdir())
+
+
+def test_the_donations_have_complete_cards_safe_files_and_licences_that_agree(made: Path, tmp_path: Path) -> None:
+    tables = load_tables()
+    for folder, parts in donations(made, tmp_path):
+        card = hub.parse_card((folder / "README.md").read_bytes())
+        assert hub.completeness(card, "model" if "model" in folder.name else "dataset").missing == ()
+        licenses = {part.path: part.license for part in parts}
+        assert contradictions(card.license or "", licenses, tables=tables) == ()
+        for part in parts:
+            verdict = license_verdict(part.license, component_kind=part.component, tables=tables)
+            assert verdict.allowed and verdict.open and verdict.fits, part
+            path = folder / part.path
+            with path.open("rb") as file:
+                assert inspect(part.path, file, path.stat().st_size, frozenset(licenses)) == []
+
+
+def test_the_model_reaches_the_class_its_components_deserve() -> None:
+    components = {part.component: part.license for part in laboratory.MODEL_PARTS}
+    verdict = openness(components, tables=load_tables())
+    assert verdict.mof_class == "III"
+    assert verdict.missing["II"] == ("evaluation-data",)  # the held-out records stay out of the laboratory's hands
 
 
 def test_the_donated_training_code_makes_the_donated_model_again(made: Path, tmp_path: Path) -> None:

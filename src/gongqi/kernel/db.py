@@ -12,9 +12,10 @@ verb never touches anything outside its transaction.
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -31,7 +32,8 @@ from gongqi.kernel.errors import Unavailable
 
 WRITER_WAIT_SECONDS = 30.0  # how long a write queues behind others before it is told to come back
 READER_POOL = 16
-MAX_WRITE_TRIES = 12  # serialisation retries; a twelfth failure means contention a caller should know of
+TRIES_BEFORE_QUEUEING = 2  # after so many lost races, the losers of this process stand in a line
+MAX_WRITE_TRIES = 40  # serialisation retries; beyond, the contention is something a caller should know of
 CACHE_KIBIBYTES = 16 * 1024
 
 T = TypeVar("T")
@@ -75,6 +77,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url: URL = make_url(url.replace("postgresql://", "postgresql+psycopg://", 1))
+        self._queue = threading.Lock()
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             self.writer = _sqlite_engine(self.url, writer=True)
@@ -106,33 +109,34 @@ class Database:
     def write(self, work: Callable[[Session], T], *, isolation: str | None = None) -> T:
         """Run `work` in one write transaction and commit; run it again from the start if the database asks for it.
 
+        Writers that fight over one row would otherwise retry each other to exhaustion: who has lost a few races waits
+        for the other losers of this process, so that at most one of them is in the race.
+
         `isolation` lowers PostgreSQL's level for work that locks its rows itself (a queue's claim); SQLite has only one.
 
         Raises: Unavailable("kernel.busy") when others hold the database too long,
-        Unavailable("kernel.disk-full") when it cannot grow.
+        Unavailable("kernel.disk-full") when it cannot grow, Unavailable("kernel.database-unreachable") when it is gone.
         """
         options = {"isolation_level": isolation} if isolation and not self.is_sqlite else None
         give_up_at = time.monotonic() + WRITER_WAIT_SECONDS
         duplicates = 0
-        for attempt in range(MAX_WRITE_TRIES):
-            try:
-                with Session(self.writer, expire_on_commit=False) as session, session.begin():
-                    session.connection(execution_options=options)  # on SQLite: take the lock before reading the clock
-                    return work(session)
-            except PoolTimeout as error:
-                raise Unavailable("kernel.busy", retry_after_seconds=2) from error
-            except DBAPIError as error:
-                if _is_disk_full(error):
-                    raise Unavailable("kernel.disk-full", retry_after_seconds=60, detail=str(error.orig)) from error
-                if error.connection_invalidated:
-                    reason = type(error.orig).__name__
-                    raise Unavailable("kernel.database-unreachable", reason=reason, detail=str(error.orig)) from error
-                duplicates += _is_duplicate(error)
-                if not (_asks_to_retry(error) or (_is_duplicate(error) and duplicates == 1)):
-                    raise
+        with ExitStack() as turn:
+            for attempt in range(MAX_WRITE_TRIES):
+                try:
+                    with Session(self.writer, expire_on_commit=False) as session, session.begin():
+                        session.connection(execution_options=options)  # on SQLite: the lock first, then the clock
+                        return work(session)
+                except PoolTimeout as error:
+                    raise Unavailable("kernel.busy", retry_after_seconds=2) from error
+                except DBAPIError as error:
+                    duplicates += _is_duplicate(error)
+                    if not (_asks_to_retry(error) or (_is_duplicate(error) and duplicates == 1)):
+                        raise (_outage(error) or error) from error
                 if time.monotonic() > give_up_at:
                     break
-                time.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, 7)))
+                if attempt == TRIES_BEFORE_QUEUEING:
+                    turn.enter_context(self._queue)
+                time.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, 4)))
         raise Unavailable("kernel.busy", retry_after_seconds=2)
 
 
@@ -149,8 +153,13 @@ def _is_duplicate(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) == "23505"
 
 
-def _is_disk_full(error: DBAPIError) -> bool:
-    return getattr(error.orig, "sqlstate", None) == "53100" or "database or disk is full" in str(error.orig)
+def _outage(error: DBAPIError) -> Unavailable | None:
+    """What is the machine's trouble and not the request's."""
+    if getattr(error.orig, "sqlstate", None) == "53100" or "database or disk is full" in str(error.orig):
+        return Unavailable("kernel.disk-full", retry_after_seconds=60, detail=str(error.orig))
+    if error.connection_invalidated:
+        return Unavailable("kernel.database-unreachable", reason=type(error.orig).__name__, detail=str(error.orig))
+    return None
 
 
 def _sqlite_engine(url: URL, *, writer: bool) -> Engine:

@@ -32,8 +32,8 @@ class Citation:
 class Answer:
     """One reason: `reason` is a text key, `params` fill it, `cites` say by what right.
 
-    `require` allows the step but leaves a duty, whose text key is `reason`. A misspelt decision, from a rule table say, is
-    an error and never an allow.
+    `require` allows the step but leaves a duty, whose text key is `reason`. A misspelt decision, say from a rule
+    table, is an error and never an allow.
     """
 
     decision: Decision

@@ -173,7 +173,7 @@ class Read:
             raise Refused("access.not-found", kind=model.__tablename__, key=str(key)[:100])
         return row
 
-    def visible(self, model: type[M], *, to: str) -> Select[tuple[M]]:
+    def visible(self, model: type[M], *, to: str) -> Select[M]:
         """A select over the rows of `model` with which the actor may do `to`."""
         return self._select(model, to)
 
@@ -192,7 +192,7 @@ class Read:
         return Verdict(gate.name, answers)
 
     def page(
-        self, query: Select[tuple[M]], column: InstrumentedAttribute[Any], input: Paged, *, to: type[Output]
+        self, query: Select[M], column: InstrumentedAttribute[Any], input: Paged, *, to: type[Output]
     ) -> Page[Any]:
         """One page of `query`, newest first by the time-ordered `column`, with a cursor that survives inserts."""
         if input.cursor:
@@ -203,7 +203,7 @@ class Read:
         cursor = _encode_cursor(getattr(rows[-1], column.key)) if more else None
         return Page(items=[to.model_validate(row) for row in rows], next=cursor)
 
-    def _select(self, model: type[M], permission: str) -> Select[tuple[M]]:
+    def _select(self, model: type[M], permission: str) -> Select[M]:
         self.authorised.add(permission)
         policy = self.kernel.house.policies.get(model)
         if policy is None:
@@ -261,7 +261,6 @@ class Write(Read):
         self.session.add(row)
         for handler in self.kernel.house.handlers.get(event.kind, ()):
             flows.start_delivery(self, row.id, handler.name)
-        self.session.flush()
         flows.wake_waiters(self.session, f"{event.kind} {event.subject}", self.now, event=row.id)
         self.after_commit.add("")
 
@@ -400,7 +399,7 @@ def _decode_cursor(cursor: str) -> str:
         value = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except ValueError as error:
         raise Refused("kernel.cursor-invalid") from error
-    if not value.isprintable():
+    if _encode_cursor(value) != cursor or not value.isprintable():  # the decoder overlooks what is not base 64
         raise Refused("kernel.cursor-invalid")
     return value
 

@@ -287,6 +287,17 @@ def names(ctx: Read, ids: Collection[str]) -> dict[str, str]:
     return {each: each for each in ids} | {party.id: party.name for party in ctx.session.scalars(query)}
 
 
+def actions(ctx: Read, key: str) -> list[tuple[str, dict[str, str]]]:
+    """The verbs that the actor may use on this party, each with what it is to be filled with."""
+    party = ctx.find(Party, key, to="members:party:read")
+    change = "members:party:restore" if party.state == "suspended" else "members:party:suspend"
+    found = [(verb, {"party": key}) for verb in ("members:signin:link", "members:token:issue", change) if ctx.may(verb, party)]
+    if party.kind == "organisation":
+        verbs = ("members:membership:grant", "members:person:create", "members:agent:create", "members:site:create")
+        found += [(verb, {"org": key}) for verb in verbs if ctx.actor.may(verb, key)]
+    return found
+
+
 # ---- within
 
 
@@ -326,8 +337,10 @@ def _known(ctx: Read, key: str, *, kind: str | None = None) -> Party:
 
 
 def _belongs(ctx: Read, party: Party, org: str) -> bool:
+    if party.org == org and (party.kind in rules.MACHINES or party.state == "invited"):
+        return True
     query = select(Membership.id).where(Membership.party == party.id, Membership.org == org, Membership.until.is_(None))
-    return party.org == org and party.state == "invited" or ctx.session.scalar(query.limit(1)) is not None
+    return ctx.session.scalar(query.limit(1)) is not None
 
 
 def _grant(ctx: Write, party: Party, org: str, role: str) -> MembershipOut:
@@ -355,7 +368,7 @@ def _keep_one(ctx: Write, leaving: Membership) -> None:
     others = (
         select(func.count()).select_from(Membership).join(Party, Party.id == Membership.party)
         .where(Membership.org == leaving.org, Membership.role == leaving.role, Membership.until.is_(None))
-        .where(Membership.party != leaving.party, Party.state != "suspended")
+        .where(Membership.party != leaving.party, Party.state == "active")
     )
     if not ctx.session.scalar(others):
         raise Refused(code, org=leaving.org)

@@ -120,11 +120,11 @@ def evaluation(hits: str, **metrics: float | None) -> dict[str, Any]:
 
 def test_a_comparison_says_what_got_better_and_what_worse() -> None:
     before = evaluation("11110000", accuracy=0.5, brier=0.2, roc_auc=0.9, accuracy_gap=None)
-    after = evaluation("01111110", accuracy=0.75, brier=0.3, roc_auc=0.9, accuracy_gap=0.1)
+    after = evaluation("01111111", accuracy=0.75, brier=0.3, roc_auc=0.9, accuracy_gap=0.1)
     result = rules.compare(before, after)
     better = {change.metric: change.is_better for change in result.changes}
     assert (better["accuracy"], better["brier"], better["roc_auc"], better["accuracy_gap"]) == (True, False, None, None)
-    assert (result.gained, result.lost, result.p_value) == (3, 1, 0.625)
+    assert (result.gained, result.lost, result.p_value) == (4, 1, 0.375)
 
 
 def test_mcnemar_is_the_binomial_test_of_a_fair_coin() -> None:
@@ -133,7 +133,7 @@ def test_mcnemar_is_the_binomial_test_of_a_fair_coin() -> None:
 
 def test_evaluations_on_different_data_are_not_compared() -> None:
     before = evaluation("1", accuracy=1.0)
-    with pytest.raises(Refused, match="ethics.evaluations-not-comparable"):
+    with pytest.raises(Refused, match=r"ethics\.evaluations-not-comparable"):
         rules.compare(before, {**before, "data_sha256": "other"})
 
 
@@ -219,6 +219,10 @@ def test_a_board_too_small_for_its_quorum_says_so_while_there_is_time() -> None:
 def test_an_approval_of_another_revision_never_counts() -> None:
     result = decide(vote("r1", "approve", digest="rev-0"), vote("r2", "approve", digest="rev-0"))
     assert result.counted == () and result.state == "refused"
+
+
+def test_a_vote_from_before_the_opening_does_not_count() -> None:
+    assert decide(vote("r1", "approve", day=-1), vote("r2", "approve", day=-1)).counted == ()
 
 
 def test_a_vote_from_the_future_does_not_count_when_the_clock_jumps_back() -> None:

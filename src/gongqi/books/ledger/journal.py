@@ -72,14 +72,12 @@ def append(ctx: Write, drafts: Sequence[Draft]) -> list[TransactionOut]:
     connection = ctx.session.connection()
     ids = [rules.transaction_id(draft.key) for draft in drafts]
     known = _known(connection, ids)
-    fresh: list[tuple[str, str, Draft]] = []
+    fresh: dict[str, tuple[str, Draft]] = {}
     for id, draft in zip(ids, drafts, strict=True):
         digest = rules.digest_of(draft)
-        if known.setdefault(id, (digest,))[0] != digest:
+        posted = known.get(id) or fresh.setdefault(id, (digest, draft))
+        if posted[0] != digest:
             raise Refused("ledger.key-reused", key=draft.key)
-        if known[id] == (digest,):
-            known[id] = (digest, None)
-            fresh.append((id, digest, draft))
     outs = _write(connection, fresh, ctx.now) if fresh else {}
     return [outs.get(id) or _shown(id, draft, *known[id][1:]) for id, draft in zip(ids, drafts, strict=True)]
 
@@ -94,14 +92,14 @@ def _known(connection: Connection, ids: list[str]) -> dict[str, tuple[Any, ...]]
     return known
 
 
-def _write(connection: Connection, fresh: list[tuple[str, str, Draft]], now: datetime) -> dict[str, TransactionOut]:
-    accounts = sorted({account for _, _, draft in fresh for account, _ in draft.lines})
+def _write(connection: Connection, fresh: dict[str, tuple[str, Draft]], now: datetime) -> dict[str, TransactionOut]:
+    accounts = sorted({account for _, draft in fresh.values() for account, _ in draft.lines})
     balances, floors = _lock(connection, accounts)
-    weighed = [rules.weigh(draft.lines, balances, floors) for _, _, draft in fresh]
+    weighed = [rules.weigh(draft.lines, balances, floors) for _, draft in fresh.values()]
     sequences = _next_sequences(connection, len(fresh))
     micros = UtcTime().process_bind_param(now, connection.dialect)
     transactions, postings, outs = [], [], {}
-    for sequence, (id, digest, draft), running in zip(sequences, fresh, weighed, strict=True):
+    for sequence, (id, (digest, draft)), running in zip(sequences, fresh.items(), weighed, strict=True):
         facts = orjson.dumps(dict(draft.facts), option=orjson.OPT_SORT_KEYS).decode()
         transactions.append((
             sequence, id, draft.key, digest, draft.kind, draft.subject, facts, micros, draft.evidence, draft.reverses,
@@ -111,12 +109,13 @@ def _write(connection: Connection, fresh: list[tuple[str, str, Draft]], now: dat
         outs[id] = _shown(id, draft, sequence, now, draft.evidence)
     _insert(connection, Transaction, transactions)
     _insert(connection, Posting, postings)
-    _run(connection, "UPDATE ledger_balance SET amount = ? WHERE account_id = ?", [(balances[id], id) for id in accounts])
+    moved = [(balances[account], account) for account in accounts]
+    _run(connection, "UPDATE ledger_balance SET amount = ? WHERE account_id = ?", moved)
     return outs
 
 
 def _lock(connection: Connection, accounts: list[str]) -> tuple[dict[str, int], dict[str, int | None]]:
-    """Balances and floors of `accounts`, which come sorted: everyone locks in the same order, so nobody waits in a ring."""
+    """Balances and floors of `accounts`, which come sorted: everyone locks in one order, so nobody waits in a ring."""
     balances: dict[str, int] = {}
     floors: dict[str, int | None] = {}
     query = select(Balance.account_id, Balance.amount, Account.floor).join(Account, Account.id == Balance.account_id)
@@ -154,7 +153,7 @@ def lines_of(connection: Connection, sequence: int) -> list[Line]:
 
 
 def _insert(connection: Connection, model: type[Base], rows: list[tuple[Any, ...]]) -> None:
-    """Rows as tuples in the order of the table's columns; the mapper's unit of work would cost five times the insert."""
+    """Rows as tuples in the order of the table's columns: the mapper's unit of work would cost more than the insert."""
     columns = [column.name for column in model.__table__.columns]
     marks = ", ".join("?" * len(columns))
     _run(connection, f"INSERT INTO {model.__tablename__} ({', '.join(columns)}) VALUES ({marks})", rows)

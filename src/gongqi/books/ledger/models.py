@@ -2,8 +2,8 @@
 
 `append_only` gives the triggers that make the first three refuse UPDATE, DELETE and (PostgreSQL) TRUNCATE, also from a
 database shell. SQLite's `INSERT OR REPLACE` deletes without firing delete triggers, so there an insert over an existing
-row is refused too. The triggers stop mistakes and force an intruder to be deliberate; `replay.check` finds what somebody
-did who dropped them.
+row is refused too. The triggers stop mistakes and force an intruder to be deliberate; `replay.check` finds what was
+done by somebody who dropped them.
 
 No personal data: owners and subjects are ids, facts are ids, counts and words. Kept for ever, as account books are.
 """
@@ -69,7 +69,8 @@ class Transaction(Base):
     __tablename__ = "ledger_transaction"
     __table_args__ = (
         Index(
-            "uq_ledger_transaction_reverses", "reverses", unique=True, sqlite_where=_REVERSED, postgresql_where=_REVERSED
+            "uq_ledger_transaction_reverses", "reverses",
+            unique=True, sqlite_where=_REVERSED, postgresql_where=_REVERSED,
         ),
     )
 
@@ -125,7 +126,7 @@ class Hold(Base):
     ended_at: Mapped[datetime | None]
     placed_by: Mapped[str]
     ended_by: Mapped[str | None]
-    version: Mapped[int]
+    version: Mapped[int] = mapped_column()
 
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
 

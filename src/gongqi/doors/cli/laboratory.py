@@ -47,6 +47,20 @@ class Part:
     license: str
 
 
+# A licence made for software on the programs, and one made for everything else on the rest.
+MODEL_PARTS = (
+    Part("README.md", "model-card", "CC-BY-4.0"),
+    Part("DATA.md", "data-card", "CC-BY-4.0"),
+    Part("REPORT.md", "technical-report", "CC-BY-4.0"),
+    Part("architecture.py", "architecture", "Apache-2.0"),
+    Part("evaluate.py", "evaluation-code", "Apache-2.0"),
+    Part("infer.py", "inference-code", "Apache-2.0"),
+    Part("model.onnx", "parameters", "CC-BY-4.0"),
+    Part("results.json", "evaluation-results", "CC-BY-4.0"),
+    Part("train.py", "training-code", "Apache-2.0"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What the application meets in one go: the records now, the true labels when the diagnosis is known."""
@@ -95,11 +109,12 @@ def divide(seed: int = SEED) -> Division:
 
     labels = table().labels
 
-    def split(rows: Sequence[int], **sizes: float) -> list[list[int]]:
-        return train_test_split(rows, stratify=[labels[row] for row in rows], random_state=seed, **sizes)
+    def split(rows: Sequence[int], second: int) -> tuple[list[int], list[int]]:
+        parts: Any = train_test_split(rows, stratify=[labels[row] for row in rows], random_state=seed, test_size=second)
+        return parts[0], parts[1]
 
-    trainable, held_out = split(range(len(labels)), test_size=HELD_OUT_RECORDS)
-    first, returned = split(trainable, train_size=round(FIRST_SHARE * len(trainable)))
+    trainable, held_out = split(range(len(labels)), HELD_OUT_RECORDS)
+    first, returned = split(trainable, len(trainable) - round(FIRST_SHARE * len(trainable)))
     # The records return in the order of the division, which is random; the files are sorted.
     return Division(tuple(sorted(first)), tuple(returned), tuple(sorted(held_out)))
 
@@ -170,18 +185,7 @@ def train(datasets: Sequence[Path], folder: Path, *, data_card: Path, lineage: S
     results = json.loads((folder / "results.json").read_text("utf-8"))
     _write_text(folder / "README.md", "model.md", {**results, "lineage": json.dumps(list(lineage))})
     _write_text(folder / "REPORT.md", "report.md", results)
-    code, words = "Apache-2.0", "CC-BY-4.0"
-    return [
-        Part("README.md", "model-card", words),
-        Part("DATA.md", "data-card", words),
-        Part("REPORT.md", "technical-report", words),
-        Part("architecture.py", "architecture", code),
-        Part("evaluate.py", "evaluation-code", code),
-        Part("infer.py", "inference-code", code),
-        Part("model.onnx", "parameters", code),
-        Part("results.json", "evaluation-results", words),
-        Part("train.py", "training-code", code),
-    ]
+    return list(MODEL_PARTS)
 
 
 def _row(number: int) -> dict[str, str]:

@@ -19,6 +19,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from license_expression import ExpressionError, LicenseSymbol, LicenseWithExceptionSymbol
@@ -31,6 +32,8 @@ CHOICE_LIMIT = 256  # ways to satisfy an expression; (A OR B) AND (C OR D) … d
 NESTING_LIMIT = 20  # brackets
 SPDX_CITE = "SPDX 3.0.1, Annex: License Expressions; https://spdx.org/licenses/"
 CONFLICT_CITE = "SPDX 3.0.1, Annex: License Expressions (AND: all apply; OR: the recipient chooses)"
+# What boolean.py 5.0 lets through beside its own error: IndexError for "()", AttributeError and TypeError for others.
+_PARSE_FAULTS = (ExpressionError, LookupError, AttributeError, TypeError)
 DATA_CITE = "Open Definition 2.1, https://opendefinition.org/od/2.1/en/"
 
 
@@ -89,8 +92,8 @@ def license_verdict(claimed: str | None, *, component_kind: str, tables: Tables)
 
 def _parse(claim: str, tables: Tables) -> tuple[Any, str, tuple[str, ...]]:
     """(parsed expression, '', ()) or (None, reason, the words that are wrong)."""
-    depth = max(claim[:at].count("(") - claim[:at].count(")") for at in range(min(len(claim), CLAIM_LIMIT) + 1))
-    if len(claim) > CLAIM_LIMIT or depth > NESTING_LIMIT:
+    depths = accumulate((char == "(") - (char == ")") for char in claim[:CLAIM_LIMIT])
+    if len(claim) > CLAIM_LIMIT or max(depths, default=0) > NESTING_LIMIT:
         return None, "compliance.license-too-complex", ()
     try:
         parsed = tables.licensing.parse(claim)
@@ -101,7 +104,7 @@ def _parse(claim: str, tables: Tables) -> tuple[Any, str, tuple[str, ...]]:
             return None, "compliance.license-unknown", unknown
         # `strict` refuses a licence used as an exception and an exception used as a licence.
         parsed = tables.licensing.parse(claim, strict=True)
-    except ExpressionError as fault:
+    except _PARSE_FAULTS as fault:
         return None, "compliance.license-syntax", (str(getattr(fault, "token_string", "") or ""),)
     if len(tables.licensing.license_symbols(parsed, unique=False)) > SYMBOL_LIMIT or _choices(parsed, tables) is None:
         return None, "compliance.license-too-complex", ()
@@ -119,10 +122,13 @@ def _suggest(claim: str, culprits: Sequence[str], tables: Tables) -> tuple[str, 
     return tuple(words[word] for word in close)
 
 
+def _id(symbol: Any) -> str:
+    # An exception only adds permissions to the licence it follows, so that licence decides.
+    return symbol.license_symbol.key if isinstance(symbol, LicenseWithExceptionSymbol) else symbol.key
+
+
 def _family(symbol: Any, tables: Tables) -> str | None:
-    # An exception only adds permissions to the licence it follows.
-    plain = symbol.license_symbol if isinstance(symbol, LicenseWithExceptionSymbol) else symbol
-    row = tables.licenses.get(plain.key)
+    row = tables.licenses.get(_id(symbol))
     return row.family if row else None
 
 
@@ -140,12 +146,11 @@ def _objection(parsed: Any, allow: frozenset[str], type_cite: str, tables: Table
         family = _family(symbol, tables)
         if family in allow:
             continue
-        plain = symbol.license_symbol if isinstance(symbol, LicenseWithExceptionSymbol) else symbol
         if family is None:
-            return plain.key, "compliance.license-not-listed", SPDX_CITE
+            return _id(symbol), "compliance.license-not-listed", SPDX_CITE
         if family in OPEN_FAMILIES:
-            return plain.key, "compliance.license-wrong-type", type_cite
-        return plain.key, f"compliance.license-{family}", tables.licenses[plain.key].cite
+            return _id(symbol), "compliance.license-wrong-type", type_cite
+        return _id(symbol), f"compliance.license-{family}", tables.licenses[_id(symbol)].cite
     raise AssertionError("an expression of allowed licences only is allowed")
 
 

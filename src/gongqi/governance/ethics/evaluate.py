@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import json
 import math
 import resource
@@ -180,8 +181,8 @@ def predict(path: Path, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The model's labels [N] and its probabilities of class 1 [N] for the features [N, F]. Raises Unfit."""
     import numpy as np
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")  # compiled, without type stubs
     errors = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf)
     errors += (state.NotImplemented, state.RuntimeException)
     options = onnxruntime.SessionOptions()
@@ -295,7 +296,7 @@ def _by_subgroup(records: Records, predicted: np.ndarray, groups: np.ndarray) ->
     measures = {
         "accuracy": accuracy_score, "false_negative_rate": false_negative_rate, "selection_rate": selection_rate,
     }  # fmt: skip
-    frame = MetricFrame(metrics=measures, y_true=records.labels, y_pred=predicted, sensitive_features=groups)
+    frame: Any = MetricFrame(metrics=measures, y_true=records.labels, y_pred=predicted, sensitive_features=groups)
     assert records.subgroup is not None
     table = []
     for number, name in enumerate(("low", "middle", "high")):

@@ -150,8 +150,10 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
     changes = []
     for metric in _HIGHER_IS_BETTER + _LOWER_IS_BETTER:
         old, new = before["metrics"].get(metric), after["metrics"].get(metric)
-        moved = old is not None and new is not None and old != new
-        changes.append(Change(metric, old, new, ((new > old) == (metric in _HIGHER_IS_BETTER)) if moved else None))
+        is_better = None
+        if old is not None and new is not None and old != new:
+            is_better = (new > old) == (metric in _HIGHER_IS_BETTER)
+        changes.append(Change(metric, old, new, is_better))
     old_hits, new_hits = int(before["hits"], 16), int(after["hits"], 16)
     gained, lost = (new_hits & ~old_hits).bit_count(), (old_hits & ~new_hits).bit_count()
     return Comparison(tuple(changes), before["records"], gained, lost, mcnemar(gained, lost))

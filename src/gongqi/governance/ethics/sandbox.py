@@ -37,8 +37,7 @@ def run_evaluation(job: Job, *, timeout_seconds: float = 60, memory_bytes: int =
     paths = {"model": str(Path(job.model).resolve()), "data": str(Path(job.data).resolve())}
     request = json.dumps({**job.to_json(), **paths, "limits": limits}).encode()
     # One thread each: a pool reserves address space for every core, and the limit would depend on the machine.
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    threads["JOBLIB_MULTIPROCESSING"] = "0"
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "JOBLIB_MULTIPROCESSING": "0"}
     with tempfile.TemporaryDirectory(prefix="gongqi-evaluate-") as empty:
         child = subprocess.Popen(
             [sys.executable, "-I", "-B", evaluate.__file__],

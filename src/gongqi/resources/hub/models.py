@@ -25,8 +25,8 @@ class Asset(Base):
 
     __tablename__ = "asset"
     __table_args__ = (UniqueConstraint("org", "slug"), Index(None, "kind", "id"), Index(None, "org", "id"))
-    version: Mapped[int]
-    __mapper_args__ = {"version_id_col": version}
+    version: Mapped[int] = mapped_column()
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the mapper reads it once
 
     id: Mapped[str] = mapped_column(primary_key=True)
     org: Mapped[str]
@@ -124,8 +124,8 @@ class Release(Base):
 
     __tablename__ = "release"
     __table_args__ = (UniqueConstraint("asset", "name"), Index(None, "asset", "id"), Index(None, "state", "id"))
-    version: Mapped[int]
-    __mapper_args__ = {"version_id_col": version}
+    version: Mapped[int] = mapped_column()
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the mapper reads it once
 
     id: Mapped[str] = mapped_column(primary_key=True)
     asset: Mapped[str] = mapped_column(ForeignKey("asset.id"))

@@ -165,23 +165,26 @@ class Card:
 
 
 class _CardLoader(yaml.SafeLoader):
-    """YAML 1.2 core schema, and less: no aliases (they multiply), no tags, no double keys, bounded depth."""
+    """YAML 1.2 core schema, and less: no aliases (they multiply), no tags, no double keys, bounded depth.
+
+    Lines are counted as the author sees them: from 1, with the fence before the first line of YAML.
+    """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise Refused("hub.card-alias", line=self.peek_event().start_mark.line + 1)
+            raise Refused("hub.card-alias", line=self.peek_event().start_mark.line + 2)
         event = self.peek_event()
         if getattr(event, "tag", None) is not None:
-            raise Refused("hub.card-malformed", line=event.start_mark.line + 1)
+            raise Refused("hub.card-malformed", line=event.start_mark.line + 2)
         self._depth = getattr(self, "_depth", 0) + 1
         if self._depth > CARD_DEPTH_LIMIT:
-            raise Refused("hub.card-malformed", line=event.start_mark.line + 1)
+            raise Refused("hub.card-malformed", line=event.start_mark.line + 2)
         node = super().compose_node(parent, index)
         self._depth -= 1
         if isinstance(node, yaml.MappingNode):
             keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             if len(keys) < len(node.value) or len(set(keys)) < len(keys):
-                raise Refused("hub.card-malformed", line=node.start_mark.line + 1)
+                raise Refused("hub.card-malformed", line=node.start_mark.line + 2)
         return node
 
 
@@ -245,7 +248,6 @@ def _front_matter(text: str) -> dict[str, Any]:
         fields = yaml.load(text, _CardLoader)  # a SafeLoader made stricter
     except yaml.MarkedYAMLError as fault:
         line = fault.problem_mark.line if fault.problem_mark else 0
-        # Line 1 of the file is the fence.
         raise Refused("hub.card-malformed", line=line + 2, detail=fault.problem) from fault
     except yaml.YAMLError as fault:
         raise Refused("hub.card-malformed", line=1, detail=str(fault)) from fault

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from architecture import classifier
+from architecture import classifier  # pyright: ignore[reportMissingImports]  # the file beside this one
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.metrics import accuracy_score, brier_score_loss, roc_auc_score
@@ -53,7 +53,8 @@ def main() -> None:
     model_path, results_path, *data_paths = map(Path, sys.argv[1:])
     names, features, labels = read(data_paths)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    probability = cross_val_predict(classifier(), features, labels, cv=folds, method="predict_proba")[:, 1]
+    answers = cross_val_predict(classifier(), features, labels, cv=folds, method="predict_proba")
+    probability = np.asarray(answers)[:, 1]
     results = {
         "method": "five-fold cross-validation on the training records",
         "records": len(labels),

@@ -47,7 +47,7 @@ def _advance(letter: str) -> float:
 
 
 def wrap(text: str, width: float, size: float = SMALL, *, lines: int = 2) -> list[str]:
-    """Break `text` into at most `lines` lines no wider than `width`, of about equal length; a rest ends in an ellipsis."""
+    """Break `text` into at most `lines` lines within `width`, of about equal length; a rest ends in an ellipsis."""
     done = _fill(text, width, size)
     if len(done) > lines:
         return [*done[: lines - 1], shorten(done[lines - 1] + "…", width, size)]
@@ -102,7 +102,7 @@ def _longest_fit(text: str, width: float, size: float) -> int:
 
 
 def _pieces(text: str) -> list[str]:
-    """The unbreakable pieces: a Latin word with the space or hyphen after it; a Han character with its closing marks."""
+    """The unbreakable pieces: a Latin word with the space or hyphen after it; a Han character and its closing marks."""
     pieces: list[str] = []
     fresh = True
     for letter in " ".join(text.split()):

@@ -2,8 +2,8 @@
 
 The path is the audit path of RFC 6962 §2.1.1, the root on top. The lineage is a directed acyclic graph drawn in layers
 after Sugiyama, Tagawa and Toda (1981): longest-path layering, waypoints for edges that skip a layer, barycentre
-ordering. Each edge ends at its own port, so its label (the share of a fee, say) has a line to itself. On a telephone, and
-for lineages too deep for one screen, the same graph is a list in order with arcs at its side.
+ordering. Each edge ends at its own port, so its label (the share of a fee, say) has a line to itself. On a telephone,
+and for lineages too deep for one screen, the same graph is a list in order with arcs at its side.
 
 Invariant: two texts never overlap, however long the names.
 """
@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from gongqi.doors.web.charts.drawing import (
     BODY,
+    BOLD,
     LEADING,
     NARROW,
     SMALL,
@@ -77,20 +78,19 @@ def merkle_path(
 
     def draw(width: float) -> tuple[Markup, float]:
         step, half, centre, arm = 52, 7, width / 2, width * 0.18
-        end_lines = wrap(root, width, lines=2), wrap(leaf, width, lines=2)
+        end_lines = [wrap(word, width, SMALL * BOLD) for word in (root, leaf)]
         crown = height(end_lines[0]) + GAP
         foot = crown + half + step * len(siblings)
         parts: list[Markup] = []
         for floor, ((side, first, last), digest) in enumerate(zip(siblings, hashes, strict=True)):
             y, sign = foot - step * floor, -1 if side == "left" else 1
-            x = centre + sign * arm
+            x, bend = centre + sign * arm, y - step / 2
             room, words_x, anchor = arm_room(width, x, sign, half)
             covered = f"{first:,}" if last - first == 1 else f"{first:,}–{last - 1:,}"
             parts += [
                 line((centre, y), (centre, y - step), look="line"),
                 path(
-                    f"M{x:.1f} {y:.1f}C{x:.1f} {y - step * 0.5:.1f} {centre:.1f} {y - step * 0.5:.1f} {centre:.1f} {y - step:.1f}",
-                    "fine",
+                    f"M{x:.1f} {y:.1f}C{x:.1f} {bend:.1f} {centre:.1f} {bend:.1f} {centre:.1f} {y - step:.1f}", "fine"
                 ),
                 box(x - half, y - half, 2 * half, 2 * half),
                 text([shorten(digest, min(room, 110))], words_x, y - 17, look="ink mono", anchor=anchor, whole=digest),
@@ -100,8 +100,8 @@ def merkle_path(
             y, side = foot - step * floor, half + (2 if floor in (0, len(siblings)) else -2)
             parts.append(box(centre - side, y - side, 2 * side, 2 * side, "ink"))
         parts.append(text(end_lines[0], centre, 0, look="ink bold", anchor="middle", whole=root))
-        parts.append(text(end_lines[1], centre, foot + half + GAP, look="ink bold", anchor="middle", whole=leaf))
-        return join(*parts), foot + half + GAP + height(end_lines[1]) + 4
+        parts.append(text(end_lines[1], centre, foot + 3 * GAP, look="ink bold", anchor="middle", whole=leaf))
+        return join(*parts), foot + 3 * GAP + height(end_lines[1]) + 4
 
     def arm_room(width: float, x: float, sign: int, half: int) -> tuple[float, float, str]:
         words_x = x + sign * (half + GAP)

@@ -144,7 +144,9 @@ def balance_over_time(
 
     def draw(width: float) -> tuple[Markup, float]:
         left = max(measure(write(tick), SMALL) for tick in ticks) + GAP
-        right = width - measure(last_word, SMALL * BOLD) - 2 * GAP
+        last_room = measure(last_word, SMALL * BOLD) + 2 * GAP
+        beside = width - left - last_room > width / 2  # otherwise the last value stands above the line, not after it
+        right = width - last_room if beside else width - GAP
         top, bottom = SMALL * LEADING + 2 * GAP, 260.0 if width >= WIDE else 220.0
         span = end - start
 
@@ -159,14 +161,20 @@ def balance_over_time(
             corners += [(across(moment), up(before)), (across(moment), up(after))]
         corners.append((right, up(amounts[-1])))
         area = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in [(left, up(0)), *corners, (right, up(0))]) + "Z"
-        parts = [text([shorten(unit, width)], 0, 0, look="soft", whole=unit), element("path", d=area, class_="wash")]
+        parts = [
+            text([shorten(unit, width - last_room)], 0, 0, look="soft", whole=unit),
+            element("path", d=area, class_="wash"),
+        ]
         for tick in ticks:
             parts.append(line((left, up(tick)), (right, up(tick)), look="fine" if tick == 0 else "hair"))
             parts.append(text([write(tick)], left - GAP, up(tick) - SMALL * 0.68, look="soft", anchor="end"))
+        last_x, last_top, last_anchor = (
+            (right + GAP, up(amounts[-1]) - SMALL * 0.68, None) if beside else (width, 0, "end")
+        )
         parts += [
             line(*corners),
             element("circle", cx=right, cy=up(amounts[-1]), r=4, class_="ink"),
-            text([last_word], right + GAP, up(amounts[-1]) - SMALL * 0.68, look="ink bold"),
+            text([last_word], last_x, last_top, look="ink bold", anchor=last_anchor),
             *_dates(start, end, left, right, bottom + GAP, across),
         ]
         return join(*parts), bottom + GAP + SMALL * LEADING + 4

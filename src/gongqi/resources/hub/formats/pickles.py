@@ -16,6 +16,7 @@ Source: CPython Lib/pickletools.py; PEP 3154 (protocol 4), PEP 574 (protocol 5).
 from __future__ import annotations
 
 import pickletools
+import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -36,6 +37,16 @@ _LENGTH_BYTES = {
 _IMPORTS = frozenset({"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"})
 _CALLS = frozenset({"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"})
 _MARK = pickletools.markobject
+
+# Wider than any reader accepts: CPython's C unpickler takes `I0x10` where `pickletools` does not, and a walk that is
+# stricter than the reader can be thrown off by a first opcode that only the reader understands.
+_ANY = re.compile(rb".*", re.DOTALL)
+_DIGITS = re.compile(rb"[\s0-9a-fA-FxXoO_lL+-]*")
+_LINE_FORMS = {
+    **dict.fromkeys(("INT", "LONG", "GET", "PUT"), _DIGITS),
+    "FLOAT": re.compile(rb"[\s0-9a-zA-Z_.+-]*"),
+    "STRING": re.compile(rb"\s*(?:'.*'|\".*\")\s*", re.DOTALL),
+}
 
 
 @dataclass(slots=True)
@@ -99,12 +110,10 @@ def _skip_argument(opcode: pickletools.OpcodeInfo, file: BinaryIO, size: int) ->
             raise _Malformed
         file.seek(length, 1)
     elif argument.n == pickletools.UP_TO_NEWLINE:
-        start = file.tell()
-        lines = 2 if argument is pickletools.stringnl_noescape_pair else 1
-        if not all(file.readline(LINE_LIMIT_BYTES).endswith(b"\n") for _ in range(lines)):
-            raise _Malformed
-        file.seek(start)
-        argument.reader(file)  # decimal, float and string arguments must also have the right form
+        for _ in range(2 if argument is pickletools.stringnl_noescape_pair else 1):
+            line = file.readline(LINE_LIMIT_BYTES)
+            if not line.endswith(b"\n") or not _LINE_FORMS.get(opcode.name, _ANY).fullmatch(line[:-1]):
+                raise _Malformed
     elif len(file.read(argument.n)) < argument.n:
         raise _Malformed
 

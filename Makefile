@@ -1,0 +1,42 @@
+# Two commands do all the set-up: `make up` runs a foundation, `make test` runs the tests.
+.PHONY: up test test-postgres test-browser test-clients check bench lock docs clean
+PY := .venv/bin/python
+
+up:            ## install, start on http://127.0.0.1:$${GONGQI_PORT:-8420}, walk the chain once
+	@scripts/bootstrap
+	@exec .venv/bin/gongqi up
+
+test:          ## the default suite on SQLite: under five minutes, no network
+	@scripts/bootstrap dev
+	@.venv/bin/pytest -m "not browser and not slow" -n 2
+
+test-postgres: ## the same suite on a throw-away PostgreSQL
+	@scripts/bootstrap dev
+	@scripts/with-postgres .venv/bin/pytest -m "not browser and not slow" -n 2
+
+test-browser:  ## the console in a real Chromium, in both languages
+	@scripts/bootstrap dev
+	@scripts/need-chromium
+	@.venv/bin/pytest -m browser
+
+check:         ## style, layers, types, generated pages
+	@scripts/bootstrap dev
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/lint-imports --no-cache
+	@.venv/bin/pyright
+	@$(PY) scripts/reference --check
+
+bench:         ## figures with the peer or the raw limit beside them
+	@scripts/bootstrap dev
+	@$(PY) -m bench
+
+docs:          ## rewrite the generated reference pages
+	@$(PY) scripts/reference
+
+lock:          ## pin every dependency with its hashes
+	@$(PY) -m piptools compile -q --generate-hashes --allow-unsafe --no-header --no-annotate --no-emit-index-url --strip-extras -o requirements.lock pyproject.toml
+	@$(PY) -m piptools compile -q --generate-hashes --allow-unsafe --no-header --no-annotate --no-emit-index-url --strip-extras --group dev -o requirements-dev.lock pyproject.toml
+
+clean:
+	@rm -rf .venv .hypothesis dist build

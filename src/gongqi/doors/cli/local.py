@@ -1,0 +1,43 @@
+"""Commands that work on the home itself, without a server: checks and exports for operators and auditors."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gongqi.books.ledger import export, service
+from gongqi.kernel.config import Settings
+
+
+def kernel_of(ctx: click.Context) -> Any:
+    return ctx.obj.assemble(Settings.from_environment())
+
+
+@click.command()
+@click.pass_context
+def check(ctx: click.Context) -> None:
+    """Replay the whole ledger; exit 1 and name the first false row if anything does not add up."""
+    kernel = kernel_of(ctx)
+    with kernel.db.reading() as session:
+        report = service.check(session)
+    for finding in report.findings:
+        click.echo(f"✗ {finding}")
+    click.echo(f"{'✓' if not report.findings else '✗'} {report.transactions} transactions, {report.postings} postings")
+    sys.exit(1 if report.findings else 0)
+
+
+@click.command("export")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="default: standard output")
+@click.pass_context
+def export_beancount(ctx: click.Context, output: Path | None) -> None:
+    """Write the ledger as a beancount file, which `bean-check` accepts."""
+    kernel = kernel_of(ctx)
+    with kernel.db.reading() as session, click.open_file(str(output or "-"), "w", encoding="utf-8") as out:
+        for line in export.export_beancount(session):
+            out.write(line)
+
+
+COMMANDS: dict[str, tuple[click.Command, ...]] = {"ledger": (check, export_beancount)}

@@ -1,0 +1,65 @@
+"""The pages of identity: the directory, one party, one's own account, and signing in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gongqi.kernel.access import FOUNDATION
+from gongqi.kernel.room import View
+from gongqi.kernel.verbs import MAX_PAGE, Read
+from gongqi.members import service, sessions, tokens
+
+KINDS = ("organisation", "person", "agent", "site")
+
+
+def load_directory(ctx: Read, kind: str | None = None, cursor: str | None = None) -> dict[str, Any]:
+    chosen = kind if kind in KINDS else None
+    page = service.list_parties.run(ctx, service.ListParties.model_validate({"kind": chosen, "cursor": cursor}))
+    verbs = ("members:organisation:create", "members:person:create", "members:agent:create", "members:site:create")
+    return {"kinds": KINDS, "kind": chosen, "page": page, "verbs": [(each, {}) for each in verbs if ctx.may(each)]}
+
+
+def load_party(ctx: Read, key: str) -> dict[str, Any]:
+    party = service.get_party.run(ctx, service.OneParty(party=key))
+    held = _memberships(ctx, party=key)
+    inside = _memberships(ctx, org=key) if party.kind == "organisation" else []
+    ids = {row.org for row in held} | {row.party for row in inside} | ({party.org} if party.org else set())
+    live = tokens.list_tokens.run(ctx, tokens.ListTokens(party=key, limit=MAX_PAGE)).items
+    return {
+        "party": party, "held": held, "inside": inside, "names": service.names(ctx, ids - {FOUNDATION}),
+        "tokens": live if party.kind in ("agent", "site") else [], "now": ctx.now, "verbs": service.actions(ctx, key),
+    }
+
+
+def load_me(ctx: Read) -> dict[str, Any]:
+    me = service.show_me.run(ctx, service.Nothing())
+    party = service.get_party.run(ctx, service.OneParty(party=me.id))
+    held = _memberships(ctx, party=me.id)
+    return {
+        "party": party, "held": held, "names": service.names(ctx, {row.org for row in held} - {FOUNDATION}),
+        "sessions": sessions.list_sessions.run(ctx, sessions.ListSessions(limit=MAX_PAGE)).items, "current": me.session,
+        "tokens": tokens.list_tokens.run(ctx, tokens.ListTokens(party=me.id, limit=MAX_PAGE)).items, "now": ctx.now,
+        "verbs": [(each, {}) for each in ("members:token:issue", "members:password:set") if ctx.may(each)],
+    }
+
+
+def load_sign_in(_ctx: Read) -> dict[str, Any]:
+    return {}
+
+
+def load_link(_ctx: Read, secret: str) -> dict[str, Any]:
+    """Only a button: what merely opens a link, as mail scanners do, must not use it up."""
+    return {"secret": secret}
+
+
+def _memberships(ctx: Read, **which: str) -> list[service.MembershipOut]:
+    return service.list_memberships.run(ctx, service.ListMemberships.model_validate({"limit": MAX_PAGE, **which})).items
+
+
+VIEWS = (
+    View("/members", "members_list.html", load_directory, params=("kind", "cursor")),
+    View("/members/{key}", "members_party.html", load_party),
+    View("/me", "members_me.html", load_me),
+    View("/sign-in", "members_sign_in.html", load_sign_in),
+    View("/sign-in/{secret}", "members_link.html", load_link),
+)

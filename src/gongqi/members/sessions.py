@@ -1,0 +1,249 @@
+"""Signing in to the console: by password, or by a link that works once.
+
+`sign_in` is a function of the door and not a verb, for three reasons. It counts the attempt in a transaction of its own
+before it looks at the password, and a refused verb would undo the count. argon2id takes some twenty milliseconds on
+purpose, and inside a verb everybody else's writes would wait for it. And a verb is also a tool for agents, which have no
+business with people's passwords.
+
+Unknown name, no password yet, suspended, wrong password: same error, same work (a decoy hash is verified).
+
+Source: OWASP Password Storage Cheat Sheet (argon2id, 19 MiB, t=2, p=1); RFC 9106; NIST SP 800-63B-4 §3.1.1, §3.2.2, §5.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from datetime import datetime, timedelta
+from functools import cache
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from pydantic import Field, SecretStr
+from sqlalchemy import delete, select, update
+
+from gongqi.kernel.errors import Refused, Unavailable
+from gongqi.kernel.room import Kernel
+from gongqi.kernel.verbs import Caller, Input, Output, Page, Paged, Read, Write, read, verb
+from gongqi.members import rules
+from gongqi.members.actors import LINK_PREFIX, SESSION_PREFIX, new_secret, session_is_live
+from gongqi.members.models import Attempt, ConsoleSession, Party, Password, SignInLink
+
+ARGON2_MEMORY_KIBIBYTES = 19 * 1024
+ARGON2_PASSES = 2
+ARGON2_LANES = 1
+MAX_HASHINGS_AT_ONCE = 4  # bounds the memory that guessing can make us use
+LINK_PATH = "/sign-in/"
+
+_hasher = PasswordHasher(time_cost=ARGON2_PASSES, memory_cost=ARGON2_MEMORY_KIBIBYTES, parallelism=ARGON2_LANES)
+_hashing = threading.BoundedSemaphore(MAX_HASHINGS_AT_ONCE)
+
+
+class SignedInOut(Output):
+    """`secret` is the value of the session cookie, given here and never again."""
+
+    secret: str
+    session: str
+    party: str
+    expires_at: datetime
+
+
+class LinkOut(Output):
+    """`link` works once, until `expires_at`."""
+
+    link: str
+    party: str
+    expires_at: datetime
+
+
+class SessionOut(Output):
+    id: str
+    party: str
+    browser: str
+    created_at: datetime
+    last_seen_at: datetime
+
+
+class DoneOut(Output):
+    id: str
+
+
+class MakeLink(Input):
+    party: str = Field(max_length=64)
+
+
+class Redeem(Input):
+    secret: SecretStr = Field(max_length=100)
+    user_agent: str = Field("", max_length=1000)
+
+
+class SetPassword(Input):
+    password: SecretStr = Field(max_length=rules.MAX_PASSWORD)
+
+
+class EndSession(Input):
+    session: str = Field(max_length=64)
+
+
+class ListSessions(Paged):
+    pass
+
+
+def sign_in(kernel: Kernel, caller: Caller, *, handle: str, password: str, user_agent: str = "") -> SignedInOut:
+    """Begin a session for the person `handle`, if this is their password. Call it outside any transaction.
+
+    Raises: Unavailable("members.too-many-attempts") before anything is looked at; Refused("members.credentials-wrong").
+    """
+    handle, password = handle.strip().lower()[:40], rules.normal_password(password[: rules.MAX_PASSWORD])
+    keys = _attempt_keys(handle, caller.address)
+    kernel.transact(lambda ctx: _count(ctx, keys), reason=caller.request_id)
+    found = kernel.look(lambda ctx: _password_of(ctx, handle))
+    matches = _verify(found[1] if found else _decoy(), password)
+    if found is None or not matches:
+        raise Refused("members.credentials-wrong")
+    party, stored = found
+
+    def begin(ctx: Write) -> SignedInOut:
+        if _hasher.check_needs_rehash(stored):
+            ctx.session.execute(update(Password).where(Password.party == party).values(hash=_hasher.hash(password)))
+        _uncount(ctx, keys)
+        return begin_session(ctx, ctx.session.get_one(Party, party), user_agent)
+
+    return kernel.transact(begin, reason=caller.request_id)
+
+
+@verb("members:signin:redeem", evidence=None, public=True, secret=True)
+def redeem(ctx: Write, input: Redeem) -> SignedInOut:
+    """Use a one-time link: begins a session. A link holds 256 random bits, so there is nothing to guess or to count."""
+    link = ctx.session.scalar(
+        select(SignInLink).where(SignInLink.digest == rules.digest(input.secret.get_secret_value()))
+    )
+    party = ctx.session.get(Party, link.party) if link else None
+    if link is None or party is None or link.expires_at <= ctx.now or party.state == "suspended":
+        raise Refused("members.link-invalid")
+    ctx.session.delete(link)
+    party.state = "active"
+    return begin_session(ctx, party, input.user_agent)
+
+
+@verb("members:signin:link", evidence="members.link-made", secret=True)
+def make_link(ctx: Write, input: MakeLink) -> LinkOut:
+    """Make a one-time link by which a person signs in. Earlier links of that person stop working."""
+    party = ctx.find(Party, input.party, to="members:signin:link")
+    if party.state == "suspended":
+        raise Refused("members.party-not-active", party=party.id, state=party.state)
+    ctx.record(party.id)
+    return add_link(ctx, party)
+
+
+@verb("members:password:set", evidence=None)
+def set_password(ctx: Write, input: SetPassword) -> DoneOut:
+    """Set one's own password, soon after signing in; ends one's other sessions.
+
+    A recent sign-in stands in for the old password: it also lets a person in who has forgotten it, by a link, and leaves
+    no second place where the old one could be guessed.
+    """
+    party = ctx.find(Party, ctx.actor.id, to="members:password:set")
+    session = ctx.session.get(ConsoleSession, ctx.actor.session or "")
+    if session is None or session.created_at <= ctx.now - rules.FRESH_SIGN_IN:
+        raise Refused("members.fresh-sign-in-needed", minutes=int(rules.FRESH_SIGN_IN.total_seconds() // 60))
+    password = rules.normal_password(input.password.get_secret_value())
+    rules.check_password(password, handle=party.handle, name=party.name)
+    row = ctx.session.get(Password, party.id) or ctx.add(Password(party=party.id))
+    row.hash, row.set_at = _hasher.hash(password), ctx.now
+    others = delete(ConsoleSession).where(ConsoleSession.party == party.id, ConsoleSession.id != session.id)
+    ctx.session.execute(others)
+    return DoneOut(id=party.id)
+
+
+@verb("members:session:end", evidence=None)
+def end_session(ctx: Write, input: EndSession) -> DoneOut:
+    """End a session at once."""
+    row = ctx.find(ConsoleSession, input.session, to="members:session:end")
+    ctx.session.delete(row)
+    return DoneOut(id=row.id)
+
+
+@read("members:session:list")
+def list_sessions(ctx: Read, input: ListSessions) -> Page[SessionOut]:
+    """One's own sessions."""
+    query = ctx.visible(ConsoleSession, to="members:session:read").where(ConsoleSession.party == ctx.actor.id)
+    return ctx.page(query.where(*session_is_live(ctx.now)), ConsoleSession.id, input, to=SessionOut)
+
+
+def add_link(ctx: Write, party: Party) -> LinkOut:
+    ctx.session.execute(delete(SignInLink).where(SignInLink.party == party.id))
+    secret = new_secret(LINK_PREFIX)
+    expires_at = ctx.now + rules.LINK_LIFE
+    ctx.add(SignInLink(id=ctx.new_id("lnk"), digest=rules.digest(secret), party=party.id, expires_at=expires_at))
+    link = f"{ctx.kernel.settings.origin}{LINK_PATH}{secret}"
+    return LinkOut(link=link, party=party.id, expires_at=expires_at)
+
+
+def begin_session(ctx: Write, party: Party, user_agent: str) -> SignedInOut:
+    secret = new_secret(SESSION_PREFIX)
+    row = ConsoleSession(
+        id=ctx.new_id("ses"), digest=rules.digest(secret), party=party.id, browser=rules.summarise_agent(user_agent),
+        created_at=ctx.now, last_seen_at=ctx.now,
+    )
+    ctx.add(row)
+    return SignedInOut(secret=secret, session=row.id, party=party.id, expires_at=ctx.now + rules.SESSION_LIFE)
+
+
+def forget(ctx: Write) -> None:
+    """Delete what has had its time: expired sessions and links, and attempts a day old."""
+    day_ago = ctx.now - timedelta(days=1)
+    gone = ConsoleSession.created_at <= ctx.now - rules.SESSION_LIFE
+    idle = ConsoleSession.last_seen_at <= ctx.now - rules.SESSION_IDLE
+    ctx.session.execute(delete(ConsoleSession).where(gone | idle))
+    ctx.session.execute(delete(SignInLink).where(SignInLink.expires_at <= ctx.now))
+    ctx.session.execute(delete(Attempt).where(Attempt.last_at <= day_ago))
+
+
+def _attempt_keys(handle: str, address: str) -> dict[str, str]:
+    """Which counter each key belongs to. Names and addresses are digested: the table is no list of who tried to come in."""
+    return {
+        "pair": "pair:" + rules.digest(f"{handle}\n{address}"),
+        "address": "address:" + rules.digest(address),
+        "subject": "subject:" + rules.digest(handle),
+    }
+
+
+def _count(ctx: Write, keys: dict[str, str]) -> None:
+    for name, key in keys.items():
+        row = ctx.session.get(Attempt, key)
+        before = rules.Attempts(row.count, row.last_at, row.locked_until) if row else None
+        if before and (seconds := before.seconds_to_wait(ctx.now)):
+            raise Unavailable("members.too-many-attempts", retry_after_seconds=seconds, seconds=seconds)
+        after = rules.attempt(before, rules.ATTEMPT_LIMITS[name], ctx.now)
+        row = row or ctx.add(Attempt(key=key))
+        row.count, row.last_at, row.locked_until = after.count, after.last_at, after.locked_until
+
+
+def _uncount(ctx: Write, keys: dict[str, str]) -> None:
+    """A right password clears the pair's count and takes its own attempt back from the two wider ones."""
+    ctx.session.execute(delete(Attempt).where(Attempt.key == keys["pair"]))
+    wider = Attempt.key.in_([keys["address"], keys["subject"]])
+    ctx.session.execute(update(Attempt).where(wider, Attempt.count > 0).values(count=Attempt.count - 1, locked_until=None))
+
+
+def _password_of(ctx: Read, handle: str) -> tuple[str, str] | None:
+    row = ctx.session.execute(
+        select(Party.id, Password.hash).join(Password, Password.party == Party.id)
+        .where(Party.handle == handle, Party.state == "active")
+    ).one_or_none()
+    return (row.id, row.hash) if row else None
+
+
+def _verify(stored: str, password: str) -> bool:
+    with _hashing:
+        try:
+            return _hasher.verify(stored, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+
+@cache
+def _decoy() -> str:
+    """A hash of nobody's password, with today's parameters: an unknown name costs what a known one costs."""
+    return _hasher.hash(secrets.token_urlsafe())

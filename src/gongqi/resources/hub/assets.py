@@ -1,0 +1,246 @@
+"""Assets, and the bytes that organisations bring to them.
+
+Bytes come in by `api.upload`, outside any transaction; here they become an organisation's own. Whoever has not uploaded
+bytes cannot commit them, however well they know the digest: a digest is a name, not a right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from pydantic import Field
+from sqlalchemy import select
+
+from gongqi.kernel.errors import Refused
+from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
+from gongqi.resources.hub.events import AssetCreated
+from gongqi.resources.hub.models import Asset, Blob, BlobOwner, Inspection, Release
+from gongqi.resources.hub.rules import check_path, check_slug
+from gongqi.resources.hub.safety import Finding, inspect
+
+Kind = Literal["model", "dataset", "code", "agent"]
+Visibility = Literal["private", "members", "public"]
+OPENNESS = ("private", "members", "public")  # from closed to open
+
+ID = 64  # characters; ours have 30
+TITLE = 200  # one line on a page
+SUMMARY = 1000  # a paragraph
+EXTERNAL_PASSES = 20  # the inspector names at most 20 missing files a pass, so 400 in one graph
+
+
+class CreateAsset(Input):
+    org: str = Field(max_length=ID)
+    slug: str = Field(max_length=63)
+    kind: Kind
+    title_zh: str = Field(min_length=1, max_length=TITLE)
+    title_en: str = Field(min_length=1, max_length=TITLE)
+    summary_zh: str = Field("", max_length=SUMMARY)
+    summary_en: str = Field("", max_length=SUMMARY)
+    visibility: Visibility = "private"
+
+
+class EditAsset(Input):
+    asset: str = Field(max_length=ID)
+    title_zh: str | None = Field(None, min_length=1, max_length=TITLE)
+    title_en: str | None = Field(None, min_length=1, max_length=TITLE)
+    summary_zh: str | None = Field(None, max_length=SUMMARY)
+    summary_en: str | None = Field(None, max_length=SUMMARY)
+    visibility: Visibility | None = None
+
+
+class GetAsset(Input):
+    asset: str = Field(max_length=ID)
+
+
+class ListAssets(Paged):
+    kind: Kind | None = None
+    org: str | None = Field(None, max_length=ID)
+
+
+class AssetOut(Output):
+    id: str
+    org: str
+    slug: str
+    kind: str
+    title_zh: str
+    title_en: str
+    summary_zh: str
+    summary_en: str
+    visibility: str
+    created_at: datetime
+    version: int
+
+
+@verb("hub:asset:create", evidence="hub.asset-created")
+def create(ctx: Write, input: CreateAsset) -> AssetOut:
+    ctx.require("hub:asset:create", input.org)
+    return create_asset(ctx, **input.model_dump())
+
+
+@verb("hub:asset:edit", evidence="hub.asset-edited")
+def edit(ctx: Write, input: EditAsset) -> AssetOut:
+    asset = ctx.find(Asset, input.asset, to="hub:asset:edit")
+    changes = input.model_dump(exclude={"asset"}, exclude_none=True)
+    if "visibility" in changes:
+        _check_opening(ctx, asset, changes["visibility"])
+    for name, value in changes.items():
+        setattr(asset, name, value)
+    ctx.session.flush()
+    ctx.record(asset.id, changed=sorted(changes), visibility=asset.visibility)
+    return AssetOut.model_validate(asset)
+
+
+@read("hub:asset:list")
+def list_assets(ctx: Read, input: ListAssets) -> Page[AssetOut]:
+    query = ctx.visible(Asset, to="hub:asset:read")
+    if input.kind:
+        query = query.where(Asset.kind == input.kind)
+    if input.org:
+        query = query.where(Asset.org == input.org)
+    return ctx.page(query, Asset.id, input, to=AssetOut)
+
+
+@read("hub:asset:get")
+def get_asset(ctx: Read, input: GetAsset) -> AssetOut:
+    return AssetOut.model_validate(ctx.find(Asset, input.asset, to="hub:asset:read"))
+
+
+# --- for rooms above: the caller has authorised ----------------------------------------------------------------------
+
+
+def create_asset(
+    ctx: Write, *, org: str, slug: str, kind: str, title_zh: str, title_en: str, summary_zh: str = "",
+    summary_en: str = "", visibility: str = "private",
+) -> AssetOut:  # fmt: skip
+    """A new asset of `org`. Raises Refused hub.slug-invalid, hub.slug-taken."""
+    check_slug(slug)
+    if ctx.session.scalar(select(Asset.id).where(Asset.org == org, Asset.slug == slug)):
+        raise Refused("hub.slug-taken", slug=slug)
+    asset = ctx.add(
+        Asset(
+            id=ctx.new_id("ast"), org=org, slug=slug, kind=kind, title_zh=title_zh, title_en=title_en,
+            summary_zh=summary_zh, summary_en=summary_en, visibility=visibility, created_at=ctx.now,
+        )
+    )  # fmt: skip
+    ctx.session.flush()
+    ctx.record(asset.id, kind="hub.asset-created", org=org, asset_kind=kind, visibility=visibility)
+    ctx.emit(AssetCreated(asset=asset.id, org=org))
+    return AssetOut.model_validate(asset)
+
+
+def set_visibility(ctx: Write, asset: str, visibility: str) -> bool:
+    """Open an asset as far as `visibility`; never closes it. Returns whether anything changed."""
+    row = asset_row(ctx, asset)
+    if OPENNESS.index(visibility) <= OPENNESS.index(row.visibility):
+        return False
+    row.visibility = visibility
+    ctx.session.flush()
+    ctx.record(row.id, kind="hub.asset-opened", visibility=visibility)
+    return True
+
+
+def asset_out(ctx: Read, asset: str) -> AssetOut:
+    """Any asset. Raises Refused access.not-found."""
+    return AssetOut.model_validate(asset_row(ctx, asset))
+
+
+def asset_row(ctx: Read, asset: str) -> Asset:
+    row = ctx.session.get(Asset, asset)
+    if row is None:
+        raise Refused("access.not-found", kind="asset", key=asset[:100])
+    return row
+
+
+def _check_opening(ctx: Write, asset: Asset, visibility: str) -> None:
+    """What has been published stays as open as it was: others rely on it, and the log already speaks of it."""
+    published = select(Release.id).where(Release.asset == asset.id, Release.state == "published").limit(1)
+    if OPENNESS.index(visibility) < OPENNESS.index(asset.visibility) and ctx.session.scalar(published):
+        raise Refused("hub.asset-stays-open", asset=asset.id, visibility=asset.visibility)
+
+
+# --- bytes -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """Bytes that may come in under this file name: their size, the warnings, the files they point at."""
+
+    name: str
+    size: int
+    findings: tuple[dict[str, Any], ...]
+    external: tuple[str, ...]
+
+
+class BlobOut(Output):
+    sha256: str
+    size: int
+    findings: list[dict[str, Any]]
+
+
+class AddBlob(Input):
+    org: str = Field(max_length=ID)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    name: str
+    size: int
+    findings: list[dict[str, Any]]
+    external: list[str]
+
+
+@verb("hub:blob:add", evidence=None)
+def add_blob(ctx: Write, input: AddBlob) -> BlobOut:
+    """Not among the room's verbs: only the upload endpoint, which has just read the bytes, may say what is in them."""
+    ctx.require("hub:blob:add", input.org)
+    inspected = Inspected(input.name, input.size, tuple(input.findings), tuple(input.external))
+    return receive_blob(ctx, org=input.org, sha256=input.sha256, inspected=inspected)
+
+
+def inspect_blob(blobs: Any, sha256: str, path: str) -> Inspected:
+    """Look into stored bytes as the file `path`; slow for large files, so never inside a transaction.
+
+    Files that an ONNX graph points at are not here yet: they are noted, and a commit must bring them. Raises Refused
+    with the first finding that is not a mere warning.
+    """
+    check_path(path)
+    size = blobs.size(sha256)
+    findings, external = _inspect(lambda: blobs.open(sha256), path, size)
+    for finding in findings:
+        if finding.severity == "refuse":
+            raise finding.refusal()
+    warnings = tuple({"code": f.code, "path": f.path, "params": dict(f.params)} for f in findings)
+    return Inspected(PurePosixPath(path).name, size, warnings, tuple(sorted(external)))
+
+
+def _inspect(open_blob: Callable[[], Any], path: str, size: int) -> tuple[list[Finding], set[str]]:
+    external: set[str] = set()
+    findings: list[Finding] = []
+    for _ in range(EXTERNAL_PASSES):
+        beside = frozenset(str(PurePosixPath(path).parent / name) for name in external) | {path}
+        with open_blob() as file:
+            findings = inspect(path, file, size, beside)
+        missing = {str(f.params["location"]) for f in findings if f.code == "hub.onnx-external-missing"}
+        # A name that was shortened for display never turns up, and then the finding stands.
+        if not missing - external:
+            break
+        external |= missing
+    return findings, external
+
+
+def receive_blob(ctx: Write, *, org: str, sha256: str, inspected: Inspected) -> BlobOut:
+    """Note that `org` holds these bytes and what was found in them. Twice is once."""
+    if ctx.session.get(Blob, sha256) is None:
+        ctx.add(Blob(sha256=sha256, size=inspected.size, at=ctx.now))
+        ctx.session.flush()
+    if ctx.session.get(BlobOwner, (sha256, org)) is None:
+        ctx.add(BlobOwner(sha256=sha256, org=org, at=ctx.now))
+    if ctx.session.get(Inspection, (sha256, inspected.name)) is None:
+        ctx.add(
+            Inspection(
+                sha256=sha256, name=inspected.name, findings=list(inspected.findings),
+                external=list(inspected.external), at=ctx.now,
+            )
+        )  # fmt: skip
+    return BlobOut(sha256=sha256, size=inspected.size, findings=list(inspected.findings))

@@ -1,0 +1,44 @@
+"""The hub's registration."""
+
+from pathlib import Path
+
+from gongqi.kernel.gates import Answerer
+from gongqi.kernel.room import Figure, Room
+from gongqi.resources.hub import service
+from gongqi.resources.hub.api import ENDPOINTS
+from gongqi.resources.hub.gates import RELEASE_PUBLISH
+from gongqi.resources.hub.pages import VIEWS
+from gongqi.resources.hub.policy import POLICIES
+
+ROOM = Room(
+    name="hub",
+    folder=Path(__file__).parent,
+    verbs=(
+        service.create,
+        service.edit,
+        service.commit,
+        service.draft,
+        service.submit,
+        service.publish,
+        service.withdraw,
+    ),
+    reads=(
+        service.list_assets,
+        service.get_asset,
+        service.list_revisions,
+        service.get_revision,
+        service.list_releases,
+        service.get_release,
+        service.check,
+        service.graph,
+    ),
+    policies=POLICIES,
+    gates=(RELEASE_PUBLISH,),
+    answerers=(
+        Answerer(RELEASE_PUBLISH, "hub.artefact", service.answer_artefact),
+        Answerer(RELEASE_PUBLISH, "hub.lineage", service.answer_lineage),
+    ),
+    views=VIEWS,
+    endpoints=ENDPOINTS,
+    figures=(Figure("hub.figure.releases", "/hub?state=published", service.published_releases),),
+)
