@@ -29,7 +29,7 @@ from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
 from gongqi.doors.cli.server import write_private
 from gongqi.members import VOCABULARY
-from gongqi.members.service import bootstrap_operator
+from gongqi.members.bootstrap import bootstrap_operator
 from gongqi.resources.serving.engine import Engine
 from gongqi.rooms import ROOMS
 
@@ -103,10 +103,11 @@ def prepare(kernel: Kernel) -> str:
     """
     kernel.transact(evidence.ensure, reason="start")
     path = kernel.settings.home / "operator.token"
-    started = bootstrap_operator(kernel, want_token=not path.exists())
-    if started.token:
+    kept = path.read_text("ascii").strip() if path.exists() else None
+    started = bootstrap_operator(kernel, token=kept)
+    if started.token != kept:
         write_private(path, started.token + "\n")
-    return f"{kernel.settings.origin}/sign-in/link/{started.link}"
+    return started.link
 
 
 @contextlib.contextmanager

@@ -129,9 +129,11 @@ class Database:
                 except PoolTimeout as error:
                     raise Unavailable("kernel.busy", retry_after_seconds=2) from error
                 except DBAPIError as error:
+                    if outage := _outage(error):
+                        raise outage from error
                     duplicates += _is_duplicate(error)
                     if not (_asks_to_retry(error) or (_is_duplicate(error) and duplicates == 1)):
-                        raise (_outage(error) or error) from error
+                        raise
                 if time.monotonic() > give_up_at:
                     break
                 if attempt == TRIES_BEFORE_QUEUEING:

@@ -39,10 +39,13 @@ def new_secret(prefix: str) -> str:
 
 
 def actor_for_token(ctx: Read, secret: str) -> Actor:
-    """Who a bearer token stands for.
+    """Who a bearer secret stands for: a token, or a session used by a program that has just redeemed a link.
 
-    Raises: Refused("members.token-invalid") alike for unknown, expired and revoked tokens and suspended parties.
+    Raises: Refused("members.token-invalid") alike for unknown, expired and revoked tokens and suspended parties;
+    Refused("members.session-invalid") for a session.
     """
+    if secret.startswith(SESSION_PREFIX):
+        return actor_for_session(ctx, secret)
     row = None
     if _looks_like(secret, TOKEN_PREFIX):
         row = ctx.session.execute(
@@ -57,7 +60,7 @@ def actor_for_token(ctx: Read, secret: str) -> Actor:
 
 
 def actor_for_session(ctx: Read, secret: str) -> Actor:
-    """Who a console cookie stands for; `Actor.session` is the session's id.
+    """Who a session stands for; `Actor.session` is its id.
 
     Raises: Refused("members.session-invalid") alike for unknown, ended and expired sessions and suspended parties.
     """

@@ -1,7 +1,8 @@
 """The first minute of a foundation: someone must exist before anyone can be let in.
 
 Everything is made in one transaction, with evidence, by the system. Calling it again changes nothing that stands, so a
-crash between this commit and the writing of `operator.token` is mended by the next start.
+crash between this commit and the writing of `operator.token` is mended by the next start, which finds no file and asks
+for another token.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Write
 from gongqi.members import rules
-from gongqi.members.actors import actor_for_token
 from gongqi.members.models import Party
-from gongqi.members.service import Named, add_membership, add_party
+from gongqi.members.parties import Named, add_membership, add_party
 from gongqi.members.sessions import add_link
 from gongqi.members.tokens import add_token, revoke_all
 
@@ -29,33 +29,31 @@ TOKEN_LABEL = "operator.token"
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """`token` for scripts, `link` for the console; `created` tells a first start from a later one."""
+    """`token` for scripts, if one was wanted; `link`, the secret of a one-time sign-in link, for the console."""
 
-    created: bool
     organisation: str
     operator: str
-    token: str
+    token: str | None
     link: str
 
 
-def bootstrap_operator(kernel: Kernel, *, token: str | None = None) -> Bootstrap:
-    """Make sure that the foundation, its operator and a working operator token exist, and make a fresh sign-in link.
+def bootstrap_operator(kernel: Kernel, *, want_token: bool = True) -> Bootstrap:
+    """Make sure that the foundation and its operator exist, and make a fresh sign-in link.
 
-    `token` is what `operator.token` holds, if anything: it is kept while it works, else replaced and the old one revoked.
+    With `want_token` a token is made too, and those made here before are revoked: only one is ever good.
     Raises: Refused("members.operator-suspended") when the first operator has been suspended by another.
     """
 
     def make(ctx: Write) -> Bootstrap:
         operator = ctx.session.scalar(select(Party).where(Party.handle == OPERATOR_HANDLE))
-        created = operator is None
         organisation = ctx.session.scalar(select(Party).where(Party.handle == FOUNDATION_HANDLE))
         if operator is None or organisation is None:
             organisation, operator = _found(ctx)
         if operator.state != "active":
             raise Refused("members.operator-suspended")
-        secret = token if token and _works(ctx, token, operator.id) else _new_token(ctx, operator)
+        token = _new_token(ctx, operator) if want_token else None
         ctx.record(operator.id, kind="members.link-made")
-        return Bootstrap(created, organisation.id, operator.id, secret, add_link(ctx, operator).link)
+        return Bootstrap(organisation.id, operator.id, token, add_link(ctx, operator).link)
 
     return kernel.transact(make, reason="members.bootstrap")
 
@@ -69,13 +67,6 @@ def _found(ctx: Write) -> tuple[Party, Party]:
     add_membership(ctx, operator.id, FOUNDATION, "operator")
     add_membership(ctx, operator.id, organisation.id, "owner")
     return organisation, operator
-
-
-def _works(ctx: Write, token: str, operator: str) -> bool:
-    try:
-        return actor_for_token(ctx, token).id == operator
-    except Refused:
-        return False
 
 
 def _new_token(ctx: Write, operator: Party) -> str:

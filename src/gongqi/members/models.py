@@ -1,7 +1,7 @@
 """The tables of identity.
 
-Secrets are stored as digests only (see `rules.digest`); passwords as argon2id. What is personal says so, with its purpose,
-its basis and how long it is kept.
+Secrets are stored as digests only (see `rules.digest`); passwords as argon2id. What is personal says so, with its
+purpose, its basis and how long it is kept.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Party(Base):
 
     `org`: for an agent or a site the organisation it belongs to; for a person the organisation that invited them.
 
-    Personal data (people): name, handle, email. Purpose: to let members know whom they work with, and to reach them about
-    their account. Basis: the membership agreement (GDPR 6(1)(b), PIPL 13(2)). Kept while the membership lasts; the log
-    and the ledger hold only the id. The email is shown to the person and to operators.
+    Personal data (people): name, handle, email. Purpose: to let members know whom they work with, and to reach them
+    about their account. Basis: the membership agreement (GDPR 6(1)(b), PIPL 13(2)). Kept while the membership lasts;
+    the log and the ledger hold only the id. The email is shown to the person and to operators.
     """
 
     __tablename__ = "party"
@@ -36,7 +36,8 @@ class Party(Base):
     state: Mapped[str] = mapped_column(default="active")
     created_at: Mapped[datetime]
     version: Mapped[int] = mapped_column()
-    __mapper_args__ = {"version_id_col": version}
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 (SQLAlchemy reads it once)
 
 
 class Membership(Base):
@@ -57,7 +58,7 @@ class Membership(Base):
 
 
 class Token(Base):
-    """A bearer token of a party. `shown` is its beginning, for telling tokens apart; `scopes` narrow, null narrows nothing.
+    """A bearer token of a party. `shown` is its beginning, for telling tokens apart; null `scopes` narrow nothing.
 
     `org` copies the organisation of an agent or site, so that its owners find the token. `last_used_at` is kept to the
     hour.
@@ -103,8 +104,8 @@ class SignInLink(Base):
 class ConsoleSession(Base):
     """A browser that is signed in. The row goes when the session ends.
 
-    Personal data: when and with which kind of browser a person signed in. Purpose: so that they can recognise and end their
-    sessions. Basis: security of the service (GDPR 6(1)(f) and 32, PIPL 51). Kept at most SESSION_LIFE and a day.
+    Personal data: when and with which kind of browser a person signed in. Purpose: so that they can recognise and end
+    their sessions. Basis: security of the service (GDPR 6(1)(f) and 32, PIPL 51). Kept at most SESSION_LIFE and a day.
     """
 
     __tablename__ = "console_session"
@@ -120,8 +121,8 @@ class ConsoleSession(Base):
 class Attempt(Base):
     """How often a sign-in was tried under one key: a digest of name, address, or both.
 
-    Personal data: the digest of an address can be found by trying them all. Purpose and basis: as for ConsoleSession. Kept
-    for a day after the last attempt.
+    Personal data: the digest of an address can be found by trying them all. Purpose and basis: as for ConsoleSession.
+    Kept for a day after the last attempt, and until the next daily sweep.
     """
 
     __tablename__ = "sign_in_attempt"

@@ -1,4 +1,4 @@
-"""The pages of identity: the directory, one party, one's own account, and signing in."""
+"""The pages of identity: the directory, one party, and one's own account."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from gongqi.kernel.access import FOUNDATION
 from gongqi.kernel.room import View
 from gongqi.kernel.verbs import MAX_PAGE, Read
-from gongqi.members import service, sessions, tokens
+from gongqi.members import service
 
 KINDS = ("organisation", "person", "agent", "site")
 
@@ -24,10 +24,14 @@ def load_party(ctx: Read, key: str) -> dict[str, Any]:
     held = _memberships(ctx, party=key)
     inside = _memberships(ctx, org=key) if party.kind == "organisation" else []
     ids = {row.org for row in held} | {row.party for row in inside} | ({party.org} if party.org else set())
-    live = tokens.list_tokens.run(ctx, tokens.ListTokens(party=key, limit=MAX_PAGE)).items
     return {
-        "party": party, "held": held, "inside": inside, "names": service.names(ctx, ids - {FOUNDATION}),
-        "tokens": live if party.kind in ("agent", "site") else [], "now": ctx.now, "verbs": service.actions(ctx, key),
+        "party": party,
+        "held": held,
+        "inside": inside,
+        "names": service.names(ctx, ids - {FOUNDATION}),
+        "tokens": _tokens(ctx, key),
+        "now": ctx.now,
+        "verbs": service.actions(ctx, key),
     }
 
 
@@ -36,20 +40,19 @@ def load_me(ctx: Read) -> dict[str, Any]:
     party = service.get_party.run(ctx, service.OneParty(party=me.id))
     held = _memberships(ctx, party=me.id)
     return {
-        "party": party, "held": held, "names": service.names(ctx, {row.org for row in held} - {FOUNDATION}),
-        "sessions": sessions.list_sessions.run(ctx, sessions.ListSessions(limit=MAX_PAGE)).items, "current": me.session,
-        "tokens": tokens.list_tokens.run(ctx, tokens.ListTokens(party=me.id, limit=MAX_PAGE)).items, "now": ctx.now,
+        "party": party,
+        "held": held,
+        "names": service.names(ctx, {row.org for row in held} - {FOUNDATION}),
+        "sessions": service.list_sessions.run(ctx, service.ListSessions(limit=MAX_PAGE, cursor=None)).items,
+        "current": me.session,
+        "tokens": _tokens(ctx, me.id),
+        "now": ctx.now,
         "verbs": [(each, {}) for each in ("members:token:issue", "members:password:set") if ctx.may(each)],
     }
 
 
-def load_sign_in(_ctx: Read) -> dict[str, Any]:
-    return {}
-
-
-def load_link(_ctx: Read, secret: str) -> dict[str, Any]:
-    """Only a button: what merely opens a link, as mail scanners do, must not use it up."""
-    return {"secret": secret}
+def _tokens(ctx: Read, party: str) -> list[service.TokenOut]:
+    return service.list_tokens.run(ctx, service.ListTokens(party=party, limit=MAX_PAGE, cursor=None)).items
 
 
 def _memberships(ctx: Read, **which: str) -> list[service.MembershipOut]:
@@ -58,8 +61,9 @@ def _memberships(ctx: Read, **which: str) -> list[service.MembershipOut]:
 
 VIEWS = (
     View("/members", "members_list.html", load_directory, params=("kind", "cursor")),
-    View("/members/{key}", "members_party.html", load_party),
+    View("/members/organisation/{key}", "members_party.html", load_party, id_prefix="org"),
+    View("/members/person/{key}", "members_party.html", load_party, id_prefix="per"),
+    View("/members/agent/{key}", "members_party.html", load_party, id_prefix="agt"),
+    View("/members/site/{key}", "members_party.html", load_party, id_prefix="site"),
     View("/me", "members_me.html", load_me),
-    View("/sign-in", "members_sign_in.html", load_sign_in),
-    View("/sign-in/{secret}", "members_link.html", load_link),
 )

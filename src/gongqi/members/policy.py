@@ -1,8 +1,8 @@
 """Who may see and do what with parties, memberships, tokens and sessions.
 
-Organisations and agents are public names: one must be able to say who answers for an asset. People are not: they are seen
-by themselves, by members of an organisation they share, by the foundation's roles, and by everyone once they serve as
-reviewers, because a reviewer acts in public.
+Organisations and agents are public names: one must be able to say who answers for an asset. People are not: they are
+seen by themselves, by members of an organisation they share, by the foundation's roles, and by everyone once they serve
+as reviewers, because a reviewer acts in public.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ POLICIES = (
             "members:party:restore": any_of(both(_machines, within(Party.org)), foundation),
             "members:token:issue": any_of(owned_by_actor(Party.id), both(_machines, within(Party.org))),
             "members:password:set": both(Party.kind == "person", owned_by_actor(Party.id)),
-            # An owner may bring in whom they invited, until that person has come in; from then on the account is theirs.
+            # An owner may bring in whom they invited until that person has come in; then the account is theirs alone.
             "members:signin:link": both(
                 Party.kind == "person", any_of(foundation, both(Party.state == "invited", within(Party.org)))
             ),

@@ -1,21 +1,20 @@
 """Identity as pure thought: names, permission patterns, how long things last, how guessing is slowed.
 
-Patterns (`*`, `room:*`, `room:noun:*`, `room:noun:verb`) form an order, `covers`. Two invariants hang on it: nobody gives
-a role they do not hold themselves, and a token never reaches further than the token or the person that made it.
+Patterns (`*`, `room:*`, `room:noun:*`, `room:noun:verb`) form an order, `covers`. Two invariants hang on it: nobody
+gives a role they do not hold themselves, and a token never reaches further than the token or the person that made it.
 
-Guessing. Attempts are counted before the password is looked at, so that a thousand parallel guesses count as a thousand.
-They are counted three times: for the name from this address (a person mistyping), for the address (one machine trying
-many names) and for the name (many machines trying one name). The last has a high limit, or anyone could lock anyone out.
-After its limit each further attempt doubles the pause.
+Guessing. Attempts are counted before the password is looked at, so that a thousand parallel guesses count as a
+thousand. They are counted three times: for the name from this address (a person mistyping), for the address (one
+machine trying many names) and for the name (many machines trying one name). The last has a high limit, or anyone could
+lock anyone out. After its limit each further attempt doubles the pause.
 
-Source: NIST SP 800-63B-4 (2025) §3.1.1 passwords, §3.2.2 rate limiting, §5 sessions; OWASP Session Management and
-Cross-Site Request Forgery Prevention cheat sheets (token derived from the session by HMAC).
+Source: NIST SP 800-63B-4 (2025) §3.1.1 passwords, §3.2.2 rate limiting, §5 sessions; OWASP Session Management cheat
+sheet.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 import unicodedata
 from collections.abc import Collection
@@ -98,17 +97,6 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def csrf_token(session_secret: str) -> str:
-    """What a form of this session must carry; it reveals nothing about the cookie."""
-    return hmac.new(session_secret.encode(), b"gongqi csrf v1", hashlib.sha256).hexdigest()
-
-
-def check_csrf(session_secret: str, given: str | None) -> None:
-    """Raises: Refused("members.csrf-wrong")."""
-    if not hmac.compare_digest(csrf_token(session_secret).encode(), (given or "").encode()):
-        raise Refused("members.csrf-wrong")
-
-
 def summarise_agent(user_agent: str) -> str:
     """`Firefox, Linux`: enough to recognise one's own session, not enough to fingerprint a person."""
     browser = next((name for mark, name in _AGENTS if mark in user_agent), "")
@@ -134,8 +122,7 @@ class Attempts:
 
 
 def attempt(before: Attempts | None, limit: int, now: datetime) -> Attempts:
-    """Count one more attempt. Those before are forgotten once the window has passed since the last of them, or since its
-    lock ended."""
+    """Count one more attempt; earlier ones are forgotten a window after the last of them, or after its lock ended."""
     forgotten = before is None or max(before.last_at, before.locked_until or before.last_at) + ATTEMPT_WINDOW <= now
     count = 1 if before is None or forgotten else before.count + 1
     return Attempts(count, now, now + lock_for(count, limit) if count >= limit else None)

@@ -42,7 +42,7 @@ class IssuedOut(TokenOut):
 
 
 class IssueToken(Input):
-    """For oneself, or for an agent or site `party`. Without `scopes` it may all that its holder may (and its maker's token)."""
+    """For oneself, or for an agent or site `party`. Without `scopes` it is narrowed as the caller's own token is."""
 
     label: str = Field(min_length=1, max_length=80)
     party: str | None = Field(None, max_length=64)

@@ -4,6 +4,7 @@ from base64 import b64decode, b64encode
 
 import pytest
 
+from gongqi.books.evidence.keys import ECDSA_P256, ED25519, HYBRID, ML_DSA_65, SigningKey, SigningKeys
 from gongqi.books.evidence.notes import (
     MAX_NOTE_BYTES,
     MAX_SIGNATURES,
@@ -18,7 +19,6 @@ from gongqi.books.evidence.notes import (
     sign_note,
 )
 from gongqi.books.evidence.rules import EMPTY_ROOT, MAX_TREE_SIZE
-from gongqi.books.evidence.signing import ECDSA_P256, ED25519, HYBRID, ML_DSA_65, SigningKey, SigningKeys
 from gongqi.kernel.errors import Refused
 
 # c2sp.org/signed-note, section "Example".

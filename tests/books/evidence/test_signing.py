@@ -13,19 +13,21 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from gongqi.books.evidence.signing import (
+from gongqi.books.evidence.keys import (
     ALGORITHMS,
     ECDSA_P256,
     ED25519,
     HYBRID,
-    MAX_ENVELOPE_BYTES,
     ML_DSA_65,
-    PAYLOAD_TYPE,
-    STATEMENT_TYPE,
     KeySet,
     PublicKey,
     SigningKey,
     SigningKeys,
+)
+from gongqi.books.evidence.signing import (
+    MAX_ENVELOPE_BYTES,
+    PAYLOAD_TYPE,
+    STATEMENT_TYPE,
     pre_authentication_encoding,
     sign_statement,
     statement,

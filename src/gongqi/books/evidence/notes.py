@@ -26,8 +26,8 @@ from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 
+from gongqi.books.evidence.keys import ED25519, HYBRID, ML_DSA_65, KeySet, PublicKey, SigningKeys
 from gongqi.books.evidence.rules import HASH_BYTES, MAX_TREE_SIZE
-from gongqi.books.evidence.signing import ED25519, HYBRID, ML_DSA_65, KeySet, PublicKey, SigningKeys
 from gongqi.kernel.errors import Refused
 
 SIGNATURE_TYPES = {ED25519: b"\x01", ML_DSA_65: b"\xffgongqi/note/ml-dsa-65/v1"}

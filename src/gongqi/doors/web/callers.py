@@ -13,7 +13,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Caller
 from gongqi.kernel.words import LANGUAGES, negotiate
-from gongqi.members import service as members
+from gongqi.members import actors as members
 
 SESSION_COOKIE = "gongqi_session"
 GUEST_COOKIE = "gongqi_guest"
@@ -31,14 +31,19 @@ def language_of(request: Request) -> str:
 
 
 def bearer(request: Request, kernel: Kernel) -> Actor:
-    """The actor of an `Authorization: Bearer` header (RFC 6750); nobody in particular when there is none."""
+    """The actor of an `Authorization: Bearer` header (RFC 6750); nobody in particular when there is none.
+
+    A session begun by a one-time link may be used the same way, so that a program too can come in by a link.
+    """
     header = request.headers.get("authorization")
     if header is None:
         return ANONYMOUS
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Refused("web.authorization-invalid")
-    return kernel.look(lambda ctx: members.actor_for_token(ctx, token.strip()))
+    secret = token.strip()
+    resolve = members.actor_for_session if secret.startswith(members.SESSION_PREFIX) else members.actor_for_token
+    return kernel.look(lambda ctx: resolve(ctx, secret))
 
 
 def cookie(request: Request, kernel: Kernel) -> Actor:

@@ -6,31 +6,34 @@ The link's page only shows a button: mail scanners and browsers fetch links befo
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio.to_thread
+from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from gongqi.doors.web import api, callers, problems
 from gongqi.doors.web.console import Console
-from gongqi.kernel.access import Actor
+from gongqi.kernel.access import ANONYMOUS
 from gongqi.kernel.errors import GongqiError, Refused, Unavailable
-from gongqi.kernel.verbs import execute
+from gongqi.kernel.verbs import Caller, execute
+from gongqi.members import sessions
 
 MAX_FORM_BYTES = 16 * 1024
-PASSWORD, LINK, END = "members:signin:password", "members:signin:redeem", "members:session:end"
+WayIn = Callable[[Request, Caller, Mapping[str, str]], str]
 
 
 def sign_in_routes(console: Console) -> list[Route]:
     door = SignIn(console)
     return [
         Route("/sign-in", door.show, methods=["GET"]),
-        Route("/sign-in", door.sent(PASSWORD, ("name", "password")), methods=["POST"]),
-        Route("/sign-in/link/{link}", door.show, methods=["GET"]),
-        Route("/sign-in/link", door.sent(LINK, ("link",)), methods=["POST"]),
+        Route("/sign-in", door.sent(door.by_password), methods=["POST"]),
+        Route("/sign-in/{secret}", door.show, methods=["GET"]),
+        Route("/sign-in/{secret}", door.sent(door.by_link), methods=["POST"]),
         Route("/sign-out", door.leave, methods=["POST"]),
     ]
 
@@ -44,15 +47,25 @@ class SignIn:
     async def show(self, request: Request) -> Response:
         return await anyio.to_thread.run_sync(self._page, request, None, {})
 
-    def sent(self, verb: str, names: tuple[str, ...]) -> Any:
+    def sent(self, way_in: WayIn) -> Any:
         async def endpoint(request: Request) -> Response:
             try:
                 body = await api.read_body(request, MAX_FORM_BYTES)
             except Refused as error:
                 return await anyio.to_thread.run_sync(self.console.failed, request, error)
-            return await anyio.to_thread.run_sync(self._try, request, verb, names, body)
+            return await anyio.to_thread.run_sync(self._try, request, way_in, body)
 
         return endpoint
+
+    def by_password(self, request: Request, caller: Caller, typed: Mapping[str, str]) -> str:
+        browser = request.headers.get("user-agent", "")
+        handle, password = typed.get("handle", ""), typed.get("password", "")
+        return sessions.sign_in(self.kernel, caller, handle=handle, password=password, user_agent=browser).secret
+
+    def by_link(self, request: Request, caller: Caller, _typed: Mapping[str, str]) -> str:
+        browser = request.headers.get("user-agent", "")[:1000]
+        input = sessions.Redeem(secret=SecretStr(request.path_params["secret"][:100]), user_agent=browser)
+        return execute(self.kernel, sessions.redeem, caller, input).secret
 
     async def leave(self, request: Request) -> Response:
         body = await api.read_body(request, MAX_FORM_BYTES)
@@ -72,8 +85,8 @@ class SignIn:
             )
         values = {
             "problem": problem,
-            "link": request.path_params.get("link") or typed.get("link"),
-            "name": typed.get("name", ""),
+            "secret": request.path_params.get("secret"),
+            "handle": typed.get("handle", ""),
             "back": callers.safe_path(request.query_params.get("back") or typed.get("back")),
         }
         actor = callers.cookie(request, self.kernel)
@@ -84,21 +97,17 @@ class SignIn:
             response.headers.update(problems.headers(error, status))
         return response
 
-    def _try(self, request: Request, name: str, names: tuple[str, ...], body: bytes) -> Response:
+    def _try(self, request: Request, way_in: WayIn, body: bytes) -> Response:
         typed = dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=20))
         try:
             callers.check_csrf(request, typed.get("csrf", ""))
-            verb = self.kernel.house.verbs[name]
-            values = {field: typed.get(field, "").replace("\x00", "") for field in names}
-            values |= {"agent": request.headers.get("user-agent", "")[:200], "address": callers.address_of(request)}
-            caller = callers.caller(request, callers.ANONYMOUS)
-            output = execute(self.kernel, verb, caller, verb.input.model_validate(values))
+            secret = way_in(request, callers.caller(request, ANONYMOUS), typed)
         except (Refused, Unavailable) as error:
             return self._page(request, error, typed)
         except Exception as error:  # the door
             return self.console.failed(request, error)
         response = RedirectResponse(callers.safe_path(typed.get("back")), 303)
-        callers.sign_in(response, output.session, secure=self.secure)
+        callers.sign_in(response, secret, secure=self.secure)
         response.delete_cookie(callers.GUEST_COOKIE)
         return response
 
@@ -106,11 +115,10 @@ class SignIn:
         typed = dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=20))
         try:
             callers.check_csrf(request, typed.get("csrf", ""))
-            actor: Actor = callers.cookie(request, self.kernel)
+            actor = callers.cookie(request, self.kernel)
             if actor.session:
-                verb = self.kernel.house.verbs[END]
                 caller = callers.caller(request, actor)
-                execute(self.kernel, verb, caller, verb.input.model_validate({"session": actor.session}))
+                execute(self.kernel, sessions.end_session, caller, sessions.EndSession(session=actor.session))
         except Exception as error:  # the door
             return self.console.failed(request, error)
         response = RedirectResponse("/", 303)

@@ -49,7 +49,8 @@ async def download(request: Request) -> Response:
 
 async def bundle(request: Request) -> Response:
     """The offline bundle of a published release."""
-    return await anyio.to_thread.run_sync(_bundle, request.state.kernel, request.state.caller, request.path_params["key"])
+    kernel, caller = request.state.kernel, request.state.caller
+    return await anyio.to_thread.run_sync(_bundle, kernel, caller, request.path_params["key"])
 
 
 ENDPOINTS = (
@@ -106,8 +107,9 @@ async def _store(request: Request, kernel: Kernel, sha256: str, size: int | None
 def _take_in(kernel: Kernel, caller: Caller, sha256: str, org: str, path: str) -> Response:
     seen = service.inspect_blob(kernel.blobs, sha256, path)
     given = AddBlob(
-        org=org, sha256=sha256, name=seen.name, size=seen.size, findings=list(seen.findings), external=list(seen.external)
-    )
+        org=org, sha256=sha256, name=seen.name, size=seen.size, findings=list(seen.findings),
+        external=list(seen.external),
+    )  # fmt: skip
     out = execute(kernel, add_blob, caller, given)
     return Response(out.model_dump_json(), status_code=201, media_type="application/json")
 

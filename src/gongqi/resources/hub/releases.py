@@ -2,10 +2,7 @@
 
 draft → submitted → published → withdrawn; a submitted release may be withdrawn too. Publication asks the gate in its
 own transaction, so nothing can change between the answer and the act; what the gates said is signed together with what
-they spoke about. Of two who publish at once, one does and the other is told so.
-
-The statement is an in-toto Statement v1 whose subjects are the files; its predicate says whose they are, under which
-licences, where they come from, and why they were let through.
+they spoke about (statements.py). Of two who publish at once, one does and the other is told so.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ from typing import Any
 from pydantic import Field
 from sqlalchemy import func, select
 
-from gongqi.books.evidence.signing import statement
+from gongqi.books.evidence import service as evidence
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.gates import Verdict
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
@@ -31,8 +28,8 @@ from gongqi.resources.hub.gates import RELEASE_PUBLISH, FileFacts, ReleaseQuesti
 from gongqi.resources.hub.models import Asset, Release, Revision
 from gongqi.resources.hub.revisions import RevisionFacts, revision_facts
 from gongqi.resources.hub.rules import Card, completeness
+from gongqi.resources.hub.statements import release_statement
 
-PREDICATE_TYPE = "urn:gongqi:release:v1"
 # Semantic Versioning 2.0.0 without build metadata, which does not tell releases apart.
 NAME = r"^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(-[0-9A-Za-z.-]{1,40})?$"
 REASON = 2000
@@ -152,8 +149,6 @@ def submit(ctx: Write, input: OneRelease) -> ReleaseOut:
 
 @verb("hub:release:publish", evidence="hub.release-published")
 def publish(ctx: Write, input: OneRelease) -> ReleaseOut:
-    from gongqi.books.evidence import service as evidence
-
     release = ctx.find(Release, input.release, to="hub:release:publish")
     if release.state in ("published", "withdrawn"):
         raise Refused("hub.release-already-published", release=release.id, state=release.state)
@@ -166,7 +161,7 @@ def publish(ctx: Write, input: OneRelease) -> ReleaseOut:
         raise Refused("hub.gates-denied", release=release.id, reasons=reasons)
     release.state, release.published_at, release.published_by = "published", ctx.now, ctx.actor.id
     said = verdict.as_json()
-    envelope = evidence.sign_statement(ctx, _statement(ctx, release, facts, said))
+    envelope = evidence.sign_statement(ctx, release_statement(ctx, release, facts, said))
     release.verdict, release.envelope = said, envelope
     release.statement_digest = hashlib.sha256(b64decode(envelope["payload"])).hexdigest()
     release.evidence = ctx.record(
@@ -294,30 +289,4 @@ def _question(release: Release, facts: RevisionFacts) -> ReleaseQuestion:
         release=release.id, asset=facts.asset, kind=facts.kind, org=facts.org, revision=facts.revision,
         digest=facts.digest, name=release.name, files=facts.files, card=facts.card, card_percent=points.percent,
         card_missing=points.missing, lineage=facts.lineage,
-    )  # fmt: skip
-
-
-def _statement(ctx: Write, release: Release, facts: RevisionFacts, verdict: Mapping[str, Any]) -> dict[str, Any]:
-    sources = [(revision_facts(ctx, key), relation) for key, relation in facts.lineage]
-    return statement(
-        {file.path: file.sha256 for file in facts.files},
-        PREDICATE_TYPE,
-        {
-            "foundation": ctx.kernel.settings.foundation,
-            "release": {"id": release.id, "name": release.name},
-            "asset": {"id": facts.asset, "org": facts.org, "kind": facts.kind, "slug": facts.slug},
-            "revision": {
-                "id": facts.revision, "number": facts.number, "digest": facts.digest, "card_sha256": facts.card_sha256,
-            },
-            "files": [
-                {"path": f.path, "size": f.size, "component": f.component, "license": f.license} for f in facts.files
-            ],
-            "card_license": facts.card.get("license"),
-            "gates": dict(verdict),
-            "lineage": [
-                {"relation": relation, "revision": source.revision, "digest": source.digest, "asset": source.asset}
-                for source, relation in sources
-            ],
-            "published_at": ctx.now.isoformat(timespec="microseconds"),
-        },
     )  # fmt: skip

@@ -148,6 +148,15 @@ def get_revision(ctx: Read, input: GetRevision) -> RevisionDetail:
     )
 
 
+def find_file(ctx: Read, revision: str, path: str) -> FileFacts:
+    """A file of a revision that the actor may see. Raises Refused access.not-found, hub.file-absent."""
+    home = ctx.find(Revision, revision, to="hub:revision:read")
+    row = ctx.session.get(File, (home.id, path))
+    if row is None:
+        raise Refused("hub.file-absent", path=path[:200])
+    return FileFacts(row.path, row.sha256, row.size, row.component, row.license)
+
+
 # --- for rooms above: the caller has authorised ----------------------------------------------------------------------
 
 

@@ -68,19 +68,22 @@ from gongqi.resources.hub.revisions import (
     SourceInput,
     commit,
     commit_revision,
+    find_file,
     get_revision,
     latest_revision,
     list_revisions,
     revision_facts,
 )
+from gongqi.resources.hub.statements import bundle_of
 
 __all__ = [
     "AssetOut", "BlobOut", "CheckOut", "Commit", "CreateAsset", "Draft", "EditAsset", "FileInput", "GetAsset",
     "GetRevision", "Inspected", "Kind", "LineageOut", "ListAssets", "ListReleases", "ListRevisions", "OneRelease",
     "Relation", "ReleaseDetail", "ReleaseFacts", "ReleaseOut", "RevisionDetail", "RevisionFacts", "RevisionOut",
-    "Source", "SourceInput", "Visibility", "Withdraw", "answer_artefact", "answer_lineage", "ask_gates", "asset_out",
-    "check", "commit", "commit_revision", "create", "create_asset", "draft", "edit", "get_asset", "get_release",
-    "get_revision", "graph", "inspect_blob", "latest_revision", "lineage_of_revision", "list_assets", "list_releases",
-    "list_revisions", "previous_release", "publish", "published_releases", "receive_blob", "release_envelope",
-    "release_facts", "releases_of", "revision_facts", "set_visibility", "sources", "submit", "withdraw", "worded",
+    "Source", "SourceInput", "Visibility", "Withdraw", "answer_artefact", "answer_lineage", "ask_gates",
+    "asset_out", "bundle_of", "check", "commit", "commit_revision", "create", "create_asset", "draft", "edit",
+    "find_file", "get_asset", "get_release", "get_revision", "graph", "inspect_blob", "latest_revision",
+    "lineage_of_revision", "list_assets", "list_releases", "list_revisions", "previous_release", "publish",
+    "published_releases", "receive_blob", "release_envelope", "release_facts", "releases_of", "revision_facts",
+    "set_visibility", "sources", "submit", "withdraw", "worded",
 ]  # fmt: skip

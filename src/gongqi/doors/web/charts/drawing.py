@@ -2,8 +2,9 @@
 
 A server cannot ask a browser how wide a word is, so widths are estimated from above: an East Asian wide character is
 one em (UAX #11), Latin letters have about the advance widths of DejaVu Sans, wider than Inter or any face named in
-console.css. What is measured to fit therefore fits. Line breaking follows the rules of UAX #14 that matter for labels:
-break after spaces and hyphens and between Han characters, and never begin a line with closing punctuation.
+console.css. What is measured to fit therefore fits; the monospace face is for hexadecimal alone, whose letters are as
+wide in both. Line breaking follows the rules of UAX #14 that matter for labels: break after spaces and hyphens and
+between Han characters, and never begin a line with closing punctuation.
 
 Invariants: every string becomes text by escaping, never markup; colour only by class, so dark mode and print work; no
 ids, so a page may hold the same picture twice; no style attribute, so a strict content policy holds.
@@ -23,8 +24,8 @@ LEADING = 1.4  # of the size: enough for Han, which fills its box
 WIDE, NARROW = 960, 358  # drawing widths: a desktop column; a 390 px telephone less its margins
 BALANCE_STEPS = 12  # how finely equal lines are sought, down to half the room
 
-_NARROW_LETTERS = {letter: 0.35 for letter in "ijlI|.,:;'!·"} | {letter: 0.42 for letter in 'frt()[]-/ "'}
-_WIDE_LETTERS = {letter: 1.0 for letter in "mwMW@%…—"} | {letter: 0.85 for letter in "+=<>#&~"}
+_NARROW_LETTERS = dict.fromkeys("ijlI|.,:;'!·", 0.35) | dict.fromkeys('frt()[]-/ "', 0.42)
+_WIDE_LETTERS = dict.fromkeys("mwMW@%…—", 1.0) | dict.fromkeys("+=<>#&~", 0.85)
 _BREAK_AFTER = frozenset(" -/_")
 _CLOSING = frozenset("，。、；：？！）》」』】”’…—,.;:?!)]}%")
 

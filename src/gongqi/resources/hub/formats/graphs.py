@@ -25,6 +25,7 @@ from gongqi.resources.hub.rules import path_flaw
 ONNX_SIZE_LIMIT_BYTES = 128 << 20  # held in memory while checked; larger weights belong in external data
 FIELD_LIMIT = 4_000_000  # proto2 writes each integer of a tree ensemble as a field: a forest of 400,000 nodes fits
 MESSAGE_LIMIT = 500_000  # each costs some hundred bytes once parsed
+TOP_FIELD_LIMIT = 100_000  # fields of the model itself, outside its graph; a large export has some hundred functions
 DEPTH_LIMIT = 64  # of nested messages; protobuf itself stops at 100
 FINDING_LIMIT = 20  # of one kind in one graph: the rest says nothing new
 
@@ -46,7 +47,9 @@ def looks_like_onnx(data: bytes) -> bool:
     """Whether the top-level fields, to the last byte, are those of a ModelProto with a version and a graph."""
     known, seen = onnx.ModelProto.DESCRIPTOR.fields_by_number, set()
     try:
-        for number, wire, _, _ in _fields(data, 0, len(data)):
+        for count, (number, wire, _, _) in enumerate(_fields(data, 0, len(data))):
+            if count > TOP_FIELD_LIMIT:
+                return True  # let the inspection refuse it: such regularity is no accident
             if number not in known or wire != (_VARINT if known[number].type == known[number].TYPE_INT64 else _LENGTH):
                 return False
             seen.add(number)
@@ -110,20 +113,19 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int
 
 def _count(data: bytes) -> None:
     """Walk every message of the model and stop at the first limit. Raises _BadWire, _TooLarge."""
-    fields = messages = 0
+    fields = messages = 0  # counted when met, not when opened: the list of what is still to open is memory too
     pending: list[tuple[Any, int, int, int]] = [(onnx.ModelProto.DESCRIPTOR, 0, len(data), 1)]
     while pending:
         descriptor, start, end, depth = pending.pop()
-        messages += 1
-        if messages > MESSAGE_LIMIT or depth > DEPTH_LIMIT:
-            raise _TooLarge
         known = descriptor.fields_by_number
         for number, wire, begin, finish in _fields(data, start, end):
             fields += 1
-            if fields > FIELD_LIMIT:
+            child = known[number].message_type if wire == _LENGTH and number in known else None
+            if child is not None:
+                messages += 1
+                pending.append((child, begin, finish, depth + 1))
+            if fields > FIELD_LIMIT or messages > MESSAGE_LIMIT or depth > DEPTH_LIMIT:
                 raise _TooLarge
-            if wire == _LENGTH and number in known and known[number].message_type is not None:
-                pending.append((known[number].message_type, begin, finish, depth + 1))
 
 
 # --- the graph -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,211 @@
+"""How fast the ledger posts, beside the same rows inserted raw into the same tables in the same run.
+
+    python bench/bench_ledger.py [--transactions N] [--url postgresql://…]
+
+The peer is the driver's own `executemany` of the finished rows, in the same batches, into the same schema (indexes, foreign
+keys and triggers included), with nothing looked up, weighed or kept. A second peer inserts the same rows into bare tables
+without foreign keys, triggers or secondary indexes: the floor of what this disk and driver can do. Each posting of the
+ledger checks its key, the balance and the floor of both accounts, and updates both balances.
+
+Prints a table, then one JSON line a measure: {name, value, unit, peer, ratio}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from gongqi.books.ledger import replay
+from gongqi.books.ledger import service as ledger
+from gongqi.books.ledger.models import Account, Balance, Posting, Transaction
+from gongqi.books.ledger.room import ROOM
+from gongqi.books.ledger.service import Draft, Line
+from gongqi.kernel.access import Vocabulary
+from gongqi.kernel.blobs.folder import FolderBlobs
+from gongqi.kernel.config import Settings
+from gongqi.kernel.db import Base, Database
+from gongqi.kernel.room import House, Kernel
+
+BATCH = 1_000
+OWNERS = 200
+ROUNDS = 3  # the median of three: other work on the machine disturbs one of them
+SINGLES = 1_000
+
+
+def kernel_at(home: Path, url: str) -> Kernel:
+    settings = Settings.from_environment({"GONGQI_HOME": str(home), "GONGQI_DATABASE_URL": url})
+    database = Database(url)
+    Base.metadata.drop_all(database.writer)
+    Base.metadata.create_all(database.writer)
+    blobs = FolderBlobs(home / "blobs")
+    return Kernel(settings, House.build([ROOM], Vocabulary({})), database, blobs, record=lambda ctx, entry: None)
+
+
+def accounts(kernel: Kernel) -> list[str]:
+    def work(ctx: Any) -> list[str]:
+        issuer = ledger.account(ctx, "foundation", "token", "issued", floor=None)
+        opened = [ledger.account(ctx, f"org_{number:04}", "token") for number in range(OWNERS)]
+        lines = [Line(account, 10**9) for account in opened]
+        whole = (Line(issuer, -sum(line.amount for line in lines)), *lines)
+        ledger.post(ctx, key="open", kind="bench.open", subject="bench", postings=whole)
+        return opened
+
+    return kernel.transact(work, reason="bench")
+
+
+def drafts(opened: Sequence[str], count: int, prefix: str) -> list[Draft]:
+    size = len(opened)
+    return [
+        Draft(
+            f"{prefix}:{number}", "bench.call", f"call_{number:08}",
+            (Line(opened[number % size], -3), Line(opened[(number * 7 + 1) % size], 3)), {"tokens": 3},
+        )
+        for number in range(count)
+    ]
+
+
+def batches(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def post_all(kernel: Kernel, todo: Sequence[Draft], size: int) -> None:
+    for batch in batches(todo, size):
+        kernel.transact(lambda ctx, batch=batch: ledger.post_many(ctx, batch), reason="bench")
+
+
+def raw_rows(kernel: Kernel) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    """Every row of the finished book as the database stores it, table by table."""
+    found = []
+    with kernel.db.reader.connect() as connection:
+        for model in (Account, Transaction, Posting, Balance):
+            columns = [column.name for column in model.__table__.columns]
+            cast = ["facts::text" if name == "facts" and not kernel.db.is_sqlite else name for name in columns]
+            rows = connection.exec_driver_sql(f"SELECT {', '.join(cast)} FROM {model.__tablename__}").all()
+            found.append((f"{model.__tablename__} ({', '.join(columns)})", [tuple(row) for row in rows]))
+    return found
+
+
+def insert_all(kernel: Kernel, rows: list[tuple[str, list[tuple[Any, ...]]]], size: int) -> float:
+    """Seconds to insert transactions and postings in batches of `size` transactions; accounts and balances stand already."""
+    mark = "?" if kernel.db.is_sqlite else "%s"
+    (account, opened), (transaction, heads), (posting, lines), (balance, amounts) = rows
+
+    def run(connection: Any, target: str, values: list[tuple[Any, ...]]) -> None:
+        marks = ", ".join([mark] * len(values[0]))
+        connection.exec_driver_sql(f"INSERT INTO {target} VALUES ({marks})", values)
+
+    with kernel.db.writer.begin() as connection:
+        run(connection, account, opened)
+        run(connection, balance, amounts)
+    heads, lines = sorted(heads), sorted(lines)
+    opening = len(lines) - 2 * (len(heads) - 1)  # the first transaction opens every account
+
+    def work() -> None:
+        at = 0
+        for number, batch in enumerate(batches(heads, size)):
+            width = 2 * len(batch) + (opening - 2 if number == 0 else 0)
+            with kernel.db.writer.begin() as connection:
+                run(connection, transaction, list(batch))
+                run(connection, posting, lines[at : at + width])
+            at += width
+
+    return seconds(work)
+
+
+def insert_bare(home: Path, rows: list[tuple[str, list[tuple[Any, ...]]]], size: int) -> float:
+    """The same rows into two SQLite tables with nothing but a rowid, same journal and sync."""
+    connection = sqlite3.connect(home / "bare.sqlite", isolation_level=None)
+    connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+    (transaction, heads), (posting, lines) = rows[1], rows[2]
+    connection.execute(f"CREATE TABLE {transaction}")
+    connection.execute(f"CREATE TABLE {posting}")
+
+    def work() -> None:
+        for target, values, width in ((transaction, heads, size), (posting, lines, 2 * size)):
+            marks = ", ".join("?" * len(values[0]))
+            for batch in batches(values, width):
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(f"INSERT INTO {target} VALUES ({marks})", batch)
+                connection.execute("COMMIT")
+
+    taken = seconds(work)
+    connection.close()
+    return taken
+
+
+def one_round(home: Path, url: str | None, count: int) -> dict[str, float]:
+    """Rates per second of one run on fresh databases."""
+    kernel = kernel_at(home, url or f"sqlite:///{home / 'ledger.sqlite'}")
+    opened = accounts(kernel)
+    todo = drafts(opened, count, "batch")
+    rates = {"batched": 2 * count / seconds(lambda: post_all(kernel, todo, BATCH))}
+    rates["replayed keys"] = 2 * count / seconds(lambda: post_all(kernel, todo, BATCH))
+    with kernel.db.reading() as session:
+        rates["check"] = 2 * count / seconds(lambda: replay.check(session))
+        stored = len(session.scalars(select(Transaction.id)).all())
+    if stored != count + 1:
+        raise SystemExit(f"the book has {stored} transactions instead of {count + 1}")
+    rows = raw_rows(kernel)
+    singles = drafts(opened, SINGLES, "single")
+    rates["one by one"] = 2 * SINGLES / seconds(lambda: post_all(kernel, singles, 1))
+    kernel.db.close()
+
+    peer = kernel_at(home, url or f"sqlite:///{home / 'raw.sqlite'}")
+    rates["raw"] = 2 * count / insert_all(peer, rows, BATCH)
+    peer.db.close()
+    rates["bare"] = 2 * count / insert_bare(home, rows, BATCH)
+
+    alone = kernel_at(home, url or f"sqlite:///{home / 'one.sqlite'}")
+    few = [(target, values[: SINGLES + 1]) if target.startswith("ledger_transaction") else (target, values)
+           for target, values in rows]
+    few[2] = (rows[2][0], sorted(rows[2][1])[: OWNERS + 1 + 2 * SINGLES])
+    rates["raw one by one"] = 2 * SINGLES / insert_all(alone, few, 1)
+    alone.db.close()
+    return rates
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--transactions", type=int, default=20_000)
+    parser.add_argument("--url", help="a throw-away PostgreSQL database, emptied; SQLite in a temporary folder if absent")
+    options = parser.parse_args()
+    rounds = []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as home:
+            rounds.append(one_round(Path(home), options.url, options.transactions))
+    rates = {name: sorted(each[name] for each in rounds)[ROUNDS // 2] for name in rounds[0]}
+    where = "postgresql" if options.url else "sqlite"
+    table = [
+        ("ledger.batched", "batched", "raw", f"batches of {BATCH:,}, idempotent, balances kept"),
+        ("ledger.batched-bare", "batched", "bare", "the same beside bare SQLite tables"),
+        ("ledger.replayed-keys", "replayed keys", "raw", "every key seen before, nothing posted"),
+        ("ledger.one-by-one", "one by one", "raw one by one", "one durable commit a transaction"),
+        ("ledger.check", "check", "raw", "full replay"),
+    ]
+    print(f"{where}, {options.transactions:,} transactions of two postings, median of {ROUNDS} runs, postings/s")
+    print(f"{'measure':<22}{'ours':>12}{'peer':>12}{'ratio':>8}  what")
+    for name, ours, peer, what in table:
+        print(f"{name:<22}{rates[ours]:>12,.0f}{rates[peer]:>12,.0f}{rates[ours] / rates[peer]:>8.2f}  {what}")
+    for name, ours, peer, _ in table:
+        ratio = round(rates[ours] / rates[peer], 3)
+        row = {"name": f"{name}.{where}", "value": round(rates[ours]), "unit": "postings/s", "peer": round(rates[peer])}
+        print(json.dumps({**row, "ratio": ratio}))
+
+
+if __name__ == "__main__":
+    main()
