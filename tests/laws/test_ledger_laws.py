@@ -177,7 +177,10 @@ def test_a_draft_is_sound_exactly_when_every_unit_sums_to_zero(raw: list[tuple[s
         assert sound
 
 
-@given(raw=st.permutations([("a", 3), ("b", -1), ("c", -2)]), facts=st.dictionaries(st.text(max_size=3), st.integers(0, 9)))
+@given(
+    raw=st.permutations([("a", 3), ("b", -1), ("c", -2)]),
+    facts=st.dictionaries(st.text(max_size=3), st.integers(0, 9)),
+)
 def test_the_digest_does_not_depend_on_the_order_of_lines_or_facts_and_does_on_everything_else(
     raw: list[tuple[str, int]], facts: dict[str, int]
 ) -> None:
@@ -230,25 +233,24 @@ def test_eight_threads_in_any_interleaving_leave_a_true_book(kernel: Kernel) -> 
                 assert refusal.code in {"ledger.balance-too-low", "ledger.hold-ended"}, refusal
                 return None
 
-    def load(thread: int) -> None:
-        chance = random.Random(thread)
-        for number in range(ROUNDS):
-            source, target = chance.sample(OWNERS, 2)
-            key = f"{thread}-{number}" if number % 5 else f"shared-{number}"
-            if number % 5 == 0:  # the same operation from every thread
-                source, target = OWNERS[number % 3], OWNERS[(number + 1) % 3]
-            raw = [((source, "credit"), -7), ((target, "credit"), 7)]
-            if number % 3:
-                out = insist(lambda ctx: world._post(ctx, key, raw))
-                again = insist(lambda ctx: world._post(ctx, key, raw))
-                assert out is None or out == again
-                answers[thread] += [out] if out else []
-            elif insist(lambda ctx: world._reserve(ctx, key, (source, "credit"), 9)):
-                insist(lambda ctx: world._settle(ctx, key, (target, "credit"), 4))
+    def one(thread: int, number: int, source: str, target: str) -> None:
+        key = f"{thread}-{number}"
+        if number % 5 == 0:  # the same operation from every thread
+            key, source, target = f"shared-{number}", OWNERS[number % 3], OWNERS[(number + 1) % 3]
+        raw = [((source, "credit"), -7), ((target, "credit"), 7)]
+        if number % 3:
+            out = insist(lambda ctx: world._post(ctx, key, raw))
+            again = insist(lambda ctx: world._post(ctx, key, raw))
+            assert out is None or out == again
+            answers[thread] += [out] if out else []
+        elif insist(lambda ctx: world._reserve(ctx, key, (source, "credit"), 9)):
+            insist(lambda ctx: world._settle(ctx, key, (target, "credit"), 4))
 
     def guarded(thread: int) -> None:
+        chance = random.Random(thread)
         try:
-            load(thread)
+            for number in range(ROUNDS):
+                one(thread, number, *chance.sample(OWNERS, 2))
         except BaseException as error:
             failures.append(error)
 

@@ -418,7 +418,7 @@ class Worker:
                 try:
                     self.kernel.db.write(run.fence)
                 except _Fenced:
-                    log.info("flow was taken over", flow=run.id, kind=run.kind)
+                    continue  # it has just ended; or it was taken over, which its own next record will find
                 except Exception as error:  # a missed beat is what the lease allows for
                     log.warning("flow heartbeat failed", flow=run.id, error=repr(error))
 

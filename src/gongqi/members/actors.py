@@ -39,13 +39,10 @@ def new_secret(prefix: str) -> str:
 
 
 def actor_for_token(ctx: Read, secret: str) -> Actor:
-    """Who a bearer secret stands for: a token, or a session used by a program that has just redeemed a link.
+    """Who a bearer token stands for.
 
-    Raises: Refused("members.token-invalid") alike for unknown, expired and revoked tokens and suspended parties;
-    Refused("members.session-invalid") for a session.
+    Raises: Refused("members.token-invalid") alike for unknown, expired and revoked tokens and suspended parties.
     """
-    if secret.startswith(SESSION_PREFIX):
-        return actor_for_session(ctx, secret)
     row = None
     if _looks_like(secret, TOKEN_PREFIX):
         row = ctx.session.execute(

@@ -1,8 +1,8 @@
 """The first minute of a foundation: someone must exist before anyone can be let in.
 
 Everything is made in one transaction, with evidence, by the system. Calling it again changes nothing that stands, so a
-crash between this commit and the writing of `operator.token` is mended by the next start, which finds no file and asks
-for another token.
+crash between this commit and the writing of `operator.token` is mended by the next start, and so is a token that has
+expired meanwhile.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Write
 from gongqi.members import rules
+from gongqi.members.actors import actor_for_token
 from gongqi.members.models import Party
 from gongqi.members.parties import Named, add_membership, add_party
 from gongqi.members.sessions import add_link
@@ -29,18 +30,19 @@ TOKEN_LABEL = "operator.token"
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """`token` for scripts, if one was wanted; `link`, the secret of a one-time sign-in link, for the console."""
+    """`token` for scripts; `link`, a one-time sign-in link, for the console."""
 
     organisation: str
     operator: str
-    token: str | None
+    token: str
     link: str
 
 
-def bootstrap_operator(kernel: Kernel, *, want_token: bool = True) -> Bootstrap:
-    """Make sure that the foundation and its operator exist, and make a fresh sign-in link.
+def bootstrap_operator(kernel: Kernel, *, token: str | None = None) -> Bootstrap:
+    """Make sure that the foundation, its operator and a working operator token exist, and make a fresh sign-in link.
 
-    With `want_token` a token is made too, and those made here before are revoked: only one is ever good.
+    `token` is what `operator.token` holds, if anything: it is kept while it works. Else another is made, and those made
+    here before are revoked: only one is ever good.
     Raises: Refused("members.operator-suspended") when the first operator has been suspended by another.
     """
 
@@ -51,9 +53,9 @@ def bootstrap_operator(kernel: Kernel, *, want_token: bool = True) -> Bootstrap:
             organisation, operator = _found(ctx)
         if operator.state != "active":
             raise Refused("members.operator-suspended")
-        token = _new_token(ctx, operator) if want_token else None
+        secret = token if token and _works(ctx, token, operator.id) else _new_token(ctx, operator)
         ctx.record(operator.id, kind="members.link-made")
-        return Bootstrap(organisation.id, operator.id, token, add_link(ctx, operator).link)
+        return Bootstrap(organisation.id, operator.id, secret, add_link(ctx, operator).link)
 
     return kernel.transact(make, reason="members.bootstrap")
 
@@ -67,6 +69,13 @@ def _found(ctx: Write) -> tuple[Party, Party]:
     add_membership(ctx, operator.id, FOUNDATION, "operator")
     add_membership(ctx, operator.id, organisation.id, "owner")
     return organisation, operator
+
+
+def _works(ctx: Write, token: str, operator: str) -> bool:
+    try:
+        return actor_for_token(ctx, token).id == operator
+    except Refused:
+        return False
 
 
 def _new_token(ctx: Write, operator: Party) -> str:

@@ -27,6 +27,7 @@ def load_party(ctx: Read, key: str) -> dict[str, Any]:
     return {
         "party": party,
         "held": held,
+        "endable": service.endable(ctx, [row.id for row in (*held, *inside)]),
         "inside": inside,
         "names": service.names(ctx, ids - {FOUNDATION}),
         "tokens": _tokens(ctx, key),
@@ -42,6 +43,7 @@ def load_me(ctx: Read) -> dict[str, Any]:
     return {
         "party": party,
         "held": held,
+        "endable": service.endable(ctx, [row.id for row in held]),
         "names": service.names(ctx, {row.org for row in held} - {FOUNDATION}),
         "sessions": service.list_sessions.run(ctx, service.ListSessions(limit=MAX_PAGE, cursor=None)).items,
         "current": me.session,

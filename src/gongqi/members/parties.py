@@ -104,7 +104,7 @@ class OneParty(Input):
 
 class ListParties(Paged):
     kind: Literal["person", "organisation", "agent", "site"] | None = None
-    handle: str | None = Field(None, max_length=40)
+    handle: str | None = Field(None, max_length=rules.MAX_HANDLE)
     org: str | None = Field(None, max_length=64)
 
 
@@ -300,6 +300,12 @@ def actions(ctx: Read, key: str) -> list[tuple[str, dict[str, str]]]:
     return found
 
 
+def endable(ctx: Read, ids: Collection[str]) -> frozenset[str]:
+    """Those of these memberships that the actor may end."""
+    query = ctx.visible(Membership, to="members:membership:end").where(Membership.id.in_(sorted(ids)))
+    return frozenset(row.id for row in ctx.session.scalars(query))
+
+
 # ---- within
 
 
@@ -310,7 +316,7 @@ def add_party(
         raise Refused("members.handle-taken", handle=named.handle)
     party = Party(
         id=ctx.new_id(rules.prefix_of(kind)), kind=kind, handle=named.handle, name=named.name.strip(),
-        email=email.lower() if email else None, org=org, state=state, created_at=ctx.now,
+        email=email, org=org, state=state, created_at=ctx.now,
     )
     ctx.add(party)
     ctx.session.flush()

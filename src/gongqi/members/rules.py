@@ -26,9 +26,11 @@ from gongqi.kernel.errors import Refused
 HANDLE_PATTERN = r"^[a-z][a-z0-9-]{1,38}[a-z0-9]$"  # fits a URL, a DNS label and a folder name
 SCOPE_PATTERN = r"^(\*|[a-z][a-z0-9_-]*:(\*|[a-z][a-z0-9_-]*:(\*|[a-z][a-z0-9_-]*)))$"
 EMAIL_PATTERN = r"^[^@\s]{1,64}@[^@\s]{1,190}$"  # only a delivery proves more
+MAX_HANDLE = 40
 MAX_EMAIL = 254  # RFC 5321 §4.5.3.1.3 less the angle brackets
 MAX_NAME = 120
 MAX_SCOPES = 50
+MAX_USER_AGENT = 1000
 
 TOKEN_MAX_DAYS = 366
 TOKEN_DEFAULT_DAYS = 90
@@ -99,6 +101,7 @@ def digest(secret: str) -> str:
 
 def summarise_agent(user_agent: str) -> str:
     """`Firefox, Linux`: enough to recognise one's own session, not enough to fingerprint a person."""
+    user_agent = user_agent[:MAX_USER_AGENT]
     browser = next((name for mark, name in _AGENTS if mark in user_agent), "")
     system = next((name for mark, name in _SYSTEMS if mark in user_agent), "")
     if not browser:

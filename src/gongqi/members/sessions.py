@@ -33,26 +33,25 @@ ARGON2_MEMORY_KIBIBYTES = 19 * 1024
 ARGON2_PASSES = 2
 ARGON2_LANES = 1
 MAX_HASHINGS_AT_ONCE = 4  # bounds the memory that guessing can make us use
-LINK_PATH = "/sign-in/link/"
+LINK_PATH = "/sign-in/"
 
 _hasher = PasswordHasher(time_cost=ARGON2_PASSES, memory_cost=ARGON2_MEMORY_KIBIBYTES, parallelism=ARGON2_LANES)
 _hashing = threading.BoundedSemaphore(MAX_HASHINGS_AT_ONCE)
 
 
 class SignedInOut(Output):
-    """`session` is the session's secret, for a cookie or a bearer header; it is given here and never again."""
+    """`secret` is for a cookie or a bearer header; it is given here and never again."""
 
-    id: str
+    secret: str
     session: str
     party: str
     expires_at: datetime
 
 
 class LinkOut(Output):
-    """`link` is the secret that works once, until `expires_at`; `url` is the page that asks to use it."""
+    """`link` is the address of a page that asks to use the secret at its end; that works once, until `expires_at`."""
 
     link: str
-    url: str
     party: str
     expires_at: datetime
 
@@ -74,8 +73,8 @@ class MakeLink(Input):
 
 
 class Redeem(Input):
-    link: SecretStr = Field(max_length=100)
-    agent: str = Field("", max_length=200)
+    secret: SecretStr = Field(max_length=100)
+    user_agent: str = Field("", max_length=rules.MAX_USER_AGENT)
 
 
 class SetPassword(Input):
@@ -90,15 +89,15 @@ class ListSessions(Paged):
     pass
 
 
-def sign_in(kernel: Kernel, caller: Caller, *, name: str, password: str, agent: str = "") -> SignedInOut:
-    """Begin a session for the person of this handle or email, if this is their password. Not within a transaction.
+def sign_in(kernel: Kernel, caller: Caller, *, handle: str, password: str, user_agent: str = "") -> SignedInOut:
+    """Begin a session for the person `handle`, if this is their password. Not within a transaction.
 
     Raises: Unavailable("members.too-many-attempts") before anything is looked at; Refused("members.credentials-wrong").
     """
-    name, password = name.strip().lower()[: rules.MAX_EMAIL], rules.normal_password(password[: rules.MAX_PASSWORD])
-    keys = _attempt_keys(name, caller.address)
+    handle, password = handle.strip().lower()[: rules.MAX_HANDLE], rules.normal_password(password[: rules.MAX_PASSWORD])
+    keys = _attempt_keys(handle, caller.address)
     kernel.transact(lambda ctx: _count(ctx, keys), reason=caller.request_id)
-    found = kernel.look(lambda ctx: _password_of(ctx, name))
+    found = kernel.look(lambda ctx: _password_of(ctx, handle))
     matches = _verify(found[1] if found else _decoy(), password)
     if found is None or not matches:
         raise Refused("members.credentials-wrong")
@@ -108,7 +107,7 @@ def sign_in(kernel: Kernel, caller: Caller, *, name: str, password: str, agent: 
         if _hasher.check_needs_rehash(stored):
             ctx.session.execute(update(Password).where(Password.party == party).values(hash=_hasher.hash(password)))
         _uncount(ctx, keys)
-        return begin_session(ctx, ctx.session.get_one(Party, party), agent)
+        return begin_session(ctx, ctx.session.get_one(Party, party), user_agent)
 
     return kernel.transact(begin, reason=caller.request_id)
 
@@ -117,14 +116,14 @@ def sign_in(kernel: Kernel, caller: Caller, *, name: str, password: str, agent: 
 def redeem(ctx: Write, input: Redeem) -> SignedInOut:
     """Use a one-time link: begins a session. A link holds 256 random bits, so there is nothing to guess or to count."""
     link = ctx.session.scalar(
-        select(SignInLink).where(SignInLink.digest == rules.digest(input.link.get_secret_value()))
+        select(SignInLink).where(SignInLink.digest == rules.digest(input.secret.get_secret_value()))
     )
     party = ctx.session.get(Party, link.party) if link else None
     if link is None or party is None or link.expires_at <= ctx.now or party.state == "suspended":
         raise Refused("members.link-invalid")
     ctx.session.delete(link)
     party.state = "active"
-    return begin_session(ctx, party, input.agent)
+    return begin_session(ctx, party, input.user_agent)
 
 
 @verb("members:signin:link", evidence="members.link-made", secret=True)
@@ -177,18 +176,18 @@ def add_link(ctx: Write, party: Party) -> LinkOut:
     secret = new_secret(LINK_PREFIX)
     expires_at = ctx.now + rules.LINK_LIFE
     ctx.add(SignInLink(id=ctx.new_id("lnk"), digest=rules.digest(secret), party=party.id, expires_at=expires_at))
-    url = f"{ctx.kernel.settings.origin}{LINK_PATH}{secret}"
-    return LinkOut(link=secret, url=url, party=party.id, expires_at=expires_at)
+    link = f"{ctx.kernel.settings.origin}{LINK_PATH}{secret}"
+    return LinkOut(link=link, party=party.id, expires_at=expires_at)
 
 
-def begin_session(ctx: Write, party: Party, agent: str) -> SignedInOut:
+def begin_session(ctx: Write, party: Party, user_agent: str) -> SignedInOut:
     secret = new_secret(SESSION_PREFIX)
     row = ConsoleSession(
-        id=ctx.new_id("ses"), digest=rules.digest(secret), party=party.id, browser=rules.summarise_agent(agent),
+        id=ctx.new_id("ses"), digest=rules.digest(secret), party=party.id, browser=rules.summarise_agent(user_agent),
         created_at=ctx.now, last_seen_at=ctx.now,
     )
     ctx.add(row)
-    return SignedInOut(id=row.id, session=secret, party=party.id, expires_at=ctx.now + rules.SESSION_LIFE)
+    return SignedInOut(secret=secret, session=row.id, party=party.id, expires_at=ctx.now + rules.SESSION_LIFE)
 
 
 def forget(ctx: Write) -> None:
@@ -201,12 +200,12 @@ def forget(ctx: Write) -> None:
     ctx.session.execute(delete(Attempt).where(Attempt.last_at <= day_ago))
 
 
-def _attempt_keys(name: str, address: str) -> dict[str, str]:
+def _attempt_keys(handle: str, address: str) -> dict[str, str]:
     """The counter of each kind. Names and addresses are digested: the table is no list of who tried to come in."""
     return {
-        "pair": "pair:" + rules.digest(f"{name}\n{address}"),
+        "pair": "pair:" + rules.digest(f"{handle}\n{address}"),
         "address": "address:" + rules.digest(address),
-        "subject": "subject:" + rules.digest(name),
+        "subject": "subject:" + rules.digest(handle),
     }
 
 
@@ -229,14 +228,12 @@ def _uncount(ctx: Write, keys: dict[str, str]) -> None:
     ctx.session.execute(update(Attempt).where(wider, Attempt.count > 0).values(less))
 
 
-def _password_of(ctx: Read, name: str) -> tuple[str, str] | None:
-    """(person, stored hash); nobody when an email is shared by several, since it then names no one."""
-    named = Party.email == name if "@" in name else Party.handle == name
-    rows = ctx.session.execute(
+def _password_of(ctx: Read, handle: str) -> tuple[str, str] | None:
+    row = ctx.session.execute(
         select(Party.id, Password.hash).join(Password, Password.party == Party.id)
-        .where(named, Party.state == "active").limit(2)
-    ).all()
-    return (rows[0].id, rows[0].hash) if len(rows) == 1 else None
+        .where(Party.handle == handle, Party.state == "active")
+    ).one_or_none()
+    return (row.id, row.hash) if row else None
 
 
 def _verify(stored: str, password: str) -> bool:

@@ -42,12 +42,15 @@ class IssuedOut(TokenOut):
 
 
 class IssueToken(Input):
-    """For oneself, or for an agent or site `party`. Without `scopes` it is narrowed as the caller's own token is."""
+    """For oneself, or for an agent or site `party`, for so many `days`.
+
+    Without `scopes` it is narrowed as the caller's own token is.
+    """
 
     label: str = Field(min_length=1, max_length=80)
     party: str | None = Field(None, max_length=64)
     scopes: list[Scope] | None = Field(None, min_length=1, max_length=rules.MAX_SCOPES)
-    expires_in_days: int = Field(rules.TOKEN_DEFAULT_DAYS, ge=1, le=rules.TOKEN_MAX_DAYS)
+    days: int = Field(rules.TOKEN_DEFAULT_DAYS, ge=1, le=rules.TOKEN_MAX_DAYS)
 
 
 class RevokeToken(Input):
@@ -72,7 +75,7 @@ def issue_token(ctx: Write, input: IssueToken) -> IssuedOut:
         _check_known(ctx, scope)
     if maker is not None and scopes is not None and not rules.covers(maker, scopes):
         raise Refused("members.scope-beyond-giver")
-    life = timedelta(days=input.expires_in_days)
+    life = timedelta(days=input.days)
     row, secret = add_token(ctx, party, label=input.label, scopes=scopes, life=life)
     return IssuedOut(secret=secret, **TokenOut.model_validate(row).model_dump())
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -134,7 +135,7 @@ def test_a_statement_pages_backwards_with_a_true_balance_on_every_row(books: Any
         if (cursor := page.next) is None:
             break
     assert [row.amount for row in rows] == [7, 6, 5, 4, 3, 2, 1]
-    assert all(newer.balance - newer.amount == older.balance for newer, older in zip(rows, rows[1:], strict=False))
+    assert all(newer.balance - newer.amount == older.balance for newer, older in pairwise(rows))
     for forged in ("x", "1", "1.", ".1", "1.x", "9" * 40 + ".1"):
         with refused("kernel.cursor-invalid"):
             ask(books, ledger.account_statement, MEMBER_B, account=b, cursor=forged)

@@ -26,7 +26,8 @@ def exported(books: Any) -> str:
 
 
 def bean_check(path: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([BEAN_CHECK, "--no-cache", str(path)], capture_output=True, text=True, timeout=60, check=False)
+    command = [BEAN_CHECK, "--no-cache", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_bean_check_accepts_the_export_and_confirms_every_balance(books: Any, clock: Any, tmp_path: Path) -> None:

@@ -141,7 +141,9 @@ def test_an_overdue_hold_cannot_be_settled_whether_or_not_it_was_swept(books: An
     assert books.balances(a, b) == [100, 0]
 
 
-def test_the_sweep_ends_overdue_holds_in_batches_and_leaves_the_others(books: Any, clock: Any, monkeypatch: Any) -> None:
+def test_the_sweep_ends_overdue_holds_in_batches_and_leaves_the_others(
+    books: Any, clock: Any, monkeypatch: Any
+) -> None:
     monkeypatch.setattr("gongqi.books.ledger.flows.MAX_EXPIRING", 2)
     monkeypatch.setattr("gongqi.books.ledger.flows.expire_holds", lambda ctx: ledger.expire_holds(ctx, limit=2))
     a = books.open("org_a", 100)

@@ -80,7 +80,8 @@ def test_a_caller_may_answer_a_refusal_because_nothing_was_written(books: Any) -
 def test_the_floor_holds_after_every_transaction_of_a_batch_not_only_at_its_end(books: Any) -> None:
     a, b = books.open("org_a", 5), books.open("org_b")
     down_then_up = [
-        Draft("k1", "test.move", "s", (Line(a, -6), Line(b, 6))), Draft("k2", "test.move", "s", (Line(b, -6), Line(a, 6))),
+        Draft("k1", "test.move", "s", (Line(a, -6), Line(b, 6))),
+        Draft("k2", "test.move", "s", (Line(b, -6), Line(a, 6))),
     ]
     with refused("ledger.balance-too-low") as refusal:
         books.act(lambda ctx: ledger.post_many(ctx, down_then_up))
@@ -117,7 +118,8 @@ def test_an_issuer_without_floor_may_go_below_zero_and_a_floor_is_fixed_for_life
     ],
 )
 def test_an_unsound_draft_is_refused(books: Any, code: str, changes: dict[str, Any]) -> None:
-    sound = {"key": "k", "kind": "test.move", "subject": "s", "lines": (Line("a:credit:x", 1), Line("b:credit:x", -1))}
+    lines = (Line("a:credit:x", 1), Line("b:credit:x", -1))
+    sound = {"key": "k", "kind": "test.move", "subject": "s", "lines": lines}
     with refused(code):
         books.act(lambda ctx: ledger.post_many(ctx, [Draft(**{**sound, **changes})]))
 

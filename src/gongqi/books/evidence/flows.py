@@ -3,13 +3,13 @@
 A round has four acts, each durable before the next begins:
 
 1. *assign*: unsequenced rows get the next indexes, in one transaction. From here the content of the log is decided.
-2. *write*: the tiles of these entries are written. They follow from the rows alone, so to write them again is harmless.
-3. *sign*: the checkpoint is kept in the database, its size as primary key. It must be an append of the checkpoint before.
+2. *write*: the tiles of these entries are written. They follow from the rows alone, so writing them again is harmless.
+3. *sign*: the checkpoint is kept in the database, its size as primary key. It is an append of the checkpoint before.
 4. *publish*: the kept checkpoint is put in the folder.
 
-A crash at any point leaves a state from which the next round goes on: it publishes what is kept, writes what is assigned
-up to exactly that size, and only then assigns more. So nothing is lost, doubled or renumbered, and no two checkpoints of
-one size can differ.
+A crash at any point leaves a state from which the next round goes on: it publishes what is kept, writes what is
+assigned up to exactly that size, and only then assigns more. So nothing is lost, doubled or renumbered, and no two
+checkpoints of one size can differ.
 
 Only one sequencer acts: acts 1 and 3 renew the flow's lease in their own transaction and fail if another worker has it,
 and acts 2 to 4 hold the folder's lock. The log is in order of arrival; an entry's own time may lie a little before its
@@ -18,14 +18,16 @@ neighbour's.
 
 from __future__ import annotations
 
-from sqlalchemy import func, select, update
+from collections.abc import Iterable, Iterator
+
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from gongqi.books.evidence.models import CheckpointRow, EntryRow
 from gongqi.books.evidence.notes import Checkpoint, sign_checkpoint
 from gongqi.books.evidence.rules import EMPTY_ROOT, consistency_proof, verify_consistency
 from gongqi.books.evidence.service import SEQUENCE, Log
-from gongqi.books.evidence.tiles import Edge, TileReader
+from gongqi.books.evidence.tiles import Edge, Tile, TileReader
 from gongqi.kernel import flows
 from gongqi.kernel.errors import Broken, Refused
 from gongqi.kernel.flows import Again, Flow, Run
@@ -34,6 +36,11 @@ BATCH = 1024  # entries a checkpoint: at most 64 MiB of them in memory
 MAX_ROUNDS = 64  # then the worker may look at other flows
 REST_SECONDS = 30.0  # between nudges; a nudge is lost only with its process
 _ENTRY = EntryRow.__table__
+_PLACE = (
+    update(EntryRow.__table__)  # type: ignore[arg-type]
+    .where(_ENTRY.c.id == bindparam("key"), _ENTRY.c.index.is_(None))
+    .values(index=bindparam("place"))
+)
 
 
 def sequence(run: Run) -> Again:
@@ -98,15 +105,13 @@ def _assign(session: Session, run: Run, size: int) -> int:
     """Give the oldest unsequenced rows the indexes from `size` on; returns the size then assigned."""
     run.fence(session)
     if _assigned(session) != size:
-        raise Broken("evidence.log-forked", path=_ENTRY.name)
+        raise Broken("evidence.log-forked", path=EntryRow.__tablename__)
     rows = session.execute(
         select(_ENTRY.c.id).where(_ENTRY.c.index.is_(None)).order_by(_ENTRY.c.at, _ENTRY.c.id).limit(BATCH)
     ).all()
-    places = [{"key": row.id, "place": size + offset} for offset, row in enumerate(rows)]
-    for place in places:
-        key, index = place["key"], place["place"]
-        session.execute(update(_ENTRY).where(_ENTRY.c.id == key, _ENTRY.c.index.is_(None)).values(index=index))
-    return size + len(places)
+    if rows:
+        session.connection().execute(_PLACE, [{"key": row.id, "place": place} for place, row in enumerate(rows, size)])
+    return size + len(rows)
 
 
 def _assigned(session: Session) -> int:
@@ -120,7 +125,7 @@ def _leaves(session: Session, start: int, end: int) -> list[bytes]:
         select(_ENTRY.c.index, _ENTRY.c.leaf).where(_ENTRY.c.index >= start).order_by(_ENTRY.c.index)
     ).all()
     if [row.index for row in rows] != list(range(start, end)):
-        raise Broken("evidence.log-forked", path=_ENTRY.name)
+        raise Broken("evidence.log-forked", path=EntryRow.__tablename__)
     return [row.leaf for row in rows]
 
 
@@ -130,9 +135,8 @@ def _write(log: Log, base: Checkpoint, leaves: list[bytes]) -> Checkpoint:
     if edge.root != base.root:
         raise Refused("evidence.checkpoint-contradicted", size=base.size)
     edge, files = edge.append(leaves)
-    for file in files:
-        log.folder.write([file])
-        flows.boundary("evidence tile written")
+    log.folder.write(_announced(files))
+    flows.boundary("evidence written")
     checkpoint = Checkpoint(log.origin, edge.size, edge.root)
     # Read back from the disk: what is signed is what is there, and it continues what was signed before.
     hashes = consistency_proof(base.size, edge.size, TileReader(edge.size, log.folder.load))
@@ -142,9 +146,15 @@ def _write(log: Log, base: Checkpoint, leaves: list[bytes]) -> Checkpoint:
     return checkpoint
 
 
+def _announced(files: Iterable[tuple[Tile, bytes]]) -> Iterator[tuple[Tile, bytes]]:
+    for file in files:
+        flows.boundary("evidence writing a tile")
+        yield file
+
+
 def _keep(session: Session, run: Run, base: int, size: int, note: str) -> None:
     run.fence(session)
-    if session.scalar(select(func.max(CheckpointRow.size))) not in (base, None if base == 0 else base):
+    if (session.scalar(select(func.max(CheckpointRow.size))) or 0) != base:
         raise Broken("evidence.log-forked", path=CheckpointRow.__tablename__)
     session.add(CheckpointRow(size=size, note=note))
 

@@ -85,9 +85,10 @@ class Leaf:
             if given != _FIELDS or value["v"] != VERSION or rfc8785.dumps(value) != raw:
                 raise Refused("evidence.entry-malformed")
             at = datetime.strptime(value["at"], _TIME).replace(tzinfo=UTC)
-            names = ("id", "kind", "actor", "verb", "subject")
-            optional = {name: value[name] for name in _OPTIONAL if name in value}
-            return cls(*(value[name] for name in names), at, value["facts"], **optional)
+            return cls(
+                value["id"], value["kind"], value["actor"], value["verb"], value["subject"], at, value["facts"],
+                value.get("private_digest", ""), value.get("request_id", ""),
+            )
         except (ValueError, TypeError, rfc8785.CanonicalizationError) as error:
             raise Refused("evidence.entry-malformed", detail=str(error)) from error
 

@@ -1,10 +1,10 @@
 """Tables of the evidence book.
 
 `evidence_entry` holds what happened as the exact bytes that the log hashes (`leaf`); the other columns repeat parts of
-them so that they can be searched, and `gongqi verify log` compares them. A row is written by the verb it is about; later
-the sequencer sets `index` once. `private` is kept outside the log, which holds only its digest: it may be erased (set to
-NULL) without harm to the log. Purpose: to show who did what; basis: the foundation's statutes; retention: the row for
-ever, `private` for as long as its owner allows.
+them so that they can be searched, and `gongqi verify log` compares them. A row is written by the verb it is about;
+later the sequencer sets `index`, once. `private` stays outside the log, which holds only its digest: it may be erased
+(set to NULL) without harm to the log. Purpose: to show who did what; basis: the foundation's statutes; retention: the
+row for ever, `private` for as long as its owner allows.
 
 `evidence_checkpoint` keeps every checkpoint that was ever signed. Its primary key is the log's size, so a second, other
 checkpoint of one size cannot be kept and is therefore never published.

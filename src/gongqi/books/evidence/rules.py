@@ -165,22 +165,32 @@ def _root_of(start: int, end: int, read: HashReader) -> bytes:
 
 def verify_inclusion(*, index: int, size: int, leaf: bytes, root: bytes, proof: Sequence[bytes]) -> None:
     """Return if `proof` shows leaf hash `leaf` at `index` under `root`; raise Refused if not (RFC 9162, 2.1.3.2)."""
+    if climb(index=index, size=size, leaf=leaf, proof=proof)[-1] != root:
+        raise Refused("evidence.inclusion-false", index=index, size=size)
+
+
+def climb(*, index: int, size: int, leaf: bytes, proof: Sequence[bytes]) -> list[bytes]:
+    """The hashes reached on the way up, from the leaf's own to the root that `proof` leads to.
+
+    Raises Refused for a proof that is longer or shorter than the way.
+    """
     false = Refused("evidence.inclusion-false", index=index, size=size)
-    if not 0 <= index < size or not _are_hashes(leaf, root, *proof):
+    if not 0 <= index < size or not _are_hashes(leaf, *proof):
         raise false
-    node, last, reached = index, size - 1, leaf
+    node, last, reached = index, size - 1, [leaf]
     for sibling in proof:
         if last == 0:
             raise false
         if node & 1 or node == last:
-            reached = node_hash(sibling, reached)
+            reached.append(node_hash(sibling, reached[-1]))
             while not node & 1 and node:
                 node, last = node >> 1, last >> 1
         else:
-            reached = node_hash(reached, sibling)
+            reached.append(node_hash(reached[-1], sibling))
         node, last = node >> 1, last >> 1
-    if last != 0 or reached != root:
+    if last != 0:
         raise false
+    return reached
 
 
 def verify_consistency(

@@ -1,8 +1,8 @@
 """The evidence book: what verbs leave in it, what others may ask of it.
 
-`append` is the kernel's way in: one row in the verb's own transaction, so an act and its evidence are committed together
-or not at all. The sequencer (flows.py) later gives the row its place in the log. From then on `proof` shows, to anybody
-who has the foundation's public keys and nothing else, that the entry is in the log the foundation has signed.
+`append` is the kernel's way in: one row in the verb's own transaction, so an act and its evidence are committed
+together or not at all. The sequencer (flows.py) later gives the row its place in the log. From then on `proof` shows,
+to anybody who has the foundation's public keys and nothing else, that the entry is in the log the foundation signed.
 
 The public side of every entry is public. The private side is shown only by `evidence:private:get`.
 """

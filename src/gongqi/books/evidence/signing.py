@@ -4,7 +4,7 @@ Idea: a claim is an in-toto Statement (these files, by digest; this predicate), 
 under every algorithm of HYBRID (keys.py says why there are two).
 
 Invariants
-- All asked-for algorithms must have signed; signatures of unknown keys count for nothing, false ones of known keys refuse.
+- Every algorithm asked for must have signed; a signature of an unknown key counts for nothing, a false one refuses.
 - What is verified is what is returned: the payload is parsed once, after its signatures hold.
 
 Source: DSSE protocol 1.0.2 (secure-systems-lab/dsse), in-toto attestation Statement v1, RFC 8785 (canonical JSON).

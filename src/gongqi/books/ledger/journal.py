@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, func, insert, select
@@ -22,27 +22,19 @@ from gongqi.books.ledger.models import Account, Balance, Posting, Transaction
 from gongqi.books.ledger.rules import Draft, Line
 from gongqi.kernel.db import Base, UtcTime
 from gongqi.kernel.errors import Refused
-from gongqi.kernel.verbs import Output, Write
+from gongqi.kernel.verbs import Write
 
 CHUNK = 500  # ids in one IN list: SQLite allows 32,766 parameters, planners like fewer
 
 
-class LineOut(Output):
-    account: str
-    amount: int
+class Posted(NamedTuple):
+    """A draft that is in the book: a tuple, because a batch makes thousands."""
 
-
-class TransactionOut(Output):
     id: str
     sequence: int
-    key: str
-    kind: str
-    subject: str
     at: datetime
-    lines: list[LineOut]
-    facts: dict[str, rules.Fact]
     evidence: str | None
-    reverses: str | None
+    draft: Draft
 
 
 def open_account(ctx: Write, owner: str, unit: str, code: str, floor: int | None) -> str:
@@ -59,7 +51,7 @@ def open_account(ctx: Write, owner: str, unit: str, code: str, floor: int | None
     return account
 
 
-def append(ctx: Write, drafts: Sequence[Draft]) -> list[TransactionOut]:
+def append(ctx: Write, drafts: Sequence[Draft]) -> list[Posted]:
     """Post all of `drafts` or none, in their order; those already posted are returned as they were.
 
     Raises: Refused("ledger.key-reused") when a key stands for another payload,
@@ -71,34 +63,38 @@ def append(ctx: Write, drafts: Sequence[Draft]) -> list[TransactionOut]:
         rules.require_sound(draft)
     connection = ctx.session.connection()
     ids = [rules.transaction_id(draft.key) for draft in drafts]
-    known = _known(connection, ids)
+    known = _known(connection, dict(zip(ids, drafts, strict=True)))
+    digests = {id: digest for id, (digest, _) in known.items()}
     fresh: dict[str, tuple[str, Draft]] = {}
     for id, draft in zip(ids, drafts, strict=True):
         digest = rules.digest_of(draft)
-        posted = known.get(id) or fresh.setdefault(id, (digest, draft))
-        if posted[0] != digest:
+        if digests.setdefault(id, digest) != digest:
             raise Refused("ledger.key-reused", key=draft.key)
-    outs = _write(connection, fresh, ctx.now) if fresh else {}
-    return [outs.get(id) or _shown(id, draft, *known[id][1:]) for id, draft in zip(ids, drafts, strict=True)]
+        if id not in known:
+            fresh.setdefault(id, (digest, draft))
+    posted = {id: before for id, (_, before) in known.items()}
+    if fresh:
+        posted |= _write(connection, fresh, ctx.now)
+    return [posted[id] for id in ids]
 
 
-def _known(connection: Connection, ids: list[str]) -> dict[str, tuple[Any, ...]]:
-    """id → (payload digest, sequence, at, evidence) of those already posted."""
+def _known(connection: Connection, drafts: dict[str, Draft]) -> dict[str, tuple[str, Posted]]:
+    """Payload digest and posting of those already in the book; where the digest agrees, the draft is what was posted."""
     columns = (Transaction.id, Transaction.payload_digest, Transaction.sequence, Transaction.at, Transaction.evidence)
     known = {}
-    for chunk in _chunks(ids):
-        for id, *rest in connection.execute(select(*columns).where(Transaction.id.in_(chunk))):
-            known[id] = tuple(rest)
+    for chunk in _chunks(list(drafts)):
+        for id, digest, sequence, at, evidence in connection.execute(select(*columns).where(Transaction.id.in_(chunk))):
+            known[id] = (digest, Posted(id, sequence, at, evidence, drafts[id]))
     return known
 
 
-def _write(connection: Connection, fresh: dict[str, tuple[str, Draft]], now: datetime) -> dict[str, TransactionOut]:
+def _write(connection: Connection, fresh: dict[str, tuple[str, Draft]], now: datetime) -> dict[str, Posted]:
     accounts = sorted({account for _, draft in fresh.values() for account, _ in draft.lines})
     balances, floors = _lock(connection, accounts)
     weighed = [rules.weigh(draft.lines, balances, floors) for _, draft in fresh.values()]
     sequences = _next_sequences(connection, len(fresh))
     micros = UtcTime().process_bind_param(now, connection.dialect)
-    transactions, postings, outs = [], [], {}
+    transactions, postings, posted = [], [], {}
     for sequence, (id, (digest, draft)), running in zip(sequences, fresh.items(), weighed, strict=True):
         facts = orjson.dumps(dict(draft.facts), option=orjson.OPT_SORT_KEYS).decode()
         transactions.append((
@@ -106,12 +102,12 @@ def _write(connection: Connection, fresh: dict[str, tuple[str, Draft]], now: dat
         ))
         for position, ((account, amount), balance) in enumerate(zip(draft.lines, running, strict=True)):
             postings.append((sequence, position, account, amount, balance))
-        outs[id] = _shown(id, draft, sequence, now, draft.evidence)
+        posted[id] = Posted(id, sequence, now, draft.evidence, draft)
     _insert(connection, Transaction, transactions)
     _insert(connection, Posting, postings)
     moved = [(balances[account], account) for account in accounts]
     _run(connection, "UPDATE ledger_balance SET amount = ? WHERE account_id = ?", moved)
-    return outs
+    return posted
 
 
 def _lock(connection: Connection, accounts: list[str]) -> tuple[dict[str, int], dict[str, int | None]]:
@@ -136,15 +132,6 @@ def _next_sequences(connection: Connection, count: int) -> Sequence[int]:
     # nextval rather than max + 1: two writers with no account in common must not conflict
     take = "SELECT nextval(pg_get_serial_sequence('ledger_transaction', 'sequence')) FROM generate_series(1, %s)"
     return sorted(connection.exec_driver_sql(take, (count,)).scalars())
-
-
-def _shown(id: str, draft: Draft, sequence: int, at: datetime, evidence: str | None) -> TransactionOut:
-    """The lines of a draft whose digest agrees are the lines posted; nothing needs to be read or validated again."""
-    return TransactionOut.model_construct(
-        id=id, sequence=sequence, key=draft.key, kind=draft.kind, subject=draft.subject, at=at,
-        lines=[LineOut.model_construct(account=account, amount=amount) for account, amount in draft.lines],
-        facts=dict(draft.facts), evidence=evidence, reverses=draft.reverses,
-    )
 
 
 def lines_of(connection: Connection, sequence: int) -> list[Line]:

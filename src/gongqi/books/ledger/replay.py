@@ -166,7 +166,8 @@ def _holds(session: Session, book: Book) -> Iterator[Finding]:
     """Held units are those of open holds; each was placed, and ended at most once, by the transactions it names."""
 
     def moved(transaction: Any, account: Any) -> Any:
-        lines = select(cast(func.sum(Posting.amount), BigInteger)).join(Transaction, Transaction.sequence == Posting.sequence)
+        lines = select(cast(func.sum(Posting.amount), BigInteger))
+        lines = lines.join(Transaction, Transaction.sequence == Posting.sequence)
         return lines.where(Transaction.id == transaction, Posting.account_id == account).scalar_subquery()
 
     held: dict[str, int] = {}

@@ -17,7 +17,7 @@ from pydantic import Field
 from sqlalchemy import select, tuple_
 
 from gongqi.books.ledger import journal, replay, rules
-from gongqi.books.ledger.journal import LineOut, TransactionOut
+from gongqi.books.ledger.journal import Posted
 from gongqi.books.ledger.models import Account, Balance, Hold, Posting, Transaction
 from gongqi.books.ledger.rules import AVAILABLE, FOUNDATION, HELD, ISSUED, Draft, Fact, Line, account_id
 from gongqi.kernel.errors import Refused
@@ -25,11 +25,29 @@ from gongqi.kernel.money import MAX_AMOUNT
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 
 __all__ = [  # what other rooms use
-    "Draft", "HoldOut", "Line", "TransactionOut", "account", "account_id", "balance", "expire_holds", "hold", "post",
+    "Draft", "HoldOut", "Line", "Posted", "TransactionOut", "account", "account_id", "balance", "hold", "post",
     "post_many", "release", "reserve", "reverse", "settle", "statement",
 ]
 
 MAX_EXPIRING = 500  # holds ended in one commit by the sweep
+
+
+class LineOut(Output):
+    account: str
+    amount: int
+
+
+class TransactionOut(Output):
+    id: str
+    sequence: int
+    key: str
+    kind: str
+    subject: str
+    at: datetime
+    lines: list[LineOut]
+    facts: dict[str, Fact]
+    evidence: str | None
+    reverses: str | None
 
 
 class HoldOut(Output):
@@ -67,11 +85,11 @@ def post(
     evidence: str | None = None,
 ) -> TransactionOut:
     """Post one transaction. Raises as `journal.append`, and as `post_many`."""
-    return post_many(ctx, [Draft(key, kind, subject, tuple(postings), facts or {}, evidence)])[0]
+    return _shown(post_many(ctx, [Draft(key, kind, subject, tuple(postings), facts or {}, evidence)])[0])
 
 
-def post_many(ctx: Write, drafts: Sequence[Draft]) -> list[TransactionOut]:
-    """Post up to 10,000 transactions, all or none, in order.
+def post_many(ctx: Write, drafts: Sequence[Draft]) -> list[Posted]:
+    """Post up to 10,000 transactions, all or none, in order; those already posted come back as they were.
 
     Raises: Refused("ledger.held-account") for a line on held units, which only their hold may move.
     """
@@ -165,7 +183,19 @@ def reverse(ctx: Write, transaction: str, *, key: str, reason: str, evidence: st
         payer = ended.payer
     facts = {"reason": rules.word(reason, field="reason")}
     undo = rules.reversal(lines, payer)
-    return journal.append(ctx, [Draft(key, "ledger.reverse", row.subject, undo, facts, evidence, row.id)])[0]
+    return _shown(journal.append(ctx, [Draft(key, "ledger.reverse", row.subject, undo, facts, evidence, row.id)])[0])
+
+
+def _shown(posted: Posted) -> TransactionOut:
+    draft = posted.draft
+    return TransactionOut(
+        id=posted.id, sequence=posted.sequence, key=draft.key, kind=draft.kind, subject=draft.subject, at=posted.at,
+        lines=_lines_out(draft.lines), facts=dict(draft.facts), evidence=posted.evidence, reverses=draft.reverses,
+    )
+
+
+def _lines_out(lines: Sequence[Line]) -> list[LineOut]:
+    return [LineOut(account=account, amount=amount) for account, amount in lines]
 
 
 def _hold(ctx: Read, id: str, *, lock: bool = False) -> Hold:
@@ -194,7 +224,7 @@ def _end(ctx: Write, endings: Sequence[tuple[Hold, Draft]], state: str) -> list[
             raise Refused("ledger.hold-ended", hold=row.id, state=row.state)
     for (row, _), posted in zip(endings, journal.append(ctx, [draft for _, draft in endings]), strict=True):
         if row.ended_by is None:
-            back = sum(line.amount for line in posted.lines if line.account == row.payer)
+            back = sum(amount for account, amount in posted.draft.lines if account == row.payer)
             row.state, row.ended_at, row.ended_by = state, ctx.now, posted.id
             row.charged = row.amount - back
     ctx.session.flush()
@@ -324,8 +354,7 @@ def get_transaction(ctx: Read, input: GetTransaction) -> TransactionOut:
     lines = journal.lines_of(ctx.session.connection(), row.sequence)
     return TransactionOut(
         id=row.id, sequence=row.sequence, key=row.key, kind=row.kind, subject=row.subject, at=row.at, facts=row.facts,
-        lines=[LineOut(account=account, amount=amount) for account, amount in lines],
-        evidence=row.evidence, reverses=row.reverses,
+        lines=_lines_out(lines), evidence=row.evidence, reverses=row.reverses,
     )
 
 

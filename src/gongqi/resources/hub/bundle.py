@@ -6,7 +6,8 @@
 - signature: the statement is signed by the foundation, with Ed25519 and with ML-DSA-65
 - log: the publication is an entry of the evidence log, under a signed checkpoint, and names this statement
 - gates: the verdict shown is the one that was signed, and it allowed the publication
-- lineage: every source named in the statement is there, with the signed statement of its own release when it had one
+- lineage: every source named in the statement is there, with the signed statement of its own release if it had one
+  and the reader may see it; a statement that is withheld is still bound by its digest, and counted
 
 Each claim is judged by itself against the statement, so a changed byte makes the claim false that rests on it. Whose
 keys they are is not something a file can prove: pass `trusted_key_ids` (as the foundation publishes them), or compare
@@ -156,7 +157,9 @@ class Claim:
         """The reason in one language."""
         if words.has(self.reason):
             return words.text(self.reason, language, **self.params)
-        return words.error(Refused(self.reason, **self.params), language)[1]
+        refused = Refused(self.reason)
+        refused.params = dict(self.params)
+        return words.error(refused, language)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,17 +364,15 @@ def _lineage_holds(opened: _Opened) -> tuple[str, dict[str, Param]]:
     named = opened.statement["predicate"]["lineage"]
     if [{key: row[key] for key in row if key != "envelope"} for row in shown] != named:
         raise _False("hub.verify.document-changed", member=LINEAGE)
-    for row in shown:
-        if row["statement"] is None and row["envelope"] is None:
-            continue
-        raw = rfc8785.dumps(row["envelope"])
+    signed = [row for row in shown if row["envelope"] is not None]
+    for row in signed:
         if hashlib.sha256(b64decode(row["envelope"]["payload"])).hexdigest() != row["statement"]:
             raise _False("hub.verify.source-changed", revision=row["revision"])
-        source = verify_envelope(raw, _keys(opened))
+        source = verify_envelope(rfc8785.dumps(row["envelope"]), _keys(opened))
         if source["predicate"]["revision"]["digest"] != row["digest"]:
             raise _False("hub.verify.source-changed", revision=row["revision"])
-    released = sum(row["statement"] is not None for row in shown)
-    return "hub.verify.lineage-holds", {"count": len(shown), "released": released}
+    withheld = sum(row["statement"] is not None for row in shown) - len(signed)
+    return "hub.verify.lineage-holds", {"count": len(shown), "signed": len(signed), "withheld": withheld}
 
 
 _JUDGES: tuple[tuple[Name, Callable[[_Opened], tuple[str, dict[str, Param]]]], ...] = (

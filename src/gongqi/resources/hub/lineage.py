@@ -121,7 +121,7 @@ def _nodes(ctx: Read, keys: list[str]) -> list[LineageNode]:
         for row in ctx.session.scalars(select(Asset).where(Asset.id.in_({r.asset for r in revisions.values()})))
     }
     published = select(Release.revision, Release.id).where(Release.revision.in_(keys), Release.state == "published")
-    releases = dict(ctx.session.execute(published.order_by(Release.published_at)).tuples().all())
+    releases = {row[0]: row[1] for row in ctx.session.execute(published.order_by(Release.published_at))}
     nodes = []
     for key in keys:
         row = revisions.get(key)

@@ -1,8 +1,8 @@
 """What the foundation signs about a release, and the bundle that carries it away.
 
-The statement is an in-toto Statement v1 whose subjects are the files by digest. Its predicate says whose they are, under
-which licences, what the gates answered and why (an evaluation by its digest, as the answer's evidence), and each source
-with the digest of the statement that its own release had at that moment. So one signature covers the whole ancestry.
+The statement is an in-toto Statement v1; its subjects are the files by digest. Its predicate says whose they are, under
+which licences, what the gates answered and why (an evaluation by its digest, as the answer's evidence), and for each
+source the digest of the statement that its own release had at that moment. One signature covers the whole ancestry.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def release_statement(ctx: Read, release: Release, facts: RevisionFacts, verdict
             "id": facts.revision, "number": facts.number, "digest": facts.digest, "card_sha256": facts.card_sha256,
         },
         "license": facts.card.get("license"),
-        "files": [{"path": f.path, "size": f.size, "component": f.component, "license": f.license} for f in facts.files],
+        "files": [
+            {"path": f.path, "size": f.size, "component": f.component, "license": f.license} for f in facts.files
+        ],
         "gates": dict(verdict),
         "lineage": [_source(ctx, key, relation) for key, relation in facts.lineage],
         "published_at": ctx.now.isoformat(timespec="microseconds"),
@@ -70,7 +72,8 @@ def bundle_of(ctx: Read, release: str) -> Bundle:
 
 
 def _envelopes(ctx: Read, release: Release) -> dict[str, dict[str, Any]]:
-    """The signed statements of the sources' own releases, by digest."""
+    """The signed statements of the sources' own releases, by digest, as far as the reader may see those."""
     keys = [key for key, _ in revision_facts(ctx, release.revision).lineage]
-    query = select(Release).where(Release.revision.in_(keys), Release.statement_digest.is_not(None))
-    return {str(row.statement_digest): row.envelope for row in ctx.session.scalars(query) if row.envelope}
+    seen = ctx.visible(Release, to="hub:release:read").where(Release.revision.in_(keys))
+    rows = ctx.session.scalars(seen.where(Release.statement_digest.is_not(None)))
+    return {row.statement_digest: row.envelope for row in rows if row.statement_digest and row.envelope}

@@ -1,0 +1,48 @@
+"""What the ethics review answers before a publication: the figures, and the board."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gongqi.governance.ethics import rules
+from gongqi.governance.ethics.board import BOARD, decision_of, latest_case, policy
+from gongqi.governance.ethics.evaluations import evaluation_of, failure_of
+from gongqi.kernel.gates import Answer, Citation
+from gongqi.kernel.verbs import Read
+from gongqi.resources.hub import service as hub
+from gongqi.resources.hub.gates import ReleaseQuestion
+
+EVALUATION = "ethics.evaluation"
+
+__all__ = ["BOARD", "EVALUATION", "answer_board", "answer_evaluation"]
+
+
+def answer_evaluation(ctx: Read, question: ReleaseQuestion) -> list[Answer]:
+    """The figures against the foundation's thresholds. Only models are evaluated; only a finished evaluation counts."""
+    cites = (_cite("evaluation"),)
+    if question.kind != "model":
+        return [Answer("allow", "ethics.gate.evaluation-not-needed", cites=cites)]
+    row = evaluation_of(ctx, question.release)
+    if row is None or row.digest != question.digest:
+        return [Answer("deny", "ethics.gate.evaluation-missing", cites=cites)]
+    if row.state == "failed":
+        why = {"code": row.code, **(failure_of(ctx, row) or {})}
+        return [Answer("deny", "ethics.gate.evaluation-failed", why, cites, row.evidence)]
+    if row.state != "done" or row.result is None or row.dataset_revision is None:
+        return [Answer("deny", "ethics.gate.evaluation-queued", cites=cites)]
+    answers = rules.gate_verdict(row.result["metrics"], policy().thresholds, evidence=row.evidence)
+    if hub.revision_facts(ctx, row.dataset_revision).org == question.org:
+        answers.append(Answer("require", "ethics.gate.own-yardstick", cites=cites, evidence=row.evidence))
+    return answers
+
+
+def answer_board(ctx: Read, question: ReleaseQuestion) -> list[Answer]:
+    """What the board has decided on this very revision, as of now."""
+    case = latest_case(ctx, question.release)
+    if case is None or case.digest != question.digest:
+        return [Answer("deny", "ethics.gate.board-missing", cites=(policy().board.cite,))]
+    return [replace(answer, evidence=case.evidence) for answer in decision_of(ctx, case).answers]
+
+
+def _cite(article: str) -> Citation:
+    return replace(policy().board.cite, article=article)

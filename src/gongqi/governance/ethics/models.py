@@ -1,0 +1,104 @@
+"""The tables of the ethics review: evaluations, review cases, votes, recusals.
+
+Invariants
+- A case binds one revision digest, one roster and one quorum, all frozen when it opens.
+- Votes and recusals are added, never changed; which of them count is for rules.decide to say.
+- `state` only repeats what rules.decide said when it was first not open; it is there for lists.
+
+Personal data: who voted how, and why; who stood aside, and why. Reviewers act in public: the charter says so, and they
+agree to it when they take the role (GDPR 6(1)(b), PIPL 13(2)). Kept as long as the release can be used.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from gongqi.kernel.db import Base
+
+
+class Evaluation(Base):
+    """A model's release on held-out records. `state`: queued, done, failed.
+
+    `job` names model and data by SHA-256; `result_digest` is over the canonical JSON (RFC 8785) of `result`; `code` and
+    `params` say why a failed evaluation failed.
+    """
+
+    __tablename__ = "evaluation"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    release: Mapped[str] = mapped_column(unique=True)
+    asset: Mapped[str] = mapped_column(index=True)
+    org: Mapped[str] = mapped_column(index=True)
+    revision: Mapped[str]
+    digest: Mapped[str] = mapped_column(String(64))
+    dataset_revision: Mapped[str | None]
+    state: Mapped[str]
+    job: Mapped[dict[str, Any] | None]
+    result: Mapped[dict[str, Any] | None]
+    result_digest: Mapped[str | None] = mapped_column(String(64))
+    code: Mapped[str | None]
+    params: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    evidence: Mapped[str | None]
+
+
+class ReviewCase(Base):
+    """The board's review of one release. `state`: open, approved, refused, expired, superseded.
+
+    `conditions`: what the approval asks for, fixed at the decision; `evidence`: the decision's entry in the log.
+    """
+
+    __tablename__ = "review_case"
+    __table_args__ = (Index(None, "release", "id"), Index(None, "state", "id"), Index(None, "org", "id"))
+    version: Mapped[int] = mapped_column()
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the mapper reads it once
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    release: Mapped[str]
+    asset: Mapped[str]
+    org: Mapped[str]
+    revision: Mapped[str]
+    digest: Mapped[str] = mapped_column(String(64))
+    roster: Mapped[list[Any]]
+    quorum: Mapped[int]
+    validity_days: Mapped[int]
+    opened_at: Mapped[datetime]
+    closes_at: Mapped[datetime]
+    state: Mapped[str]
+    conditions: Mapped[list[Any]]
+    decided_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    evidence: Mapped[str | None]
+
+
+class ReviewVote(Base):
+    """One vote as it was cast. `conditions` are asked for by an approving vote: text and due_at (ISO 8601)."""
+
+    __tablename__ = "review_vote"
+    __table_args__ = (Index(None, "case", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    case: Mapped[str] = mapped_column(ForeignKey("review_case.id"))
+    voter: Mapped[str]
+    choice: Mapped[str]
+    digest: Mapped[str] = mapped_column(String(64))
+    rationale: Mapped[str] = mapped_column(Text)
+    conditions: Mapped[list[Any]]
+    at: Mapped[datetime]
+
+
+class ReviewRecusal(Base):
+    """A reviewer who stands aside: `org` names the party they belong to, or is None when they declared it themselves."""
+
+    __tablename__ = "review_recusal"
+
+    case: Mapped[str] = mapped_column(ForeignKey("review_case.id"), primary_key=True)
+    reviewer: Mapped[str] = mapped_column(primary_key=True)
+    org: Mapped[str | None]
+    reason: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime]
