@@ -176,7 +176,7 @@ def one_round(home: Path, url: str | None, count: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--transactions", type=int, default=20_000)
-    parser.add_argument("--url", help="a throw-away PostgreSQL database, emptied; SQLite in a temporary folder if absent")
+    parser.add_argument("--url", help="a throw-away PostgreSQL database, which is emptied; default: SQLite")
     options = parser.parse_args()
     rounds = []
     for _ in range(ROUNDS):

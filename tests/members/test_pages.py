@@ -71,6 +71,8 @@ def test_the_directory_shows_a_stranger_no_people(get, hospital):
 
 def test_an_owner_finds_what_they_may_do(get, hospital):
     org, agent, secret = hospital
+    directory = get("/members", secret)
+    assert "Invite person" in directory and "Create organisation" not in directory
     page = get(f"/members/organisation/{org}", secret)
     assert f"/do/members/person/create?org={org}" in page and "End membership" in page and "Suspend" not in page
     assert "Revoke token" in get(f"/members/agent/{agent}", secret)

@@ -15,8 +15,7 @@ KINDS = ("organisation", "person", "agent", "site")
 def load_directory(ctx: Read, kind: str | None = None, cursor: str | None = None) -> dict[str, Any]:
     chosen = kind if kind in KINDS else None
     page = service.list_parties.run(ctx, service.ListParties.model_validate({"kind": chosen, "cursor": cursor}))
-    verbs = ("members:organisation:create", "members:person:create", "members:agent:create", "members:site:create")
-    return {"kinds": KINDS, "kind": chosen, "page": page, "verbs": [(each, {}) for each in verbs if ctx.may(each)]}
+    return {"kinds": KINDS, "kind": chosen, "page": page, "verbs": [(each, {}) for each in service.creations(ctx)]}
 
 
 def load_party(ctx: Read, key: str) -> dict[str, Any]:

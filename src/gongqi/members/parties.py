@@ -300,6 +300,13 @@ def actions(ctx: Read, key: str) -> list[tuple[str, dict[str, str]]]:
     return found
 
 
+def creations(ctx: Read) -> list[str]:
+    """The kinds of party that the actor may add; organisations only foundation-wide."""
+    verbs = ("members:person:create", "members:agent:create", "members:site:create")
+    founding = ["members:organisation:create"] if ctx.actor.may("members:organisation:create") else []
+    return founding + [verb for verb in verbs if ctx.actor.may_somewhere(verb)]
+
+
 def endable(ctx: Read, ids: Collection[str]) -> frozenset[str]:
     """Those of these memberships that the actor may end."""
     query = ctx.visible(Membership, to="members:membership:end").where(Membership.id.in_(sorted(ids)))

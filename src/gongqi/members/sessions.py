@@ -97,8 +97,8 @@ def sign_in(kernel: Kernel, caller: Caller, *, handle: str, password: str, user_
     handle, password = handle.strip().lower()[: rules.MAX_HANDLE], rules.normal_password(password[: rules.MAX_PASSWORD])
     keys = _attempt_keys(handle, caller.address)
     kernel.transact(lambda ctx: _count(ctx, keys), reason=caller.request_id)
-    found = kernel.look(lambda ctx: _password_of(ctx, handle))
-    matches = _verify(found[1] if found else _decoy(), password)
+    found, decoy = kernel.look(lambda ctx: _password_of(ctx, handle)), _decoy()
+    matches = _verify(found[1] if found else decoy, password)
     if found is None or not matches:
         raise Refused("members.credentials-wrong")
     party, stored = found

@@ -1,7 +1,7 @@
 """The log as files over HTTP, as c2sp.org/tlog-tiles asks: /log/checkpoint and /log/tile/…
 
-A tile never changes, so caches may keep it for ever; the checkpoint must be asked for anew each time. A partial tile that
-has been outgrown is still given, cut from its successor.
+A tile never changes, so caches may keep it for ever; the checkpoint must be asked for anew each time. A partial tile
+that has been outgrown is still given, cut from its successor.
 """
 
 from __future__ import annotations

@@ -91,9 +91,9 @@ class LogFolder:
                 partials.rmdir()
 
     def files(self) -> Iterator[str]:
-        """The paths of all files under tile/, relative to the root."""
+        """The paths of all files under tile/ that are in place, relative to the root."""
         for path in sorted(self.root.glob("tile/**/*")):
-            if path.is_file():
+            if path.is_file() and path.suffix != _TEMPORARY:
                 yield str(path.relative_to(self.root))
 
     def _wider(self, tile: Tile) -> list[Path]:

@@ -24,7 +24,8 @@ def load_log(
     page = service.list_entries.run(ctx, Entries.model_validate({"limit": PAGE, "cursor": cursor, **filters}))
     return {
         "page": page,
-        "filters": filters,
+        "filters": {"kind": kind or "", "subject": subject or ""},
+        "more": {**filters, "cursor": page.next or ""},
         "checkpoint": service.show_checkpoint.run(ctx, Nothing()),
         "keys": service.keyset(ctx)["verifier_keys"],
     }
@@ -49,9 +50,11 @@ def _checked(ctx: Read, key: str) -> dict[str, Any]:
     return {"state": "proven", "proof": proof, "steps": _steps(proof, proven)}
 
 
-def _steps(proof: dict[str, Any], proven: Proven) -> list[tuple[str, str]]:
-    """On each floor: the hash that the proof gives, and the hash reached with it."""
-    return [(given, reached.hex()) for given, reached in zip(proof["inclusion"], proven.reached[1:], strict=True)]
+def _steps(proof: dict[str, Any], proven: Proven) -> list[tuple[int, str, str]]:
+    """On each floor: its number, the hash that the proof gives (none for the entry itself), and the hash reached."""
+    given = ["", *proof["inclusion"]]
+    reached = [node.hex() for node in proven.reached]
+    return [(floor, *pair) for floor, pair in enumerate(zip(given, reached, strict=True))]
 
 
 def _facts(entry: EntryOut) -> list[tuple[str, str]]:

@@ -79,7 +79,7 @@ def append(ctx: Write, drafts: Sequence[Draft]) -> list[Posted]:
 
 
 def _known(connection: Connection, drafts: dict[str, Draft]) -> dict[str, tuple[str, Posted]]:
-    """Payload digest and posting of those already in the book; where the digest agrees, the draft is what was posted."""
+    """Payload digest and posting of those in the book already; if the digest agrees, the draft is what was posted."""
     columns = (Transaction.id, Transaction.payload_digest, Transaction.sequence, Transaction.at, Transaction.evidence)
     known = {}
     for chunk in _chunks(list(drafts)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import time
 from hashlib import sha256
 
 from starlette.requests import Request
@@ -20,6 +21,10 @@ GUEST_COOKIE = "gongqi_guest"
 LANGUAGE_COOKIE = "gongqi_language"
 SESSION_SECONDS = 14 * 24 * 3600
 LANGUAGE_SECONDS = 365 * 24 * 3600
+NOTE_SECONDS = 600
+MAX_NOTED = 10_000  # secrets whose last note is remembered
+
+_noted: dict[bytes, float] = {}
 
 
 def language_of(request: Request) -> str:
@@ -43,7 +48,9 @@ def bearer(request: Request, kernel: Kernel) -> Actor:
         raise Refused("web.authorization-invalid")
     secret = token.strip()
     resolve = members.actor_for_session if secret.startswith(members.SESSION_PREFIX) else members.actor_for_token
-    return kernel.look(lambda ctx: resolve(ctx, secret))
+    actor = kernel.look(lambda ctx: resolve(ctx, secret))
+    _note(kernel, secret)
+    return actor
 
 
 def cookie(request: Request, kernel: Kernel) -> Actor:
@@ -52,9 +59,22 @@ def cookie(request: Request, kernel: Kernel) -> Actor:
     if not secret:
         return ANONYMOUS
     try:
-        return kernel.look(lambda ctx: members.actor_for_session(ctx, secret))
+        actor = kernel.look(lambda ctx: members.actor_for_session(ctx, secret))
     except Refused:
         return ANONYMOUS
+    _note(kernel, secret)
+    return actor
+
+
+def _note(kernel: Kernel, secret: str) -> None:
+    """Keep a session from idling out and date a token's last use, looking at the database at most once in a while."""
+    digest, now = sha256(secret.encode()).digest(), time.monotonic()
+    if now - _noted.get(digest, -NOTE_SECONDS) < NOTE_SECONDS:
+        return
+    if len(_noted) >= MAX_NOTED:
+        _noted.clear()
+    _noted[digest] = now
+    members.note_use(kernel, secret)
 
 
 def caller(request: Request, actor: Actor) -> Caller:

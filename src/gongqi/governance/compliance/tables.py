@@ -16,6 +16,8 @@ from typing import Any
 import yaml
 from license_expression import LicenseSymbol, Licensing, get_spdx_licensing
 
+from gongqi.kernel.gates import Citation
+
 OPEN_FAMILIES = frozenset({"software", "data", "document", "model"})
 CLOSED_FAMILIES = frozenset({"noncommercial", "noderivatives", "restricted"})
 CLASSES = ("III", "II", "I")
@@ -30,6 +32,7 @@ _AUTHORITIES = frozenset({"standard", "policy", "interpretation"})
 class LicenseRow:
     family: str
     cite: str
+    citation: Citation
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class TypeRow:
     allow: frozenset[str]
     fits: frozenset[str]
     cite: str
+    citation: Citation
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Tables:
     types: Mapping[str, TypeRow]
     components: Mapping[str, ComponentRow]
     framework_cite: str
+    framework: Citation
     suggestions: Mapping[str, tuple[str, ...]]
 
 
@@ -76,6 +81,7 @@ def load_tables() -> Tables:
             }
         ),
         framework_cite=_provenance(components["framework"])["cite"],
+        framework=_citation(components["framework"]),
         suggestions=MappingProxyType(
             {name: tuple(ids) for name, ids in _provenance(names["suggestions"])["names"].items()}
         ),
@@ -93,6 +99,11 @@ def _provenance(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+def _citation(row: dict[str, Any]) -> Citation:
+    url = next((word for word in row["cite"].split() if word.startswith("https://")), "")
+    return Citation(row["source"], row["cite"], row["authority"], str(row["date"]), url.rstrip(";"))
+
+
 def _licensing(additions: list[dict[str, Any]]) -> Licensing:
     known = get_spdx_licensing().known_symbols
     added = [LicenseSymbol(row["id"], aliases=tuple(row["aliases"])) for row in map(_provenance, additions)]
@@ -108,10 +119,10 @@ def _license_rows(groups: list[dict[str, Any]], licensing: Licensing) -> dict[st
         for license_id in map(str, group["ids"]):
             if license_id in rows or license_id not in licensing.known_symbols:
                 raise ValueError(f"licence {license_id} is listed twice or is not an SPDX identifier")
-            rows[license_id] = LicenseRow(group["family"], group["cite"])
+            rows[license_id] = LicenseRow(group["family"], group["cite"], _citation(group))
     return rows
 
 
 def _type_row(row: dict[str, Any]) -> TypeRow:
     checked = _provenance(row)
-    return TypeRow(frozenset(checked["allow"]), frozenset(checked["fits"]), checked["cite"])
+    return TypeRow(frozenset(checked["allow"]), frozenset(checked["fits"]), checked["cite"], _citation(checked))

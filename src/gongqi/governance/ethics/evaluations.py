@@ -65,7 +65,7 @@ class ComparisonOut(Output):
 
 
 class EvaluationOut(Output):
-    """`failure` says in both languages why a failed evaluation failed. `comparison` is None without a like one before."""
+    """`failure` says in both languages why it failed; `comparison` is None without a like evaluation before."""
 
     id: str
     release: str

@@ -28,7 +28,7 @@ def evaluate(run: Run, release: str) -> str:
 
 
 def _evaluate(run: Run, release: str) -> dict[str, Any]:
-    """Plan and run. A refusal is the model's or the data's own; any other error but lateness is tried again by the flow."""
+    """Plan and run. A refusal is an answer about the model or the data, lateness one for a while; our bugs are raised."""
     planned: dict[str, Any] = {}
     try:
         planned = run.kernel.look(lambda ctx: evaluations.plan(ctx, release))

@@ -93,7 +93,7 @@ class ReviewVote(Base):
 
 
 class ReviewRecusal(Base):
-    """A reviewer who stands aside: `org` names the party they belong to, or is None when they declared it themselves."""
+    """A reviewer who stands aside: `org` is the party they belong to, or None when they declared it themselves."""
 
     __tablename__ = "review_recusal"
 

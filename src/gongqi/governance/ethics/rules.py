@@ -30,6 +30,7 @@ from gongqi.kernel.gates import Answer, Citation
 Choice = Literal["approve", "refuse", "abstain"]
 State = Literal["open", "approved", "refused", "expired"]
 CAUTION: Mapping[str, int] = {"approve": 0, "abstain": 1, "refuse": 2}
+SIGNIFICANCE = 0.05  # the customary level; the p-value itself is always shown beside the conclusion
 MAXIMUM_TEXT = 4000  # of a condition: a page; what is longer belongs in a document
 
 
@@ -164,6 +165,15 @@ def mcnemar(gained: int, lost: int) -> float:
     changed = gained + lost
     tail = sum(math.comb(changed, few) for few in range(min(gained, lost) + 1))
     return min(1.0, 2 * tail / 2**changed)
+
+
+def conclusion(comparison: Comparison) -> str:
+    """The text key of what may be concluded: a difference that chance would often make is called unproven."""
+    if comparison.gained == comparison.lost:
+        return "ethics.compare.even"
+    direction = "better" if comparison.gained > comparison.lost else "worse"
+    proven = comparison.p_value < SIGNIFICANCE
+    return f"ethics.compare.{direction}" if proven else f"ethics.compare.{direction}-unproven"
 
 
 # ---- board

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import anyio.to_thread
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from gongqi.kernel.blobs.folder import CHUNK_BYTES, MAX_BLOB_BYTES, Stored, Upload
@@ -98,7 +98,10 @@ async def _store(request: Request, kernel: Kernel, sha256: str, size: int | None
                 await anyio.to_thread.run_sync(upload.feed, bytes(held))
                 held.clear()
         await anyio.to_thread.run_sync(upload.feed, bytes(held))
-    except BaseException:  # also when the client goes away: nothing may stay behind
+    except ClientDisconnect as error:
+        upload.abandon()
+        raise Refused("kernel.blob-truncated", got_bytes=upload.size + len(held), want_bytes=size) from error
+    except BaseException:  # also when the server stops: nothing may stay behind
         upload.abandon()
         raise
     return await anyio.to_thread.run_sync(lambda: upload.finish(sha256=sha256, size=size))

@@ -1,0 +1,34 @@
+"""The ethics review's registration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gongqi.governance.ethics import service
+from gongqi.governance.ethics.flows import FLOWS
+from gongqi.governance.ethics.pages import VIEWS
+from gongqi.governance.ethics.policy import POLICIES
+from gongqi.kernel.events import Handler
+from gongqi.kernel.gates import Answerer
+from gongqi.kernel.room import Figure, Room
+from gongqi.resources.hub.events import ReleaseSubmitted
+from gongqi.resources.hub.gates import RELEASE_PUBLISH
+
+ROOM = Room(
+    name="ethics",
+    folder=Path(__file__).parent,
+    verbs=(service.cast_vote, service.declare_recusal, service.request_case, service.confirm_condition),
+    reads=(service.list_cases, service.get_case, service.get_evaluation),
+    policies=POLICIES,
+    answerers=(
+        Answerer(RELEASE_PUBLISH, service.EVALUATION, service.answer_evaluation),
+        Answerer(RELEASE_PUBLISH, service.BOARD, service.answer_board),
+    ),
+    handlers=(Handler(ReleaseSubmitted, "ethics.review", service.on_submitted),),
+    flows=FLOWS,
+    views=VIEWS,
+    figures=(
+        Figure("ethics.open-cases", "/ethics", service.open_cases),
+        Figure("ethics.evaluations", "/ethics", service.finished_evaluations),
+    ),
+)

@@ -1,0 +1,40 @@
+"""What has happened in serving: ids, counts and amounts only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gongqi.kernel.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class CallSettled(Event):
+    """A call was answered and paid: `fee` booked `unit`s now stand on the deployment's clearing account."""
+
+    kind: ClassVar[str] = "serving.call-settled.v1"
+    call: str
+    deployment: str
+    release: str
+    org: str
+    unit: str
+    fee: int
+    rows: int
+
+    @property
+    def subject(self) -> str:
+        return self.call
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentChanged(Event):
+    """A deployment was made, upgraded, repriced or retired."""
+
+    kind: ClassVar[str] = "serving.deployment-changed.v1"
+    deployment: str
+    release: str
+    state: str
+
+    @property
+    def subject(self) -> str:
+        return self.deployment
