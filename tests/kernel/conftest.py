@@ -209,7 +209,8 @@ def village(tmp_path: Path) -> SimpleNamespace:
     return SimpleNamespace(
         Note=Note, Witness=Witness, Bare=Bare, NoteEdited=NoteEdited, Create=Create, Edit=Edit, Key=Key, List=List,
         create=create, edit=edit, count=count, silent=silent, careless=careless, reveal=reveal, touch=touch,
-        knock=knock, list_notes=list_notes, get_note=get_note, house=house, witness=witness, person=person, folder=folder,
+        knock=knock, list_notes=list_notes, get_note=get_note, house=house, witness=witness, person=person,
+        folder=folder,
     )  # fmt: skip
 
 

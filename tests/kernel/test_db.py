@@ -124,14 +124,15 @@ def _capacity(engine: sqlalchemy.Engine) -> int:
     return engine.pool.size() + engine.pool._max_overflow  # type: ignore[attr-defined]
 
 
-def test_sqlite_takes_its_lock_before_the_work_begins(database):
+def test_sqlite_takes_its_lock_before_the_work_begins_even_against_another_process(database):
     if not database.is_sqlite:
         pytest.skip("PostgreSQL orders writers by their conflicts")
     inside, order = threading.Event(), []
+    other = db_module.Database(str(database.url))
 
     def second() -> None:
         inside.wait()
-        database.write(lambda session: order.append("second"))
+        other.write(lambda session: order.append("second"))
 
     thread = threading.Thread(target=second)
     thread.start()
@@ -143,4 +144,5 @@ def test_sqlite_takes_its_lock_before_the_work_begins(database):
 
     database.write(first)
     thread.join()
+    other.close()
     assert order == ["first", "second"]

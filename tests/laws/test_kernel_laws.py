@@ -148,7 +148,10 @@ def test_times_are_stored_exactly_and_in_order(one, other):
     assert (stored[0] < stored[1]) == (one < other)  # type: ignore[operator]
 
 
-@given(moments.filter(lambda moment: moment.year >= 1970), st.timedeltas(timedelta(milliseconds=2), timedelta(days=900)))
+later_by = st.timedeltas(timedelta(milliseconds=2), timedelta(days=900))
+
+
+@given(moments.filter(lambda moment: moment.year >= 1970), later_by)
 def test_ids_sort_by_when_they_were_minted(moment, later):
     assert mint("x", moment) < mint("x", moment + later)
 

@@ -15,10 +15,12 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_type_hints
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
 from sqlalchemy import Select, String, select
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
@@ -36,6 +38,13 @@ if TYPE_CHECKING:
 MAX_PAGE = 200  # rows a page; more is a reason to use the cursor
 MAX_KEY = 200  # characters of an Idempotency-Key
 
+MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1  # a BIGINT column
+UNSTORABLE = {  # legal JSON that no database of ours can hold
+    "nul": "text may not contain the character U+0000",
+    "integer_too_large": "an integer must fit in 64 bits",
+    "finite_number": "a number must be finite",
+}
+
 M = TypeVar("M", bound=Base)
 T = TypeVar("T")
 
@@ -47,8 +56,8 @@ class Input(BaseModel):
 
     @model_validator(mode="after")
     def _store_anywhere(self) -> Self:
-        if _has_nul(self.__dict__):
-            raise ValueError("text may not contain the character U+0000")  # PostgreSQL cannot store it
+        if fault := _unstorable(self.__dict__):
+            raise PydanticCustomError(fault, UNSTORABLE[fault])  # type: ignore[arg-type]
         return self
 
 
@@ -378,12 +387,21 @@ def digest_of(input: Input) -> str:
     return hashlib.sha256(orjson.dumps(input.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _has_nul(value: Any) -> bool:
+def _unstorable(value: Any) -> str | None:
+    """Which fault of UNSTORABLE is anywhere within `value`."""
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
     if isinstance(value, str):
-        return "\0" in value
+        return "nul" if "\0" in value else None
+    if isinstance(value, int):
+        return None if MIN_INTEGER <= value <= MAX_INTEGER else "integer_too_large"
+    if isinstance(value, float):
+        return None if isfinite(value) else "finite_number"
     if isinstance(value, Mapping):
-        return any(_has_nul(key) or _has_nul(each) for key, each in value.items())
-    return isinstance(value, (list, tuple, set, frozenset)) and any(map(_has_nul, value))
+        return next(filter(None, map(_unstorable, (*value.keys(), *value.values()))), None)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return next(filter(None, map(_unstorable, value)), None)
+    return None
 
 
 def etag_of(version: int) -> str:

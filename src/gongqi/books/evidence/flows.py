@@ -27,7 +27,7 @@ from gongqi.books.evidence.models import CheckpointRow, EntryRow
 from gongqi.books.evidence.notes import Checkpoint, sign_checkpoint
 from gongqi.books.evidence.rules import EMPTY_ROOT, consistency_proof, verify_consistency
 from gongqi.books.evidence.service import SEQUENCE, Log
-from gongqi.books.evidence.tiles import Edge, Tile, TileReader
+from gongqi.books.evidence.tiles import CHECKPOINT, Edge, Tile, TileReader
 from gongqi.kernel import flows
 from gongqi.kernel.errors import Broken, Refused
 from gongqi.kernel.flows import Again, Flow, Run
@@ -88,7 +88,7 @@ def _catch_up(log: Log, kept: list[str]) -> Checkpoint:
     published = log.folder.checkpoint()
     known = [None, *(note.encode() for note in kept)]
     if published not in known or (not kept and published):
-        raise Broken("evidence.log-forked", path="checkpoint")
+        raise Broken("evidence.log-forked", path=CHECKPOINT)
     if not kept:
         return Checkpoint(log.origin, 0, EMPTY_ROOT)
     newest = log.open(kept[0])
@@ -133,7 +133,7 @@ def _write(log: Log, base: Checkpoint, leaves: list[bytes]) -> Checkpoint:
     """Write the tiles that `leaves` add to the log at `base`; returns the checkpoint that covers them, unsigned."""
     edge = Edge.load(base.size, log.folder.load)
     if edge.root != base.root:
-        raise Refused("evidence.checkpoint-contradicted", size=base.size)
+        raise Broken("evidence.log-damaged", path=CHECKPOINT)
     edge, files = edge.append(leaves)
     log.folder.write(_announced(files))
     flows.boundary("evidence written")

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from gongqi.books.ledger import rules
 from gongqi.books.ledger.models import Account, Balance, Posting, Transaction
@@ -25,6 +25,20 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Write
 
 CHUNK = 500  # ids in one IN list: SQLite allows 32,766 parameters, planners like fewer
+
+# Built once: composing a query costs more than running it over a handful of rows.
+_IDS = bindparam("ids", expanding=True)
+_KNOWN = select(
+    Transaction.id, Transaction.payload_digest, Transaction.sequence, Transaction.at, Transaction.evidence
+).where(Transaction.id.in_(_IDS))
+_LOCK = (
+    select(Balance.account_id, Balance.amount, Account.floor)
+    .join(Account, Account.id == Balance.account_id)
+    .where(Balance.account_id.in_(_IDS))
+    .order_by(Balance.account_id)
+    .with_for_update(of=Balance)
+)
+_LAST = select(func.max(Transaction.sequence))
 
 
 class Posted(NamedTuple):
@@ -80,10 +94,9 @@ def append(ctx: Write, drafts: Sequence[Draft]) -> list[Posted]:
 
 def _known(connection: Connection, drafts: dict[str, Draft]) -> dict[str, tuple[str, Posted]]:
     """Payload digest and posting of those in the book already; if the digest agrees, the draft is what was posted."""
-    columns = (Transaction.id, Transaction.payload_digest, Transaction.sequence, Transaction.at, Transaction.evidence)
     known = {}
     for chunk in _chunks(list(drafts)):
-        for id, digest, sequence, at, evidence in connection.execute(select(*columns).where(Transaction.id.in_(chunk))):
+        for id, digest, sequence, at, evidence in connection.execute(_KNOWN, {"ids": chunk}):
             known[id] = (digest, Posted(id, sequence, at, evidence, drafts[id]))
     return known
 
@@ -114,10 +127,8 @@ def _lock(connection: Connection, accounts: list[str]) -> tuple[dict[str, int], 
     """Balances and floors of `accounts`, which come sorted: everyone locks in one order, so nobody waits in a ring."""
     balances: dict[str, int] = {}
     floors: dict[str, int | None] = {}
-    query = select(Balance.account_id, Balance.amount, Account.floor).join(Account, Account.id == Balance.account_id)
     for chunk in _chunks(accounts):
-        rows = query.where(Balance.account_id.in_(chunk)).order_by(Balance.account_id).with_for_update(of=Balance)
-        for account, amount, floor in connection.execute(rows):
+        for account, amount, floor in connection.execute(_LOCK, {"ids": chunk}):
             balances[account], floors[account] = amount, floor
     for account in accounts:
         if account not in balances:
@@ -127,7 +138,7 @@ def _lock(connection: Connection, accounts: list[str]) -> tuple[dict[str, int], 
 
 def _next_sequences(connection: Connection, count: int) -> Sequence[int]:
     if connection.dialect.name == "sqlite":  # the writer is alone
-        last = connection.scalar(select(func.max(Transaction.sequence))) or 0
+        last = connection.scalar(_LAST) or 0
         return range(last + 1, last + 1 + count)
     # nextval rather than max + 1: two writers with no account in common must not conflict
     take = "SELECT nextval(pg_get_serial_sequence('ledger_transaction', 'sequence')) FROM generate_series(1, %s)"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import types
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import click
 import orjson
+from pydantic import SecretStr
 
 from gongqi.doors.cli import client, local
 from gongqi.doors.cli.main import language
@@ -44,6 +45,7 @@ def _command(house: House, each: Verb | ReadVerb, word: str) -> click.Command:
     if isinstance(each, Verb):
         params.append(click.Option(["--idempotency-key"], help="repeat safely with the same key"))
         params.append(click.Option(["--if-match"], help='act only on this version, such as "v3"'))
+    params.append(click.Option(["--pick"], metavar="FIELD", help="print one field, such as id or items.0.id"))
 
     def run(**values: Any) -> None:
         _run(each, values)
@@ -66,10 +68,14 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
         return _kind(arguments[0])
     if origin is typing.Literal:
         return click.Choice([str(each) for each in arguments]), False
-    if origin in (list, tuple) and arguments and arguments[0] is str:
+    if origin is Annotated:
+        return _kind(arguments[0])
+    if origin in (list, tuple) and arguments and _kind(arguments[0]) == (str, False):
         return str, True
     if annotation in (bool, int, str):
         return annotation, False
+    if annotation is SecretStr:
+        return str, False
     return Structure(), False
 
 
@@ -88,7 +94,9 @@ class Structure(click.ParamType):
 
 
 def _run(each: Verb | ReadVerb, values: dict[str, Any]) -> None:
-    key, match = values.pop("idempotency_key", None), values.pop("if_match", None)
+    key, match, pick = (values.pop(name, None) for name in ("idempotency_key", "if_match", "pick"))
+    if pick and pick.partition(".")[0] not in each.output.model_fields:  # asked before the verb acts, not after
+        raise click.UsageError(f"--pick {pick}: choose from {', '.join(each.output.model_fields)}")
     input = {name: value for name, value in values.items() if value is not None and value != ()}
     speaker = client.Client.from_environment(language=language())
     try:
@@ -101,7 +109,17 @@ def _run(each: Verb | ReadVerb, values: dict[str, Any]) -> None:
     except client.Problem as problem:
         say_problem(problem)
         raise SystemExit(1) from None
-    click.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+    click.echo(_picked(answer, pick) if pick else orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+
+
+def _picked(answer: Any, path: str) -> str:
+    """One field by its dotted path: text as it is, for a shell to keep, the rest as JSON. Exit 1 when it is not there."""
+    try:
+        for step in path.split("."):
+            answer = answer[int(step) if isinstance(answer, list) else step]
+    except (LookupError, TypeError, ValueError):
+        raise SystemExit(1) from None
+    return answer if isinstance(answer, str) else orjson.dumps(answer).decode()
 
 
 def say_problem(problem: client.Problem) -> None:

@@ -1,9 +1,9 @@
 """What compliance answers before a publication, and the verdict that anybody who sees a release may read.
 
-Three answers, kept apart: `compliance.licence` (each component carries a licence that this foundation accepts for it, and
-the card promises no more than they grant), `compliance.card` (nothing that the kind of asset asks for is missing) and
-`compliance.openness` (the class reached; it denies only when nothing at all is open). The judgement is rules.py's and the
-tables'; nothing is stored here, so a verdict is always by the rules in force.
+Three answers, kept apart: `compliance.licence` (each component carries a licence that this foundation accepts for it,
+and the card promises no more than they grant), `compliance.card` (nothing that the kind of asset asks for is missing)
+and `compliance.openness` (the class reached; it denies only when nothing at all is open). The judgement is that of
+rules.py and the tables; nothing is stored here, so a verdict is always by the rules in force.
 """
 
 from __future__ import annotations

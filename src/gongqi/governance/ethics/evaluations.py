@@ -21,6 +21,7 @@ from pydantic import Field
 from sqlalchemy import func, select
 
 from gongqi.governance.ethics import rules
+from gongqi.governance.ethics.decisions import YARDSTICK
 from gongqi.governance.ethics.evaluate import Job, Unfit
 from gongqi.governance.ethics.models import Evaluation
 from gongqi.governance.ethics.rules import Comparison
@@ -88,10 +89,19 @@ class EvaluationOut(Output):
 
 @read("ethics:evaluation:get")
 def get_evaluation(ctx: Read, input: OneEvaluation) -> EvaluationOut:
-    query = ctx.visible(Evaluation, to="ethics:evaluation:read").where(Evaluation.release == input.release)
-    row = ctx.session.scalar(query)
-    if row is None:
+    found = shown_evaluation(ctx, input.release)
+    if found is None:
         raise Refused("access.not-found", kind="evaluation", key=input.release)
+    return found
+
+
+def shown_evaluation(ctx: Read, release: str) -> EvaluationOut | None:
+    """The evaluation of a release, if there is one and the actor may see it."""
+    row = ctx.session.scalar(
+        ctx.visible(Evaluation, to="ethics:evaluation:read").where(Evaluation.release == release)
+    )
+    if row is None:
+        return None
     shown = EvaluationOut.model_validate(row)
     return shown.model_copy(update={"failure": failure_of(ctx, row), "comparison": comparison(ctx, row.release)})
 
@@ -151,18 +161,18 @@ def comparison(ctx: Read, release: str) -> ComparisonOut | None:
 def plan(ctx: Read, release: str) -> dict[str, Any]:
     """What to run: the job with model and data by SHA-256, and the dataset revision it stands in. Raises Refused."""
     facts = hub.release_facts(ctx, release)
-    yardsticks = sorted({source for source, relation in facts.lineage if relation == "evaluated-on"})
+    yardsticks = sorted({source for source, relation in facts.lineage if relation == YARDSTICK})
     if len(yardsticks) != 1:
         raise Refused("ethics.evaluation-data-not-named", count=len(yardsticks))
     dataset = hub.revision_facts(ctx, yardsticks[0])
     model = _only(facts.files, "parameters", ".onnx", "ethics.evaluation-model-not-found")
     data = _only(dataset.files, "evaluation-data", ".csv", "ethics.evaluation-data-not-found")
     for source in hub.sources(ctx, facts.revision):
-        if source.revision == dataset.revision or source.relation == "evaluated-on":
+        if source.revision == dataset.revision or source.relation == YARDSTICK:
             continue
         if data in {file.sha256 for file in hub.revision_facts(ctx, source.revision).files}:
             raise Refused("ethics.evaluation-data-trained-on", revision=source.revision)
-    if any(source == dataset.revision and relation != "evaluated-on" for source, relation in facts.lineage):
+    if any(source == dataset.revision and relation != YARDSTICK for source, relation in facts.lineage):
         raise Refused("ethics.evaluation-data-trained-on", revision=dataset.revision)
     return {"dataset_revision": dataset.revision, "job": _job(ctx, dataset.card, model=model, data=data).to_json()}
 
@@ -233,7 +243,8 @@ def _job(ctx: Read, card: Mapping[str, Any], *, model: str, data: str) -> Job:
     try:
         return Job.from_json({"seed": 0, **declared, "features": features, "model": model, "data": data})
     except Unfit as unfit:
-        raise Refused(unfit.code, **unfit.params) from unfit
+        params: dict[str, Any] = unfit.params
+        raise Refused(unfit.code, **params) from unfit
 
 
 def _numeric_columns(blobs: Any, sha256: str) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import count
 from typing import Any
 
-from gongqi.governance.ethics import board, evaluations, sandbox
+from gongqi.governance.ethics import decisions, evaluations, sandbox
 from gongqi.governance.ethics.events import ReviewDecided
 from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 from gongqi.kernel.flows import Flow, Run
@@ -28,7 +28,7 @@ def evaluate(run: Run, release: str) -> str:
 
 
 def _evaluate(run: Run, release: str) -> dict[str, Any]:
-    """Plan and run. A refusal is an answer about the model or the data, lateness one for a while; our bugs are raised."""
+    """Plan and run. A refusal is an answer about the model or the data, and so is lateness; our bugs are raised."""
     planned: dict[str, Any] = {}
     try:
         planned = run.kernel.look(lambda ctx: evaluations.plan(ctx, release))
@@ -45,7 +45,7 @@ def _failure(error: GongqiError) -> dict[str, Any]:
 def review(run: Run, case: str) -> None:
     """Settle a case when voting closes or the board has decided, and again when its approval comes to an end."""
     for turn in count(1):
-        pending = run.write(f"settle {turn}", lambda ctx: board.settle_at_its_time(ctx, case))
+        pending = run.write(f"settle {turn}", lambda ctx: decisions.settle_at_its_time(ctx, case))
         if pending is None:
             return
         state, moment = pending

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gongqi.governance.ethics import rules
-from gongqi.governance.ethics.board import BOARD, decision_of, latest_case, policy
+from gongqi.governance.ethics.board import BOARD
+from gongqi.governance.ethics.decisions import decision_of, latest_case, policy
 from gongqi.governance.ethics.evaluations import evaluation_of, failure_of
 from gongqi.kernel.gates import Answer, Citation
 from gongqi.kernel.verbs import Read

@@ -48,7 +48,7 @@ class Evaluation(Base):
 
 
 class ReviewCase(Base):
-    """The board's review of one release. `state`: open, approved, refused, expired, superseded.
+    """The board's review of one release of this `name`. `state`: open, approved, refused, expired, superseded.
 
     `conditions`: what the approval asks for, fixed at the decision; `evidence`: the decision's entry in the log.
     """
@@ -60,6 +60,7 @@ class ReviewCase(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     release: Mapped[str]
+    name: Mapped[str]
     asset: Mapped[str]
     org: Mapped[str]
     revision: Mapped[str]

@@ -1,9 +1,9 @@
 """The ethics review's verbs and reads, and what rooms above call. By idea:
 
-`board` (cases, votes, recusals, decisions) and `evaluations` (figures on held-out records) → `gate` (our answers).
+`decisions` (cases) → `board` (votes, recusals); `evaluations` (figures on held-out records); both → `gate` (answers).
 """
 
-from gongqi.governance.ethics import board, evaluations
+from gongqi.governance.ethics import decisions, evaluations
 from gongqi.governance.ethics.board import (
     CaseDetail,
     CaseOut,
@@ -13,16 +13,16 @@ from gongqi.governance.ethics.board import (
     ListCases,
     OneCase,
     OpenCase,
+    actions,
+    awaiting,
     cast_vote,
     confirm_condition,
     declare_recusal,
     get_case,
-    latest_case,
     list_cases,
-    open_cases,
-    policy,
     request_case,
 )
+from gongqi.governance.ethics.decisions import latest_case, open_cases, policy
 from gongqi.governance.ethics.evaluations import (
     ComparisonOut,
     EvaluationOut,
@@ -30,6 +30,7 @@ from gongqi.governance.ethics.evaluations import (
     comparison,
     finished_evaluations,
     get_evaluation,
+    shown_evaluation,
 )
 from gongqi.governance.ethics.gate import BOARD, EVALUATION, answer_board, answer_evaluation
 from gongqi.kernel.verbs import Write
@@ -37,13 +38,14 @@ from gongqi.resources.hub.events import ReleaseSubmitted
 
 __all__ = [
     "BOARD", "EVALUATION", "CaseDetail", "CaseOut", "CastVote", "ComparisonOut", "ConfirmCondition", "DeclareRecusal",
-    "EvaluationOut", "ListCases", "OneCase", "OneEvaluation", "OpenCase", "answer_board", "answer_evaluation",
-    "cast_vote", "comparison", "confirm_condition", "declare_recusal", "finished_evaluations", "get_case",
-    "get_evaluation", "latest_case", "list_cases", "on_submitted", "open_cases", "policy", "request_case",
+    "EvaluationOut", "ListCases", "OneCase", "OneEvaluation", "OpenCase", "actions", "answer_board",
+    "answer_evaluation", "awaiting", "cast_vote", "comparison", "confirm_condition", "declare_recusal",
+    "finished_evaluations", "get_case", "get_evaluation", "latest_case", "list_cases", "on_submitted", "open_cases",
+    "policy", "request_case", "shown_evaluation",
 ]  # fmt: skip
 
 
 def on_submitted(ctx: Write, event: ReleaseSubmitted) -> None:
     """A release was submitted: measure it if it is a model, and call the board."""
     evaluations.on_submitted(ctx, event)
-    board.on_submitted(ctx, event)
+    decisions.on_submitted(ctx, event)

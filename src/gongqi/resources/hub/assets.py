@@ -6,7 +6,7 @@ bytes cannot commit them, however well they know the digest: a digest is a name,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -146,6 +146,18 @@ def set_visibility(ctx: Write, asset: str, visibility: str) -> bool:
 def asset_out(ctx: Read, asset: str) -> AssetOut:
     """Any asset. Raises Refused access.not-found."""
     return AssetOut.model_validate(asset_row(ctx, asset))
+
+
+def asset_actions(ctx: Read, asset: str) -> list[str]:
+    """The verbs that the actor may use on an asset."""
+    row = asset_row(ctx, asset)
+    return [verb for verb in ("hub:release:draft", "hub:asset:edit") if ctx.may(verb, row)]
+
+
+def visible_assets(ctx: Read, keys: Collection[str]) -> dict[str, AssetOut]:
+    """Of these assets, those that the reader may see."""
+    query = ctx.visible(Asset, to="hub:asset:read").where(Asset.id.in_(keys))
+    return {row.id: AssetOut.model_validate(row) for row in ctx.session.scalars(query)}
 
 
 def asset_row(ctx: Read, asset: str) -> Asset:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,11 @@ from gongqi.resources.hub.statements import release_statement
 # Semantic Versioning 2.0.0 without build metadata, which does not tell releases apart.
 NAME = r"^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(-[0-9A-Za-z.-]{1,40})?$"
 REASON = 2000
+NEXT = {
+    "draft": ("hub:release:submit",),
+    "submitted": ("hub:release:publish", "hub:release:withdraw"),
+    "published": ("hub:release:withdraw",),
+}
 
 
 class Draft(Input):
@@ -244,6 +249,19 @@ def releases_of(ctx: Read, revision: str) -> list[str]:
     """The published releases of a revision, newest first."""
     query = select(Release.id).where(Release.revision == revision, Release.state == "published")
     return list(ctx.session.scalars(query.order_by(Release.published_at.desc(), Release.id.desc())))
+
+
+def latest_releases(ctx: Read, assets: Collection[str]) -> dict[str, ReleaseOut]:
+    """Of each of these assets, the release published last, if the reader may see one."""
+    seen = ctx.visible(Release, to="hub:release:read").where(Release.asset.in_(assets), Release.state == "published")
+    rows = ctx.session.scalars(seen.order_by(Release.published_at, Release.id))
+    return {row.asset: ReleaseOut.model_validate(row) for row in rows}
+
+
+def release_actions(ctx: Read, release: str) -> list[str]:
+    """The verbs that the actor may use on a release in its state."""
+    row = _row(ctx, release)
+    return [verb for verb in NEXT.get(row.state, ()) if ctx.may(verb, row)]
 
 
 def published_releases(ctx: Read) -> int:

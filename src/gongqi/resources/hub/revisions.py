@@ -200,6 +200,11 @@ def commit_revision(
     return RevisionOut.model_validate(revision)
 
 
+def card_text(ctx: Read, revision: str) -> str:
+    """The body of a revision's card, as its author wrote it (CommonMark)."""
+    return ctx.session.scalar(select(Revision.card_body).where(Revision.id == revision)) or ""
+
+
 def latest_revision(ctx: Read, asset: str) -> RevisionOut | None:
     row = ctx.session.scalar(
         select(Revision).where(Revision.asset == asset).order_by(Revision.number.desc()).limit(1)

@@ -40,5 +40,5 @@ ROOM = Room(
     ),
     views=VIEWS,
     endpoints=ENDPOINTS,
-    figures=(Figure("hub.figure.releases", "/hub?state=published", service.published_releases),),
+    figures=(Figure("hub.figure.releases", "/hub", service.published_releases),),
 )

@@ -24,17 +24,3 @@ class CallSettled(Event):
     @property
     def subject(self) -> str:
         return self.call
-
-
-@dataclass(frozen=True, slots=True)
-class DeploymentChanged(Event):
-    """A deployment was made, upgraded, repriced or retired."""
-
-    kind: ClassVar[str] = "serving.deployment-changed.v1"
-    deployment: str
-    release: str
-    state: str
-
-    @property
-    def subject(self) -> str:
-        return self.deployment

@@ -95,6 +95,8 @@ def parse_request(body: bytes) -> Request:
     except orjson.JSONDecodeError as error:
         if found := _NOT_A_NUMBER.search(body):  # JSON has no such literal, but writers of JSON do
             raise Refused("serving.number-not-finite", input="?", value=found[1].decode()) from error
+        if "infinity" in str(error):  # such as 1e400
+            raise Refused("serving.number-not-finite", input="?", value="Infinity") from error
         raise _malformed("body", "JSON") from error
     fields = _object(document, "body", _REQUEST_FIELDS)
     inputs = _list(fields.get("inputs"), "inputs")

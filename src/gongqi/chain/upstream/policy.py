@@ -1,0 +1,35 @@
+"""Who may see and decide a donation.
+
+The donor offers; only the foundation itself accepts or declines, so an organisation's owner, who may do everything
+within it, still cannot accept its own gift. A patent pledge is public from acceptance on: a promise that nobody may
+read protects nobody.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, and_, false, true
+
+from gongqi.chain.upstream.models import Donation
+from gongqi.kernel.access import Actor, Policy, any_of, where, within
+
+
+def _as_member(actor: Actor, permission: str) -> ColumnElement[bool]:
+    return Donation.visibility == "members" if actor.may_somewhere(permission) else false()
+
+
+def _of_the_foundation(actor: Actor, permission: str) -> ColumnElement[bool]:
+    return true() if actor.may(permission) else false()
+
+
+POLICIES = (
+    Policy(
+        Donation,
+        read="upstream:donation:read",
+        rules={
+            "upstream:donation:read": any_of(where(Donation.visibility == "public"), _as_member, within(Donation.org)),
+            "upstream:donation:accept": _of_the_foundation,
+            "upstream:donation:decline": _of_the_foundation,
+            "upstream:pledge:read": where(and_(Donation.state == "accepted", Donation.patent_scope != "none")),
+        },
+    ),
+)

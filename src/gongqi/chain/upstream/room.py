@@ -1,0 +1,23 @@
+"""Upstream's registration."""
+
+from pathlib import Path
+
+from gongqi.chain.upstream import service
+from gongqi.chain.upstream.flows import FLOWS
+from gongqi.chain.upstream.pages import FIGURES, VIEWS
+from gongqi.chain.upstream.policy import POLICIES
+from gongqi.kernel.gates import Answerer
+from gongqi.kernel.room import Room
+from gongqi.resources.hub.gates import RELEASE_PUBLISH
+
+ROOM = Room(
+    name="upstream",
+    folder=Path(__file__).parent,
+    verbs=(service.offer, service.accept, service.decline),
+    reads=(service.list_donations, service.get_donation, service.list_pledges),
+    policies=POLICIES,
+    answerers=(Answerer(RELEASE_PUBLISH, "upstream.donation", service.answer_donation),),
+    flows=FLOWS,
+    views=VIEWS,
+    figures=FIGURES,
+)

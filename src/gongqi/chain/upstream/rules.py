@@ -1,0 +1,74 @@
+"""What a donation may promise: when it opens and to whom, which patents it covers, under which licence. Pure thought.
+
+Invariants
+- A schedule opens step by step: members no later than the public; each audience once.
+- A patent pledge says in words what it covers; no pledge has no words.
+- A donation and the card of what is released speak of the same licence: A AND B is B AND A, nothing else is.
+
+Source: the scopes follow the two patent grants in use, Apache-2.0 section 3 (claims necessarily infringed by the work
+as donated) and the wider pledges of the Open Invention Network kind (all necessary claims of the field).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+
+from license_expression import ExpressionError, Licensing
+
+from gongqi.kernel.errors import Refused
+
+AUDIENCES = ("members", "public")  # from narrow to wide
+LONGEST_WAIT_DAYS = 3650  # a promise for more than ten years outlives those who could keep it
+
+# What boolean.py lets through beside its own error for hostile expressions.
+_PARSE_FAULTS = (ExpressionError, LookupError, AttributeError, TypeError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """From `opens_at` on (None: from acceptance on) the asset is open to `audience`."""
+
+    audience: str
+    opens_at: datetime | None
+
+
+def check_schedule(stages: Sequence[Stage], *, now: datetime) -> tuple[Stage, ...]:
+    """The stages, narrow audience first. Raises Refused upstream.schedule-*."""
+    audiences = [stage.audience for stage in stages]
+    if not stages or len(set(audiences)) != len(audiences):
+        raise Refused("upstream.schedule-audiences")
+    ordered = tuple(sorted(stages, key=lambda stage: AUDIENCES.index(stage.audience)))
+    moments = [stage.opens_at or now for stage in ordered]
+    if moments != sorted(moments):
+        raise Refused("upstream.schedule-order")
+    if moments[-1] > now + timedelta(days=LONGEST_WAIT_DAYS):
+        raise Refused("upstream.schedule-too-far", limit_days=LONGEST_WAIT_DAYS)
+    return ordered
+
+
+def check_pledge(scope: str, text: str) -> None:
+    """Raises Refused upstream.pledge-*."""
+    if scope != "none" and not text.strip():
+        raise Refused("upstream.pledge-without-words", scope=scope)
+    if scope == "none" and text.strip():
+        raise Refused("upstream.pledge-without-scope")
+
+
+def is_same_licence(offered: str, carried: str | None) -> bool:
+    """Whether two expressions grant the same; what cannot be read is the same only when written the same."""
+    left, right = " ".join(offered.split()).casefold(), " ".join((carried or "").split()).casefold()
+    if left == right:
+        return True
+    try:
+        return _licensing().is_equivalent(left, right)
+    except _PARSE_FAULTS:
+        return False
+
+
+@cache
+def _licensing() -> Licensing:
+    """Reads expressions without a list of known licences: which are known is a question for compliance."""
+    return Licensing()

@@ -1,0 +1,45 @@
+"""Serving's verbs and reads, and the plain functions that rooms above call. By idea: `deployments` → `calls`."""
+
+from gongqi.resources.serving.calls import (
+    CLEARING,
+    CallOut,
+    ListCalls,
+    OneCall,
+    get_call,
+    infer,
+    list_calls,
+    org_for,
+    require_caller,
+    settled_call,
+    sweep,
+    totals,
+)
+from gongqi.resources.serving.deployments import (
+    BudgetOut,
+    Create,
+    DeploymentOut,
+    ListBudgets,
+    ListDeployments,
+    OneDeployment,
+    Reprice,
+    SetBudget,
+    Upgrade,
+    create,
+    deployment_facts,
+    deployment_named,
+    get_deployment,
+    list_budgets,
+    list_deployments,
+    reprice,
+    retire,
+    retire_withdrawn,
+    set_budget,
+    upgrade,
+)
+
+__all__ = [
+    "CLEARING", "BudgetOut", "CallOut", "Create", "DeploymentOut", "ListBudgets", "ListCalls", "ListDeployments",
+    "OneCall", "OneDeployment", "Reprice", "SetBudget", "Upgrade", "create", "deployment_facts", "deployment_named",
+    "get_call", "get_deployment", "infer", "list_budgets", "list_calls", "list_deployments", "org_for", "reprice", "require_caller",
+    "retire", "retire_withdrawn", "set_budget", "settled_call", "sweep", "totals", "upgrade",
+]  # fmt: skip
