@@ -1,7 +1,7 @@
 """Benchmarks: each `bench_<name>.py` has `run() -> list[Figure]`; `python -m bench` runs them all and prints one table.
 
-A figure stands beside a peer, or the raw limit of the machine, measured in the same run: the machine is then part of both,
-and their ratio says something elsewhere too.
+A figure stands beside a peer, or the raw limit of the machine, measured in the same run: the machine is then part of
+both, and their ratio says something elsewhere too.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ COLUMNS = ("what", "measured", "unit", "target", "peer", "peer measured", "ratio
 
 def main(names: list[str]) -> None:
     found = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
-    wanted = [name for name in found if name.startswith("bench_") and (not names or name.removeprefix("bench_") in names)]
+    modules = [name for name in found if name.startswith("bench_")]
+    wanted = [name for name in modules if not names or name.removeprefix("bench_") in names]
     if not wanted:
         sys.exit(f"bench: no benchmark named {' or '.join(names)}")
     rows = [COLUMNS]

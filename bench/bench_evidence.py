@@ -1,9 +1,9 @@
-"""How long a log of a million entries takes to build, to prove from, to replay; and what an entry costs in the database.
+"""How long a log of a million entries takes to build, to prove from, to replay; what an entry costs in the database.
 
     python -m bench evidence
 
-Peers: building and replaying hash every entry and every node once, so the raw limit is `hashlib.sha256` over messages of
-those sizes, called as often. A proof reads three or four small files: the limit is reading them. An entry in the
+Peers: building and replaying hash every entry and every node once, so the raw limit is `hashlib.sha256` over messages
+of those sizes, called as often. A proof reads three or four small files: the limit is reading them. An entry in the
 database is one row: the limit is the driver's own `executemany` of the same rows into the same table.
 """
 
@@ -74,7 +74,8 @@ def _log(home: Path) -> list[Figure]:
 
 
 def _leaf(number: int) -> bytes:
-    return json.dumps({"at": "2026-01-01T00:00:00.000000Z", "facts": {"n": number}, "kind": "bench.done", "v": 1}).encode()
+    entry = {"at": "2026-01-01T00:00:00.000000Z", "facts": {"n": number}, "kind": "bench.done", "v": 1}
+    return json.dumps(entry).encode()
 
 
 def _hash_all(leaves: list[bytes]) -> None:

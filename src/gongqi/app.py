@@ -28,6 +28,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
 from gongqi.doors.cli.server import write_private
+from gongqi.doors.web.server import Server
 from gongqi.members import VOCABULARY
 from gongqi.members.bootstrap import bootstrap_operator
 from gongqi.resources.serving.engine import Engine
@@ -42,7 +43,7 @@ log = structlog.get_logger("gongqi.app")
 
 def house() -> House:
     """All rooms joined, with the doors' words; raises ValueError at whatever does not fit."""
-    return House.build(ROOMS, VOCABULARY, DOORS / "words.toml", DOORS / "web" / "words.toml")
+    return House.build(ROOMS, VOCABULARY, *(DOORS / name for name in ("words.toml", "web/words.toml", "web/fields.toml")))
 
 
 def assemble(settings: Settings, *, clock: Clock | None = None, migrate: bool = False) -> Kernel:
@@ -141,4 +142,4 @@ def serve(kernel: Kernel, listener: socket.socket) -> None:
         application(kernel), loop="uvloop", http="httptools", lifespan="on", log_config=None, access_log=False,
         server_header=False, timeout_graceful_shutdown=GRACEFUL_SECONDS, h11_max_incomplete_event_size=64 * 1024,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config, kernel).run(sockets=[listener])

@@ -116,9 +116,8 @@ class Foundation:
                 ),
                 reason="test",
             )
-            listed.append(
-                {"path": part.path, "sha256": digest, "component": part.component or None, "license": part.license or None}
-            )
+            said = {"component": part.component or None, "license": part.license or None}
+            listed.append({"path": part.path, "sha256": digest, **said})
         sources = [{"revision": revision, "relation": relation} for revision, relation in lineage]
         given = {"asset": asset, "message": "as received", "files": listed, "lineage": sources, "parent": parent}
         return self.do(hub.commit, f"{org}-owner", **given).id

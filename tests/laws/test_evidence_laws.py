@@ -37,8 +37,15 @@ def book(build: Any, clock: Any) -> Kernel:
     def several(ctx: Any, count: int) -> None:
         for number in range(count):
             entry = Entry(
-                id=ctx.new_id("ev"), kind="test.done", actor="per_1", verb="test:thing:do", subject=f"thing_{number}",
-                at=ctx.now, facts={"number": number}, private={"n": number}, request_id="req_1",
+                id=ctx.new_id("ev"),
+                kind="test.done",
+                actor="per_1",
+                verb="test:thing:do",
+                subject=f"thing_{number}",
+                at=ctx.now,
+                facts={"number": number},
+                private={"n": number},
+                request_id="req_1",
             )
             service.append(ctx, entry)
 

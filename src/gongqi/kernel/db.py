@@ -1,8 +1,8 @@
 """Rows: one SQLAlchemy code path over SQLite and PostgreSQL.
 
-SQLite: WAL; one writer engine (pool of 1, `BEGIN IMMEDIATE`) and one reader engine (`query_only`). A plain `BEGIN` that
-upgrades later fails or loses updates under concurrency; taking the write lock first cannot. `synchronous=FULL`: what was
-acknowledged survives the power going.
+SQLite: WAL; one writer engine (pool of 1, `BEGIN IMMEDIATE`, writers share commits: see `groupcommit`) and one reader
+engine (`query_only`). A plain `BEGIN` that upgrades later fails or loses updates under concurrency; taking the write
+lock first cannot. `synchronous=FULL`: what was acknowledged survives the power going.
 
 PostgreSQL: writes run SERIALIZABLE, so that the domain may reason as if it were alone, as it truly is on SQLite. A
 serialisation failure is not an error but a request to run the verb again; `write` does so, which is sound because a
@@ -29,6 +29,7 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.types import TypeDecorator
 
 from gongqi.kernel.errors import Unavailable
+from gongqi.kernel.groupcommit import GroupCommit
 
 WRITER_WAIT_SECONDS = 30.0  # how long a write queues behind others before it is told to come back
 READER_POOL = 16
@@ -82,6 +83,7 @@ class Database:
         if self.is_sqlite:
             self.writer = _sqlite_engine(self.url, writer=True)
             self.reader = _sqlite_engine(self.url, writer=False)
+            self._group = GroupCommit(self.writer, wait_seconds=WRITER_WAIT_SECONDS)
         else:
             self.writer = create_engine(
                 self.url, pool_size=16, max_overflow=8, pool_pre_ping=True, isolation_level="SERIALIZABLE"
@@ -123,8 +125,10 @@ class Database:
         with ExitStack() as turn:
             for attempt in range(MAX_WRITE_TRIES):
                 try:
+                    if self.is_sqlite:
+                        return self._group.run(work)
                     with Session(self.writer, expire_on_commit=False) as session, session.begin():
-                        session.connection(execution_options=options)  # on SQLite: the lock first, then the clock
+                        session.connection(execution_options=options)
                         return work(session)
                 except PoolTimeout as error:
                     raise Unavailable("kernel.busy", retry_after_seconds=2) from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from hashlib import sha256
 from typing import Any
 
 import orjson
 import pytest
+import rfc8785
 from sqlalchemy import delete, func, select, update
 from starlette.requests import Request
 
@@ -122,10 +124,11 @@ def test_only_our_own_writing_of_an_entry_is_parsed(book: Any) -> None:
         raw = session.scalars(select(EntryRow.leaf)).one()
     assert Leaf.parse(raw).encode() == raw
     public = orjson.loads(raw)
+    others = ({"more": 1}, {"v": 2}, {"id": 5}, {"request_id": ""}, {"facts": [1]})
     for wrong in (
-        b"{", b"[]", b"null", raw + b" ", orjson.dumps(public | {"more": 1}), orjson.dumps(public | {"v": 2}),
-        raw.replace(b"T00:00:00.000000Z", b"T00:00:00Z"),
-    ):  # fmt: skip
+        *(b"{", b"[]", b"null", b"{}", raw + b" ", raw.replace(b"T00:00:00.000000Z", b"T00:00:00Z")),
+        *(rfc8785.dumps(public | other) for other in others),
+    ):
         with pytest.raises(Refused) as refused:
             Leaf.parse(wrong)
         assert refused.value.code == "evidence.entry-malformed"
@@ -307,9 +310,7 @@ def test_a_damaged_log_proves_nothing(book: Any) -> None:
 def test_rows_that_are_not_one_after_the_other_are_not_written(book: Any) -> None:
     book.fill(2)
     key = book.record()
-    book.kernel.db.write(
-        lambda session: session.execute(update(EntryRow).where(EntryRow.id == key).values(index=5))
-    )
+    book.kernel.db.write(lambda session: session.execute(update(EntryRow).where(EntryRow.id == key).values(index=5)))
     book.sequence()
     assert flow_of(book).error.startswith("evidence.log-forked")
 
@@ -322,10 +323,26 @@ def test_the_folder_has_one_writer_at_a_time(book: Any) -> None:
         assert unavailable.value.code == "evidence.log-held"
         book.record()
         book.sequence()
-        assert flow_of(book).error.startswith("evidence.log-held")
-    book.clock.advance(minutes=1)
+        assert (flow_of(book).state, flow_of(book).error) == ("open", None)
+        assert folder.checkpoint() is None
     book.sequence()
     assert folder.checkpoint()
+
+
+def test_a_full_disk_stops_the_log_only_for_as_long_as_it_is_full(book: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: LogFolder, files: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    book.fill(2)
+    monkeypatch.setattr(LogFolder, "write", full)
+    key = book.record()
+    for _ in range(20):  # more often than a flow may fail before it is dead
+        book.sequence()
+    with pytest.raises(Unavailable):
+        book.look(lambda ctx: service.proof(ctx, key))
+    monkeypatch.undo()
+    book.sequence()
+    assert book.look(lambda ctx: service.proof(ctx, key))["index"] == 2
 
 
 @pytest.mark.parametrize("at", ["evidence assigned", "evidence written"])

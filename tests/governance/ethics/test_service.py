@@ -13,7 +13,9 @@ from gongqi.governance.ethics.rules import Comparison
 from gongqi.kernel.errors import Refused
 from gongqi.resources.hub import service as hub
 
+BOARD = ("reviewer-1", "reviewer-2", "reviewer-3", "reviewer-4")
 DENIED_OPEN = [("deny", "ethics.board.open")]
+WITHOUT_PARAMETERS = tuple(part for part in laboratory.MODEL_PARTS if part.path != "model.onnx")
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_a_dataset_needs_no_evaluation(foundation, reviewed):
     [
         ({"lineage": "none"}, "ethics.evaluation-data-not-named"),
         ({"lineage": "trained-on"}, "ethics.evaluation-data-trained-on"),
-        ({"parts": tuple(p for p in laboratory.MODEL_PARTS if p.path != "model.onnx")}, "ethics.evaluation-model-not-found"),
+        ({"parts": WITHOUT_PARAMETERS}, "ethics.evaluation-model-not-found"),
         ({"held_out": "undeclared"}, "ethics.evaluation-undeclared"),
         ({"held_out": "datasets"}, "ethics.evaluation-data-not-found"),
         ({"held_out": "same-file"}, "ethics.evaluation-data-trained-on"),
@@ -84,7 +86,9 @@ def test_a_dataset_needs_no_evaluation(foundation, reviewed):
 )
 def test_what_cannot_be_evaluated_is_stored_shown_and_denied(foundation, change, code):
     held_out = {
-        "undeclared": lambda: foundation.dataset("keeper", "data-1", "plain", "evaluation-data"),
+        "undeclared": lambda: foundation.dataset(
+            "keeper", "held-out", "plain", "evaluation-data", **{"README.md": foundation.read("data-1")["README.md"]}
+        ),
         "datasets": lambda: foundation.dataset("keeper", "held-out", "unlabelled"),
         "same-file": lambda: foundation.dataset("keeper", "held-out", "twin", "evaluation-data"),
         "no-column": lambda: foundation.dataset(
@@ -145,7 +149,7 @@ def test_release_two_is_better_but_the_page_may_not_call_it_significant(foundati
     one = foundation.submit(first)
     foundation.work()
     assert foundation.ask(ethics.get_evaluation, "operator", release=one).comparison is None
-    for reviewer in ("reviewer-1", "reviewer-2", "reviewer-3", "reviewer-4"):
+    for reviewer in BOARD:
         foundation.vote(one, reviewer)
     foundation.do(hub.publish, "operator", release=one)
     asset = foundation.ask(hub.get_release, "operator", release=one).asset
@@ -158,7 +162,10 @@ def test_release_two_is_better_but_the_page_may_not_call_it_significant(foundati
 
 @pytest.mark.parametrize(
     ("gained", "lost", "verdict"),
-    [(3, 0, "better-unproven"), (6, 0, "better"), (0, 3, "worse-unproven"), (0, 9, "worse"), (4, 4, "even"), (0, 0, "even")],
+    [
+        (3, 0, "better-unproven"), (6, 0, "better"), (0, 3, "worse-unproven"), (0, 9, "worse"), (4, 4, "even"),
+        (0, 0, "even"),
+    ],
 )
 def test_only_what_chance_would_rarely_do_is_called_proven(gained, lost, verdict):
     found = Comparison((), 100, gained, lost, rules.mcnemar(gained, lost))
@@ -170,7 +177,7 @@ def test_only_what_chance_would_rarely_do_is_called_proven(gained, lost, verdict
 
 def test_submission_opens_one_case_with_the_reviewers_of_that_moment(foundation, reviewed):
     case = foundation.case(reviewed)
-    assert set(case.roster) == {foundation.people[name].id for name in ("reviewer-1", "reviewer-2", "reviewer-3", "reviewer-4")}
+    assert set(case.roster) == {foundation.people[name].id for name in BOARD}
     assert (case.state, case.quorum) == ("open", 2)
     assert (case.closes_at - case.opened_at).days == 14
     foundation.join("reviewer-6", "*", "reviewer")
@@ -218,7 +225,8 @@ def test_another_organisation_does_not_even_see_an_open_case(foundation, reviewe
     refused("access.not-found", foundation.ask, ethics.get_case, None, case=case)
     assert foundation.ask(ethics.list_cases).items == []
     assert foundation.ask(ethics.get_case, "hospital-owner", case=case).state == "open"
-    refused("access.not-found", foundation.do, ethics.cast_vote, "laboratory-owner", case=case, choice="refuse", rationale="x")
+    vote = {"case": case, "choice": "refuse", "rationale": "No."}
+    refused("access.not-found", foundation.do, ethics.cast_vote, "laboratory-owner", **vote)
 
 
 def test_a_decided_case_about_a_public_asset_is_public_with_its_rationales(foundation, reviewed):
@@ -282,8 +290,8 @@ def test_standing_aside_after_closing_cannot_undo_the_decision(foundation, revie
     foundation.vote(reviewed, "reviewer-1")
     foundation.vote(reviewed, "reviewer-2")
     foundation.clock.advance(days=14)
-    case = foundation.case(reviewed).id
-    refused("ethics.voting-closed", foundation.do, ethics.declare_recusal, "reviewer-2", case=case, reason="I know them.")
+    given = {"case": foundation.case(reviewed).id, "reason": "I know them."}
+    refused("ethics.voting-closed", foundation.do, ethics.declare_recusal, "reviewer-2", **given)
 
 
 def test_without_a_quorum_at_closing_nothing_is_approved(foundation, reviewed):
@@ -296,7 +304,7 @@ def test_without_a_quorum_at_closing_nothing_is_approved(foundation, reviewed):
 
 def test_a_clock_that_was_set_back_does_not_undo_a_decision(foundation, reviewed):
     foundation.clock.advance(days=2)
-    for name in ("reviewer-1", "reviewer-2", "reviewer-3", "reviewer-4"):
+    for name in BOARD:
         foundation.vote(reviewed, name)
     foundation.clock.advance(days=-1)
     assert foundation.answers(reviewed, "ethics.board") == [("allow", "ethics.board.approved")]
@@ -333,9 +341,10 @@ def test_an_unreachable_quorum_is_said_and_another_review_brings_new_reviewers(f
 
 
 def test_another_review_is_opened_only_when_none_stands(foundation, reviewed):
-    refused("ethics.review-stands", foundation.do, ethics.request_case, "hospital-owner", release=reviewed, reason="Soon.")
-    refused("access.forbidden", foundation.do, ethics.request_case, "laboratory-owner", release=reviewed, reason="Hm.")
-    for name in ("reviewer-1", "reviewer-2", "reviewer-3", "reviewer-4"):
+    given = {"release": reviewed, "reason": "Soon."}
+    refused("ethics.review-stands", foundation.do, ethics.request_case, "hospital-owner", **given)
+    refused("access.forbidden", foundation.do, ethics.request_case, "laboratory-owner", **given)
+    for name in BOARD:
         foundation.vote(reviewed, name, "refuse")
     assert foundation.answers(reviewed, "ethics.board") == [("deny", "ethics.board.refused")]
     foundation.clock.advance(hours=1)
@@ -374,7 +383,7 @@ def test_conditions_of_an_approval_become_duties_until_they_are_met(foundation, 
 
 def test_conditions_of_a_vote_that_was_changed_do_not_bind(foundation, reviewed):
     foundation.vote(reviewed, "reviewer-1", conditions=["Something."])
-    for name in ("reviewer-1", "reviewer-2", "reviewer-3", "reviewer-4"):
+    for name in BOARD:
         foundation.vote(reviewed, name)
     assert foundation.case(reviewed).conditions == []
 
@@ -392,7 +401,7 @@ def test_an_overdue_condition_ends_the_approval(foundation, reviewed):
 
 
 def test_an_expired_approval_denies(foundation, reviewed):
-    for name in ("reviewer-1", "reviewer-2", "reviewer-3", "reviewer-4"):
+    for name in BOARD:
         foundation.vote(reviewed, name)
     foundation.work()
     foundation.clock.advance(days=364)
@@ -405,7 +414,8 @@ def test_an_expired_approval_denies(foundation, reviewed):
 
 
 def test_only_an_approval_carries_conditions_and_they_say_something(foundation, reviewed):
-    refused("ethics.condition-without-approval", foundation.vote, reviewed, "reviewer-1", "refuse", conditions=["Do it."])
+    given = {"conditions": ["Do it."]}
+    refused("ethics.condition-without-approval", foundation.vote, reviewed, "reviewer-1", "refuse", **given)
     refused("ethics.condition-incomplete", foundation.vote, reviewed, "reviewer-1", conditions=[" "])
 
 

@@ -27,7 +27,7 @@ from gongqi.resources.hub import bundle as bundles
 from gongqi.resources.hub import container
 from gongqi.resources.hub.bundle import Bundle, verify_bundle, write_bundle
 
-KEYS = SigningKeys.generate()
+KEYS, STRANGER = SigningKeys.generate(), SigningKeys.generate()
 ORIGIN = "gongqi/test"
 CONTENT = {"README.md": "# 样例\n".encode(), "data/a.csv": b"a,b\n1,2\n", "data/b.bin": bytes(range(256)) * 9}
 
@@ -83,8 +83,10 @@ def logged(envelope: dict[str, Any], keys: SigningKeys = KEYS) -> dict[str, Any]
 def make(keys: SigningKeys = KEYS, **change: Any) -> Bundle:
     source = signed("rel_1", "a" * 64, [], keys)
     lineage = [
-        {"relation": "trained-on", "revision": "rev_0", "digest": "a" * 64, "asset": "ast_0", "statement": digest_of(source)},
-        {"relation": "evaluated-on", "revision": "rev_9", "digest": "b" * 64, "asset": "ast_9", "statement": None},
+        {"relation": relation, "revision": revision, "digest": digest * 64, "asset": "ast_0", "statement": said}
+        for relation, revision, digest, said in (
+            ("trained-on", "rev_0", "a", digest_of(source)), ("evaluated-on", "rev_9", "b", None),
+        )
     ]  # fmt: skip
     envelope = signed("rel_2", "c" * 64, lineage, keys)
     files = [(path, sha256(content).hexdigest(), len(content)) for path, content in CONTENT.items()]
@@ -163,7 +165,7 @@ def test_a_changed_byte_anywhere_is_found(path, whole):
         try:
             assert not verify_bundle(path).holds, at
         except Refused as refused:
-            assert refused.code == "hub.bundle-malformed"  # noqa: PT017
+            assert refused.code == "hub.bundle-malformed"
 
 
 def test_a_changed_file_is_named(path, whole):
@@ -180,10 +182,10 @@ def test_a_changed_file_is_named(path, whole):
         (lambda m: m.update({"manifest.json": b"{}"}), "files", "hub.verify.document-changed"),
         (lambda m: m.pop("statement.dsse.json"), "signature", "hub.verify.member-missing"),
         (lambda m: m.pop("keyset.json"), "signature", "hub.verify.member-missing"),
-        (lambda m: m.update({"keyset.json": SigningKeys.generate().public.encode()}), "signature", "evidence.signature-missing"),
+        (lambda m: m.update({"keyset.json": STRANGER.public.encode()}), "signature", "evidence.signature-missing"),
         (lambda m: m.pop("evidence/entry.json"), "log", "hub.verify.member-missing"),
         (lambda m: m.update({"evidence/entry.json": b"{}"}), "log", "evidence.inclusion-false"),
-        (lambda m: m.update({"gates.json": b'{"allowed":true,"answers":[],"gate":"x"}'}), "gates", "hub.verify.document-changed"),
+        (lambda m: m.update({"gates.json": b'{"allowed":true}'}), "gates", "hub.verify.document-changed"),
         (lambda m: m.update({"lineage.json": b'{"sources":[]}'}), "lineage", "hub.verify.document-changed"),
         (lambda m: m.update({"lineage.json": b"[1]"}), "lineage", "hub.verify.document-malformed"),
         (lambda m: m.update({"gates.json": b" " + m["gates.json"]}), "gates", "hub.verify.document-changed"),

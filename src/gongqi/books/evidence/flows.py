@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import structlog
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
@@ -29,12 +30,15 @@ from gongqi.books.evidence.rules import EMPTY_ROOT, consistency_proof, verify_co
 from gongqi.books.evidence.service import SEQUENCE, Log
 from gongqi.books.evidence.tiles import CHECKPOINT, Edge, Tile, TileReader
 from gongqi.kernel import flows
-from gongqi.kernel.errors import Broken, Refused
+from gongqi.kernel.errors import Broken, Refused, Unavailable
 from gongqi.kernel.flows import Again, Flow, Run
 
 BATCH = 1024  # entries a checkpoint: at most 64 MiB of them in memory
 MAX_ROUNDS = 64  # then the worker may look at other flows
 REST_SECONDS = 30.0  # between nudges; a nudge is lost only with its process
+RETRY_SECONDS = 5.0
+
+journal = structlog.get_logger("gongqi.evidence")
 _ENTRY = EntryRow.__table__
 _PLACE = (
     update(EntryRow.__table__)  # type: ignore[arg-type]
@@ -46,10 +50,14 @@ _PLACE = (
 def sequence(run: Run) -> Again:
     """Bring the log up to date with the entries."""
     log = Log.of(run.kernel)
-    for _ in range(MAX_ROUNDS):
-        with log.folder.writing():
-            if not _round(run, log):
-                return Again(REST_SECONDS)
+    try:
+        for _ in range(MAX_ROUNDS):
+            with log.folder.writing():
+                if not _round(run, log):
+                    return Again(REST_SECONDS)
+    except (OSError, Unavailable) as error:  # a full disk, a busy database: the log outlasts them, however long
+        journal.warning("the log waits", error=repr(error))
+        return Again(RETRY_SECONDS)
     return Again(0)
 
 
@@ -86,13 +94,12 @@ def _catch_up(log: Log, kept: list[str]) -> Checkpoint:
     backup, and going on would sign a second history.
     """
     published = log.folder.checkpoint()
-    known = [None, *(note.encode() for note in kept)]
-    if published not in known or (not kept and published):
+    if published is not None and published.decode(errors="replace") not in kept:
         raise Broken("evidence.log-forked", path=CHECKPOINT)
     if not kept:
         return Checkpoint(log.origin, 0, EMPTY_ROOT)
     newest = log.open(kept[0])
-    if published != known[1]:
+    if published != kept[0].encode():
         log.folder.publish(kept[0].encode())
         flows.boundary("evidence published again")
     older = log.open(kept[1]).size if len(kept) > 1 else 0
@@ -140,9 +147,7 @@ def _write(log: Log, base: Checkpoint, leaves: list[bytes]) -> Checkpoint:
     checkpoint = Checkpoint(log.origin, edge.size, edge.root)
     # Read back from the disk: what is signed is what is there, and it continues what was signed before.
     hashes = consistency_proof(base.size, edge.size, TileReader(edge.size, log.folder.load))
-    verify_consistency(
-        old_size=base.size, new_size=edge.size, old_root=base.root, new_root=edge.root, proof=hashes
-    )
+    verify_consistency(old_size=base.size, new_size=edge.size, old_root=base.root, new_root=edge.root, proof=hashes)
     return checkpoint
 
 

@@ -39,8 +39,11 @@ class EntryRow(Base):
         Index(None, "kind", "id"),
         Index(None, "subject", "id"),
         Index(
-            "ix_evidence_entry_unsequenced", "at", "id",
-            sqlite_where=index.column.is_(None), postgresql_where=index.column.is_(None),
+            "ix_evidence_entry_unsequenced",
+            "at",
+            "id",
+            sqlite_where=index.column.is_(None),
+            postgresql_where=index.column.is_(None),
         ),
     )
 

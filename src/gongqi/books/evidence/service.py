@@ -65,9 +65,7 @@ def ensure(ctx: Write) -> None:
         flows.revive(ctx, flow)
 
 
-def sign_statement(
-    ctx: Read, statement: Mapping[str, Any], *, algorithms: tuple[str, ...] = HYBRID
-) -> dict[str, Any]:
+def sign_statement(ctx: Read, statement: Mapping[str, Any], *, algorithms: tuple[str, ...] = HYBRID) -> dict[str, Any]:
     """The DSSE envelope of an in-toto statement, signed by the foundation; see `signing.statement`."""
     return orjson.loads(signing.sign_statement(statement, ctx.kernel.part(SigningKeys), algorithms=algorithms))
 

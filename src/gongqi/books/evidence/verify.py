@@ -10,7 +10,7 @@ alike, and an older checkpoint that was removed from the database. An erased pri
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -226,13 +226,17 @@ class _Rows:
                 yield Fault(f"{_ENTRIES}/{row.id}.index", index)
                 continue
             place += 1
-            in_log = index >= self.size or self._in_log(index, row.leaf)
-            yield from _faults_of(row) if in_log else [Fault(f"{_ENTRIES}/{row.id}.leaf", index)]
+            if index >= self.size:
+                yield from _faults_of(row, Leaf.parse)
+            elif self._in_log(index, row.leaf):
+                yield from _faults_of(row, Leaf.read)
+            else:
+                yield Fault(f"{_ENTRIES}/{row.id}.leaf", index)
         for absent in range(place, self.size):
             yield self._missing(absent)
         waiting = select(EntryRow).where(EntryRow.index.is_(None)).order_by(EntryRow.id)
         for row in self.session.scalars(waiting.execution_options(yield_per=ROWS_AT_ONCE)):
-            yield from _faults_of(row)
+            yield from _faults_of(row, Leaf.parse)
 
     def _in_log(self, index: int, leaf: bytes) -> bool:
         """Whether the log holds this leaf there, by its bytes or, should the bundle be damaged, by its hash."""
@@ -260,10 +264,10 @@ class _Rows:
         return self._held[1], self._held[2]
 
 
-def _faults_of(row: EntryRow) -> Iterator[Fault]:
+def _faults_of(row: EntryRow, parse: Callable[[bytes], Leaf]) -> Iterator[Fault]:
     """What in a row contradicts its own leaf."""
     try:
-        leaf = Leaf.parse(row.leaf)
+        leaf = parse(row.leaf)
     except Refused:
         yield Fault(f"{_ENTRIES}/{row.id}.leaf", row.index)
         return

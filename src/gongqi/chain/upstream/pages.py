@@ -15,8 +15,9 @@ PAGE = 30
 
 
 def load_upstream(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
-    page = service.list_donations.run(ctx, service.ListDonations(limit=PAGE, cursor=cursor))
-    pledges = service.list_pledges.run(ctx, Paged(limit=PAGE))
+    given = {"limit": PAGE, "cursor": cursor}
+    page = service.list_donations.run(ctx, service.ListDonations.model_validate(given))
+    pledges = service.list_pledges.run(ctx, Paged.model_validate({"limit": PAGE}))
     rows = [*page.items, *pledges.items]
     return {
         "page": page,

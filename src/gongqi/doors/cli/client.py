@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -17,6 +18,7 @@ from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 
 TIMEOUT_SECONDS = 60.0
 MAX_TRIES = 6  # of a request that may be repeated safely, while the server says "not now"
+FIRST_PAUSE_SECONDS = 0.2  # doubled after each try
 CHUNK_BYTES = 1 << 20
 
 
@@ -32,10 +34,15 @@ class Client:
     """Speaks as one principal. Every write carries an Idempotency-Key, so that a retry never acts twice."""
 
     def __init__(self, url: str, token: str | None, *, language: str = "en") -> None:
-        headers = {"accept-language": language}
+        headers = {"accept-language": language, "accept": "application/json"}
         if token:
             headers["authorization"] = f"Bearer {token}"
-        self.http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False)
+        try:
+            self.http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False)
+        except httpx.InvalidURL as error:
+            raise Refused("cli.url-invalid", url=url[:200]) from error
+        if self.http.base_url.scheme not in ("http", "https") or not self.http.base_url.host:
+            raise Refused("cli.url-invalid", url=url[:200])
 
     @classmethod
     def from_environment(cls, *, language: str) -> Client:
@@ -56,7 +63,7 @@ class Client:
 
     def read(self, name: str, key: str | None = None, **params: Any) -> dict[str, Any]:
         room, noun, word = name.split(":")
-        tail = {"list": "", "get": f"/{key}"}.get(word, f"/{word}")
+        tail = {"list": "", "get": f"/{quote(key or '', safe='')}"}.get(word, f"/{word}")
         params = {name: value for name, value in params.items() if value is not None}
         return self._json(lambda: self.http.get(f"/api/v1/{room}/{noun}{tail}", params=params))
 
@@ -104,19 +111,20 @@ class Client:
         for attempt in range(MAX_TRIES):
             try:
                 response = send()
-            except httpx.ConnectError as error:
-                raise Unavailable("cli.server-unreachable", url=str(self.http.base_url)) from error
-            except httpx.TransportError:
-                if attempt == MAX_TRIES - 1:
-                    raise
-                time.sleep(0.2 * 2**attempt)
+            except httpx.TransportError as error:
+                if isinstance(error, httpx.ConnectError) or attempt == MAX_TRIES - 1:
+                    raise Unavailable("cli.server-unreachable", url=str(self.http.base_url)) from error
+                time.sleep(FIRST_PAUSE_SECONDS * 2**attempt)
                 continue
             if response.status_code == 503 and attempt < MAX_TRIES - 1:
                 time.sleep(min(5.0, float(response.headers.get("retry-after", "1"))))
                 continue
             if response.status_code >= 400:
                 self._raise(response)
-            return response.json()
+            try:
+                return response.json()
+            except ValueError as error:
+                raise Refused("cli.answer-unexpected", status=response.status_code) from error
         raise Unavailable("cli.server-unreachable", url=str(self.http.base_url))
 
     def _raise(self, response: httpx.Response) -> None:

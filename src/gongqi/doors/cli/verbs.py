@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import types
-import typing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +11,7 @@ from pydantic import SecretStr
 
 from gongqi.doors.cli import client, local
 from gongqi.doors.cli.main import language
+from gongqi.doors.fields import Field, fields_of, key_field
 from gongqi.kernel.room import House
 from gongqi.kernel.verbs import ReadVerb, Verb
 
@@ -37,14 +36,12 @@ def room(name: str, application: Any) -> click.Group:
 
 def _command(house: House, each: Verb | ReadVerb, word: str) -> click.Command:
     words = house.words.verbs[each.name]
-    params = [_option(name, field) for name, field in each.input.model_fields.items()]
-    by_key = isinstance(each, ReadVerb) and each.name.endswith(":get")
-    if by_key:
-        first = next(iter(each.input.model_fields))
-        params[0] = click.Argument([first])
+    params: list[click.Parameter] = [_option(field, house) for field in fields_of(each.input)]
+    if is_get(each):
+        params[0] = click.Argument([key_field(each.input)])
     if isinstance(each, Verb):
-        params.append(click.Option(["--idempotency-key"], help="repeat safely with the same key"))
-        params.append(click.Option(["--if-match"], help='act only on this version, such as "v3"'))
+        for flag in ("idempotency-key", "if-match"):
+            params.append(click.Option([f"--{flag}"], help=house.words.text(f"cli.{flag}", language())))
     params.append(click.Option(["--pick"], metavar="FIELD", help="print one field, such as id or items.0.id"))
 
     def run(**values: Any) -> None:
@@ -53,30 +50,26 @@ def _command(house: House, each: Verb | ReadVerb, word: str) -> click.Command:
     return click.Command(word, params=params, callback=run, help=words.help[language()], short_help=words.label[language()])
 
 
-def _option(name: str, field: Any) -> click.Parameter:
-    flag = "--" + name.replace("_", "-")
-    kind, many = _kind(field.annotation)
-    if kind is bool:
-        return click.Option([f"{flag}/--no-{name.replace('_', '-')}", name], default=None)
-    return click.Option([flag, name], type=kind, multiple=many, required=field.is_required(), default=None, show_default=False)
+def is_get(each: Verb | ReadVerb) -> bool:
+    return isinstance(each, ReadVerb) and each.name.endswith(":get")
 
 
-def _kind(annotation: Any) -> tuple[Any, bool]:
-    arguments = [each for each in typing.get_args(annotation) if each is not type(None)]
-    origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType) and len(arguments) == 1:
-        return _kind(arguments[0])
-    if origin is typing.Literal:
-        return click.Choice([str(each) for each in arguments]), False
-    if origin is Annotated:
-        return _kind(arguments[0])
-    if origin in (list, tuple) and arguments and _kind(arguments[0]) == (str, False):
-        return str, True
-    if annotation in (bool, int, str):
-        return annotation, False
-    if annotation is SecretStr:
-        return str, False
-    return Structure(), False
+def _option(field: Field, house: House) -> click.Option:
+    flag, about = "--" + field.name.replace("_", "-"), house.words.text(f"field.{field.name}", language())
+    about = about if house.words.has(f"field.{field.name}") else ""
+    if field.kind == "flag":
+        return click.Option([f"{flag}/--no-{flag[2:]}", field.name], default=None, help=about)
+    return click.Option(
+        [flag, field.name], type=_type(field), multiple=field.kind == "many", required=field.required, help=about
+    )
+
+
+def _type(field: Field) -> Any:
+    if field.kind in ("rows", "json"):
+        return Structure()
+    if field.kind == "text" and "enum" in field.schema:
+        return click.Choice([str(each) for each in field.schema["enum"]])
+    return {"integer": int, "number": float}.get(field.schema["type"], str)
 
 
 class Structure(click.ParamType):
@@ -102,8 +95,8 @@ def _run(each: Verb | ReadVerb, values: dict[str, Any]) -> None:
     try:
         if isinstance(each, Verb):
             answer = speaker.verb(each.name, key=key, if_match=match, **input)
-        elif each.name.endswith(":get"):
-            answer = speaker.read(each.name, input[next(iter(each.input.model_fields))])
+        elif is_get(each):
+            answer = speaker.read(each.name, input.pop(key_field(each.input)), **input)
         else:
             answer = speaker.read(each.name, **input)
     except client.Problem as problem:
@@ -125,5 +118,3 @@ def _picked(answer: Any, path: str) -> str:
 def say_problem(problem: client.Problem) -> None:
     document = problem.document
     click.echo(f"gongqi: {document.get('detail')} {document.get('remedy')} [{problem.code}]", err=True)
-
-

@@ -2,7 +2,8 @@
 
 Spoken through the official SDK at `/mcp` (streamable HTTP, stateless; both protocol eras). A caller sees exactly the tools
 that it may use, so the list is private to its token. A refusal is a result with `isError` that carries the same problem
-document as the HTTP API. Retrying agents mint new ids: pass `_idempotency_key` to make a repeat harmless.
+document as the HTTP API; only a bad token is refused before the protocol begins, with HTTP 401. Retrying agents mint new
+ids: pass `_idempotency_key` to make a repeat harmless.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import orjson
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from gongqi import __version__
 from gongqi.doors.web import callers, problems
 from gongqi.kernel.access import Actor
-from gongqi.kernel.errors import Refused
+from gongqi.kernel.errors import GongqiError, Refused
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import ReadVerb, Verb, execute, query
 
@@ -59,8 +60,19 @@ class McpDoor:
         self._manager = StreamableHTTPSessionManager(
             app=server, json_response=True, stateless=True, security_settings=security, max_request_body_size=MAX_BODY_BYTES
         )
-        app = StreamableHTTPASGIApp(self._manager)
-        self.routes: list[BaseRoute] = [Route(PATH, endpoint=app, methods=["GET", "POST", "DELETE"])]
+        self._app = StreamableHTTPASGIApp(self._manager)
+        # Stateless: there is no standing stream to GET and no session to DELETE.
+        self.routes: list[BaseRoute] = [Route(PATH, endpoint=self, methods=["POST"])]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Who calls is settled here, once, before the protocol: RFC 6750 wants 401 for a bad token."""
+        request = Request(scope)
+        try:
+            request.state.actor = await anyio.to_thread.run_sync(callers.bearer, request, self.kernel)
+        except GongqiError as error:
+            await problems.answer(error, request, self.kernel.house)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -68,8 +80,7 @@ class McpDoor:
             yield
 
     async def _list(self, ctx: Any, _params: Any) -> types.ListToolsResult:
-        actor = await anyio.to_thread.run_sync(callers.bearer, ctx.request, self.kernel)
-        language = callers.language_of(ctx.request)
+        actor, language = ctx.request.state.actor, callers.language_of(ctx.request)
         tools = [self._tool(name, each, language) for name, each in sorted(self.by_tool.items()) if offered(actor, each)]
         return types.ListToolsResult(tools=tools)
 
@@ -85,14 +96,11 @@ class McpDoor:
         each = self.by_tool.get(name)
         if each is None:
             raise Refused("mcp.tool-unknown", tool=name[:100])
-        caller = callers.caller(request, callers.bearer(request, self.kernel))
+        caller = callers.caller(request, request.state.actor)
         caller.idempotency_key = arguments.pop(IDEMPOTENCY, None)
-        if "\\u0000" in orjson.dumps(arguments).decode():
-            raise Refused("kernel.input-invalid", where="arguments", why="NUL")
-        try:
-            input = each.input.model_validate(arguments)
-        except ValidationError as error:
-            raise problems.from_validation(error) from error
+        if not isinstance(caller.idempotency_key, str | None):
+            raise problems.invalid(IDEMPOTENCY, "string_type")
+        input = each.input.model_validate(arguments)
         if isinstance(each, Verb):
             return execute(self.kernel, each, caller, input).model_dump(mode="json")
         return query(self.kernel, each, caller, input).model_dump(mode="json")

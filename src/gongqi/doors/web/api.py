@@ -7,8 +7,8 @@ Habits: `Idempotency-Key`, `ETag`/`If-Match`/`If-None-Match`, cursor paging, RFC
 
 from __future__ import annotations
 
-import typing
-from typing import Any
+import json
+from typing import Any, NoReturn
 
 import anyio.to_thread
 import orjson
@@ -17,12 +17,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gongqi.doors.fields import field_named, key_field
 from gongqi.doors.web import callers, openapi, problems
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Input, ReadVerb, Verb, etag_of, execute, query
+from gongqi.kernel.words import tag
 
 PREFIX = "/api/v1"
+DOCUMENT = "openapi.json"
 MAX_BODY_BYTES = 4 * 1024 * 1024  # a verb's input is words and numbers; files have their own way in
 
 
@@ -40,34 +43,36 @@ class Api:
         try:
             response = await self._answer(request)
         except Exception as error:  # the door: one of the two places that may catch everything
-            known = problems.catalogued(error, request.state.request_id)
-            language = callers.language_of(request)
-            response = problems.response(known, request, house=self.kernel.house, language=language)
+            response = problems.answer(error, request, self.kernel.house)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        path = request.scope["path"].removeprefix(PREFIX).strip("/")
-        if path == "openapi.json":
+        path = request.scope["path"].removeprefix(PREFIX).removeprefix("/")  # exact: one address, one spelling
+        if path == DOCUMENT and request.method in ("GET", "HEAD"):
             return await anyio.to_thread.run_sync(self._openapi, request)
         if request.method == "POST" and (verb := self.posts.get(path)):
             body = await read_body(request)
+            check_is_json(request, body)
             return await anyio.to_thread.run_sync(self._post, request, verb, body)
         if request.method in ("GET", "HEAD"):
             if read := self.gets.get(path):
                 return await anyio.to_thread.run_sync(self._get, request, read, None)
             parent, _, key = path.rpartition("/")
-            if read := self.gets.get(f"{parent}/{{key}}"):
+            if key and (read := self.gets.get(f"{parent}/{{key}}")):
                 return await anyio.to_thread.run_sync(self._get, request, read, key)
         raise self._no_such(path)
 
     def _no_such(self, path: str) -> Refused:
-        allow = [method for method, table in (("POST", self.posts), ("GET, HEAD", self.gets)) if path in table]
-        parent = path.rpartition("/")[0]
-        if not allow and f"{parent}/{{key}}" in self.gets:
+        parent, _, key = path.rpartition("/")
+        allow = ["GET, HEAD"] if path in self.gets or (key and f"{parent}/{{key}}" in self.gets) else []
+        if path == DOCUMENT:
             allow = ["GET, HEAD"]
+        elif path in self.posts:
+            allow = ["POST"]
+        shown = f"{PREFIX}/{path}"[: problems.MAX_PATH]
         if allow:
-            return Refused("web.method-not-allowed", path=f"{PREFIX}/{path}"[:200], allow=", ".join(allow))
-        return Refused("web.route-unknown", path=f"{PREFIX}/{path}"[:200])
+            return Refused("web.method-not-allowed", path=shown, allow=", ".join(allow))
+        return Refused("web.route-unknown", path=shown)
 
     def _post(self, request: Request, verb: Verb, body: bytes) -> Response:
         caller = callers.caller(request, callers.bearer(request, self.kernel))
@@ -79,11 +84,11 @@ class Api:
         return self._respond(request, query(self.kernel, read, caller, parse_query(read.input, request, key)))
 
     def _respond(self, request: Request, output: Any) -> Response:
-        headers = {"content-language": callers.language_of(request)}
+        headers = {"content-language": tag(callers.language_of(request))}
         version = getattr(output, "version", None)
         if isinstance(version, int):
             headers["etag"] = etag_of(version)
-            if request.method in ("GET", "HEAD") and request.headers.get("if-none-match") == headers["etag"]:
+            if request.method in ("GET", "HEAD") and none_match(request.headers.get("if-none-match"), version):
                 return Response(status_code=304, headers=headers)
         return Response(output.model_dump_json(), media_type="application/json", headers=headers)
 
@@ -113,10 +118,52 @@ async def read_body(request: Request, limit_bytes: int = MAX_BODY_BYTES) -> byte
     return b"".join(chunks)
 
 
+def check_is_json(request: Request, body: bytes) -> None:
+    """A body says what it is; so a form on another site, which cannot say JSON, never reaches a verb."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and media_type != "application/json":
+        raise Refused("web.media-type-unsupported", got=media_type[:100])
+
+
+def none_match(header: str | None, version: int) -> bool:
+    """Whether the caller already holds this version (RFC 9110 §13.1.2, weak comparison)."""
+    held = {tag.strip().removeprefix("W/") for tag in (header or "").split(",")}
+    return bool(held & {"*", etag_of(version)})
+
+
+def strict_json(text: bytes | str, where: str = "body") -> Any:
+    """JSON as RFC 8259 says it and I-JSON (RFC 7493) narrows it: no NaN, and no name twice in one object.
+
+    Of two equal names every parser keeps the one it likes, so what was checked need not be what is done.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_constant)
+    except _Invalid as error:
+        raise problems.invalid(where, str(error)) from error
+    except RecursionError as error:
+        raise problems.invalid(where, "json_too_deep") from error
+    except ValueError as error:  # not JSON, not UTF-8, or an integer of thousands of digits
+        raise problems.invalid(where, "json_invalid") from error
+
+
+class _Invalid(Exception):
+    """Its text is the kind, as in `web.why.<kind>`."""
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise _Invalid("json_name_twice")
+    return values
+
+
+def _no_constant(_name: str) -> NoReturn:
+    raise _Invalid("finite_number")
+
+
 def parse(model: type[Input], body: bytes) -> Input:
-    """JSON to input. NUL is refused here, once: it is legal JSON, but no database column holds it."""
-    if b"\\u0000" in body or b"\x00" in body:
-        raise Refused("kernel.input-invalid", where="body", why="NUL")
+    """JSON to input."""
+    strict_json(body or b"{}")
     try:
         return model.model_validate_json(body or b"{}")
     except ValidationError as error:
@@ -126,25 +173,14 @@ def parse(model: type[Input], body: bytes) -> Input:
 def parse_query(model: type[Input], request: Request, key: str | None) -> Input:
     """Query parameters (and the path's key) to input; `lang` belongs to the door."""
     values: dict[str, Any] = {}
-    for name in request.query_params.keys():
+    for name in request.query_params:
         if name != "lang":
             many = request.query_params.getlist(name)
-            values[name] = many if takes_many(model, name) else many[-1]
+            field = field_named(model, name)
+            values[name] = many if field and field.kind == "many" else many[-1]
     if key is not None:
         values[key_field(model)] = key
-    if any("\x00" in str(value) for value in values.values()):
-        raise Refused("kernel.input-invalid", where="query", why="NUL")
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise problems.from_validation(error) from error
-
-
-def key_field(model: type[Input]) -> str:
-    """The one field that a `get` is addressed by: its first."""
-    return next(iter(model.model_fields))
-
-
-def takes_many(model: type[Input], name: str) -> bool:
-    field = model.model_fields.get(name)
-    return field is not None and typing.get_origin(field.annotation) in (list, tuple, set, frozenset)

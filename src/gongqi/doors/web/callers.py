@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import time
 from hashlib import sha256
@@ -10,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gongqi.kernel.access import ANONYMOUS, Actor
-from gongqi.kernel.errors import Refused
+from gongqi.kernel.errors import Refused, Unavailable
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Caller
 from gongqi.kernel.words import LANGUAGES, negotiate
@@ -74,7 +75,8 @@ def _note(kernel: Kernel, secret: str) -> None:
     if len(_noted) >= MAX_NOTED:
         _noted.clear()
     _noted[digest] = now
-    members.note_use(kernel, secret)
+    with contextlib.suppress(Unavailable):  # a full disk is no reason to refuse a reader
+        members.note_use(kernel, secret)
 
 
 def caller(request: Request, actor: Actor) -> Caller:
@@ -101,26 +103,29 @@ def csrf_token(request: Request) -> str:
 def check_csrf(request: Request, sent: str) -> None:
     """Refuse a form that did not come from our own page.
 
-    `Sec-Fetch-Site` is set by the browser and cannot be forged by a page; the token covers browsers that lack it.
+    `Sec-Fetch-Site` is set by the browser and cannot be forged by a page ("none" is the reader's own reload); the token
+    covers browsers that lack it.
     """
     site = request.headers.get("sec-fetch-site", "same-origin")
     expected = csrf_token(request)
-    if site not in ("same-origin", "none") or not expected or not hmac.compare_digest(sent, expected):
+    if site not in ("same-origin", "none") or not expected or not hmac.compare_digest(sent.encode(), expected.encode()):
         raise Refused("web.form-expired")
 
 
-def sign_in(response: Response, secret: str, *, secure: bool) -> None:
-    response.set_cookie(
-        SESSION_COOKIE, secret, max_age=SESSION_SECONDS, httponly=True, samesite="lax", secure=secure, path="/"
-    )
+def set_cookie(response: Response, request: Request, name: str, value: str, *, seconds: int | None = None) -> None:
+    """A cookie that no script reads and no other site's form sends; over TLS it never travels in the clear.
 
-
-def sign_out(response: Response, *, secure: bool) -> None:
-    response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="lax", secure=secure, path="/")
+    `max_age` 0 deletes it. The scheme is the one the browser used: uvicorn takes it from a proxy on this machine.
+    """
+    secure = request.url.scheme == "https"
+    response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="lax", secure=secure, path="/")
 
 
 def safe_path(path: str | None) -> str:
-    """A path on this site, or the home page: a sign-in must not become an open redirect."""
-    if path and path.startswith("/") and not path.startswith(("//", "/\\")):
+    """A path on this site, or the home page: a sign-in must not become an open redirect.
+
+    Browsers read a backslash as a slash and overlook tabs and line breaks, so neither may be in it.
+    """
+    if path and path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable():
         return path
     return "/"

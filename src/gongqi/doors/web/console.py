@@ -6,31 +6,33 @@ page shows only the verbs its reader may use. Errors come back on the form with 
 
 from __future__ import annotations
 
+import re
 import secrets
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import anyio.to_thread
 import jinja2
-import orjson
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from gongqi.doors.fields import Field, fields_of
 from gongqi.doors.web import api, callers, charts, problems
-from gongqi.kernel.access import Actor
-from gongqi.kernel.errors import GongqiError, Refused
+from gongqi.kernel.access import ANONYMOUS, Actor
+from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 from gongqi.kernel.money import UNITS
 from gongqi.kernel.room import Kernel, View
-from gongqi.kernel.verbs import Input, Read, Verb, execute
-from gongqi.kernel.words import tag
+from gongqi.kernel.verbs import Caller, Input, Read, Verb, execute
+from gongqi.kernel.words import LANGUAGES, tag
 
 MAX_FORM_BYTES = 1024 * 1024
+MAX_FORM_FIELDS = 1000
+LOCAL_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?")
+MAX_ROWS = 50  # of one list on one form; longer lists are for programs
 # The places of the rail, in the order of the chain: (path, text key).
 PLACES = (
     ("/", "web.nav.home"),
@@ -74,9 +76,10 @@ class Console:
         ]
 
     def render(
-        self, request: Request, actor: Actor, template: str, values: Mapping[str, Any], *, status: int = 200
+        self, request: Request, actor: Actor, template: str, values: Mapping[str, Any], *, status: int = 200,
+        ctx: Read | None = None,
     ) -> Response:
-        """A page with the words, the rail and the rights of this reader."""
+        """A page with the words, the rail and the rights of this reader; `ctx` is the moment it shows."""
         language = callers.language_of(request)
         words = self.kernel.house.words
         path = request.url.path
@@ -89,7 +92,9 @@ class Console:
                 return False
             if row is None or not hasattr(row, "__tablename__"):
                 return True
-            return self.kernel.look(lambda ctx: ctx.may(permission, row), callers.caller(request, actor))
+            if ctx is not None:
+                return ctx.may(permission, row)
+            return self.kernel.look(lambda now: now.may(permission, row), callers.caller(request, actor))
 
         html = self.templates.get_template(template).render(
             **{
@@ -101,6 +106,7 @@ class Console:
                 "csrf": callers.csrf_token(request),
                 "path": path,
                 "query": dict(request.query_params),
+                "kept": kept_query(request),
                 "can": can,
                 "go": self.address,
                 "label": lambda name: words.verbs[name].label[language],
@@ -110,23 +116,27 @@ class Console:
             }
         )
         response = Response(html, status, media_type="text/html", headers={"content-language": tag(language)})
-        if request.query_params.get("lang") in ("zh", "en"):
-            response.set_cookie(
-                callers.LANGUAGE_COOKIE, language, max_age=callers.LANGUAGE_SECONDS, samesite="lax", httponly=True
+        if request.query_params.get("lang") in LANGUAGES:
+            callers.set_cookie(
+                response, request, callers.LANGUAGE_COOKIE, language, seconds=callers.LANGUAGE_SECONDS
             )
         return response
 
     def failed(self, request: Request, error: Exception) -> Response:
         """An error as a page: what happened, what to do, the code and the request id."""
-        known = problems.catalogued(error, request.state.request_id)
-        language = callers.language_of(request)
-        status, problem = problems.document(
-            known, house=self.kernel.house, language=language, request_id=request.state.request_id
-        )
-        actor = callers.cookie(request, self.kernel)
-        response = self.render(request, actor, "error.html", {"problem": problem}, status=status)
-        response.headers.update(problems.headers(known, status))
+        known = problems.catalogued(error, request.state.request_id, request.url.path)
+        try:
+            actor = callers.cookie(request, self.kernel)
+        except Exception:  # the door: when the database is gone, the page that says so must still come
+            actor = ANONYMOUS
+        problem = self.problem(request, known)
+        response = self.render(request, actor, "error.html", {"problem": problem}, status=problem["status"])
+        response.headers.update(problems.headers(known, problem["status"]))
         return response
+
+    def problem(self, request: Request, error: GongqiError) -> dict[str, Any]:
+        language, request_id = callers.language_of(request), request.state.request_id
+        return problems.document(error, house=self.kernel.house, language=language, request_id=request_id)[1]
 
     def address(self, key: str) -> str | None:
         """The page of an id, by its prefix."""
@@ -145,10 +155,10 @@ class Console:
             arguments = dict(request.path_params)
             arguments |= {name: request.query_params[name] for name in view.params if name in request.query_params}
             if any("\x00" in value for value in arguments.values()):
-                raise Refused("kernel.input-invalid", where="path", why="NUL")
+                raise problems.invalid("path", "nul")
 
             def load(ctx: Read) -> Response:
-                return self.render(request, actor, view.template, view.load(ctx, **arguments))
+                return self.render(request, actor, view.template, view.load(ctx, **arguments), ctx=ctx)
 
             return self.kernel.look(load, callers.caller(request, actor))
         except Exception as error:  # the door
@@ -194,41 +204,61 @@ class Console:
     def _form(
         self, request: Request, actor: Actor, verb: Verb, typed: Mapping[str, str], error: GongqiError | None = None
     ) -> Response:
-        language = callers.language_of(request)
-        status, problem = 200, None
-        if error:
-            status, problem = problems.document(
-                error, house=self.kernel.house, language=language, request_id=request.state.request_id
-            )
+        """The form of a verb, with what was typed and, beside the field it is about, what is wrong with it."""
+        problem = self.problem(request, error) if error else None
+        wrong: dict[str, str] = {}
+        if error and error.code == problems.INVALID:
+            place, language = str(error.params["where"]), callers.language_of(request)
+            key = f"web.why.{error.params.get('kind')}"
+            words = self.kernel.house.words
+            wrong[place] = words.text(key, language, **error.params) if words.has(key) else str(error.params["why"])
         values = {
             "verb": verb,
-            "fields": fields_of(verb.input),
-            "typed": typed,
+            "word": lambda name: self._word(verb, name, callers.language_of(request)),
+            "fields": [asked(field, typed, wrong) for field in fields_of(verb.input)],
+            "back": callers.safe_path(typed["back"]) if typed.get("back") else "",
             "problem": problem,
             "form_key": typed.get("form") or secrets.token_urlsafe(16),  # pressing a button twice acts once
         }
-        return self.render(request, actor, "form.html", values, status=status)
+        response = self.render(request, actor, "form.html", values, status=problem["status"] if problem else 200)
+        if error and problem:
+            response.headers.update(problems.headers(error, problem["status"]))
+        return response
+
+    def _word(self, verb: Verb, name: str, language: str) -> str:
+        """The label of a field, or with `.hint` its hint: this verb's own word, else the word all verbs share."""
+        words = self.kernel.house.words
+        own = f"field.{verb.name}.{name}"
+        key = own if words.has(own) else f"field.{name}"
+        return "" if name.endswith(".hint") and not words.has(key) else words.text(key, language)
 
     def _act(self, request: Request, body: bytes) -> Response:
-        typed: dict[str, str] = {}
-        actor = callers.cookie(request, self.kernel)
         try:
+            actor = callers.cookie(request, self.kernel)
             verb = self._verb(request)
-            pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000)
-            typed = dict(pairs)
-            callers.check_csrf(request, typed.pop("csrf", ""))
-            back = typed.pop("back", "")
+            typed = typed_in(body)
+            callers.check_csrf(request, typed.get("csrf", ""))
+            if more := typed.get("more"):
+                return self._form(request, actor, verb, typed | {f"{more}.rows": str(rows_in(more, typed) + 1)})
             try:
-                caller = callers.caller(request, actor)
-                caller.idempotency_key = typed.pop("form", None) or None
-                output = execute(self.kernel, verb, caller, from_form(verb.input, typed, pairs))
-            except (Refused, ValidationError) as error:
+                output = execute(self.kernel, verb, self._caller(request, actor, verb, typed), from_form(verb.input, typed))
+            except (Refused, Unavailable, ValidationError) as error:
                 return self._form(request, actor, verb, typed, problems.catalogued(error, request.state.request_id))
             if verb.secret:
-                return self.render(request, actor, "secret.html", {"verb": verb, "output": output.model_dump()})
-            return RedirectResponse(self._after(output, back), 303)
+                language = callers.language_of(request)
+                facts = [(self._word(verb, name, language), value) for name, value in output.model_dump().items()]
+                return self.render(request, actor, "secret.html", {"verb": verb, "facts": facts})
+            return RedirectResponse(self._after(output, typed.get("back", "")), 303)
         except Exception as error:  # the door
             return self.failed(request, error)
+
+    def _caller(self, request: Request, actor: Actor, verb: Verb, typed: Mapping[str, str]) -> Caller:
+        """The form's own key makes a second press harmless. An input with a secret goes without: the key's memory would
+        need a digest of it, and a digest of a password can be guessed at leisure."""
+        caller = callers.caller(request, actor)
+        secret = any(field.is_secret for field in fields_of(verb.input))
+        caller.idempotency_key = None if secret else typed.get("form") or None
+        return caller
 
     def _after(self, output: Any, back: str) -> str:
         """Where a form leads: the page it came from, when that is ours, else the page of what it made."""
@@ -237,52 +267,98 @@ class Console:
         return self.address(str(getattr(output, "id", ""))) or "/"
 
 
-def fields_of(model: type[Input]) -> list[dict[str, Any]]:
-    """What a form must ask: name, kind (text, flag, many, json), JSON Schema for the input element, whether needed."""
-    properties = model.model_json_schema()["properties"]
-    fields = []
-    for name, field in model.model_fields.items():
-        kind = _kind(field.annotation)
-        schema = {"type": "string", "maxLength": MAX_FORM_BYTES} if kind == "json" else properties[name]
-        fields.append({"name": name, "kind": kind, "schema": schema, "required": field.is_required()})
-    return fields
+def kept_query(request: Request) -> str:
+    """The query of this page but its language, ready for one more parameter: `a=1&`."""
+    kept = urlencode([pair for pair in request.query_params.multi_items() if pair[0] != "lang"])
+    return kept + "&" if kept else ""
 
 
-def _kind(annotation: Any) -> str:
-    arguments = [each for each in typing.get_args(annotation) if each is not type(None)]
-    origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType) and len(arguments) == 1:
-        return _kind(arguments[0])
-    if annotation is bool:
-        return "flag"
-    if annotation in (int, str) or origin is typing.Literal:
-        return "text"
-    if origin in (list, tuple) and arguments and arguments[0] is str:
-        return "many"
-    return "json"
+def typed_in(body: bytes) -> dict[str, str]:
+    """A sent form; of several values of one name (a list) the lines are joined."""
+    typed: dict[str, str] = {}
+    try:
+        pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
+    except ValueError as error:
+        raise Refused("web.request-malformed", why=str(error)) from error
+    for name, value in pairs:
+        value = value.replace("\r\n", "\n")
+        typed[name] = f"{typed[name]}\n{value}" if name in typed else value
+    return typed
 
 
-def from_form(model: type[Input], typed: Mapping[str, str], pairs: list[tuple[str, str]]) -> Input:
+def asked(field: Field, typed: Mapping[str, str], wrong: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
+    """One field as form.html draws it: what it is, what was typed, what is wrong, and its rows if it has any."""
+    name = prefix + field.name
+    value = typed.get(name)
+    if field.kind == "flag" and typed.get("csrf"):
+        value = str(name in typed).lower()  # a box left unticked is not sent at all
+    shown = {"name": name, "word": field.name, "kind": field.kind, "schema": field.schema, "value": value}
+    shown |= {"required": field.required, "error": said_of(wrong, name, whole=field.kind != "rows"), "rows": []}
+    if field.kind == "rows":
+        given = field.schema.get("default") or []
+        shown["rows"] = [
+            [
+                asked(part, typed if typed.get("csrf") else from_row(name, number, given), wrong, f"{name}.{number}.")
+                | {"required": field.required and part.required and number == 0}
+                for part in field.parts
+            ]
+            for number in range(max(rows_in(name, typed), len(given), 1))
+        ]
+        shown["more"] = len(shown["rows"]) < min(field.schema.get("maxItems", MAX_ROWS), MAX_ROWS)
+    return shown
+
+
+def said_of(wrong: Mapping[str, str], name: str, *, whole: bool) -> str | None:
+    """What is wrong with the field `name`, or anywhere within it when it is drawn as a `whole`."""
+    for place, why in wrong.items():
+        if place == name or (whole and place.startswith(name + ".")):
+            return why
+    return None
+
+
+def from_row(name: str, number: int, rows: list[Mapping[str, Any]]) -> dict[str, str]:
+    """A row that is there before anyone has typed: the input's own default."""
+    row = rows[number] if number < len(rows) else {}
+    return {f"{name}.{number}.{key}": str(value) for key, value in row.items() if value is not None}
+
+
+def rows_in(name: str, typed: Mapping[str, str]) -> int:
+    """How many rows of the list `name` are on the form."""
+    pattern = re.compile(re.escape(name) + r"\.(\d{1,3})\.")
+    numbers = [int(match[1]) for key in typed if (match := pattern.match(key))]
+    asked_for = typed.get(f"{name}.rows", "0")
+    return min(MAX_ROWS, max([number + 1 for number in numbers] + [int(asked_for) if asked_for.isdecimal() else 0]))
+
+
+def from_form(model: type[Input], typed: Mapping[str, str]) -> Input:
     """A sent form as input: empty optional fields are absent, lists come one a line, structures as JSON."""
+    return model.model_validate(values_of(fields_of(model), typed))
+
+
+def values_of(fields: tuple[Field, ...], typed: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for field in fields_of(model):
-        name, kind = field["name"], field["kind"]
-        text = typed.get(name, "").replace("\r\n", "\n")
-        if kind == "flag":
-            values[name] = name in typed
-        elif kind == "many":
-            lines = "\n".join(value for key, value in pairs if key == name).splitlines()
-            values[name] = [line.strip() for line in lines if line.strip()]
-        elif text.strip() == "":
-            if field["required"]:
-                values[name] = ""
-        elif kind == "json":
-            try:
-                values[name] = orjson.loads(text)
-            except orjson.JSONDecodeError as error:
-                raise Refused("kernel.input-invalid", where=name, why="JSON") from error
+    for field in fields:
+        name = prefix + field.name
+        text = typed.get(name, "")
+        if field.kind == "flag":
+            values[field.name] = name in typed
+        elif field.kind == "many":
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            if lines or field.required:
+                values[field.name] = lines
+        elif field.kind == "rows":
+            rows = [values_of(field.parts, typed, f"{name}.{number}.") for number in range(rows_in(name, typed))]
+            values[field.name] = [row for row in rows if any(value not in ("", False) for value in row.values())]
+        elif not text.strip():
+            if field.required:
+                values[field.name] = ""
         else:
-            values[name] = text
-    if any("\x00" in str(value) for value in values.values()):
-        raise Refused("kernel.input-invalid", where="form", why="NUL")
-    return model.model_validate(values)
+            values[field.name] = api.strict_json(text, name) if field.kind == "json" else in_utc(field, text)
+    return values
+
+
+def in_utc(field: Field, text: str) -> str:
+    """What a date-and-time input sends has no zone; the form says that it asks for UTC."""
+    if field.schema.get("format") == "date-time" and LOCAL_TIME.fullmatch(text):
+        return text + "Z"
+    return text

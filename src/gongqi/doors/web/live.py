@@ -1,29 +1,39 @@
 """Live numbers: one stream of server-sent events, computed once for all who look.
 
 Numbers are measured only while somebody listens, every `PERIOD_SECONDS`, as the public would see them; only those that
-changed are sent.
+changed are sent. A listener that reads slowly misses intermediate values, never the last one, and costs no more memory
+than one value a figure. Every stream ends: after `LIFETIME_SECONDS`, when measuring fails, and when the server stops;
+the browser then comes back by itself.
+
+Source: WHATWG HTML §9.2 (server-sent events).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio.to_thread
 import orjson
+import structlog
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from gongqi.doors.web import problems
 from gongqi.kernel.access import ANONYMOUS
 from gongqi.kernel.errors import Unavailable
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Caller, Read
 
 PERIOD_SECONDS = 2.0
+PULSE_SECONDS = 15.0  # a comment as often as this keeps proxies from closing a quiet stream
 MAX_LISTENERS = 500
-LIFETIME_SECONDS = 300  # then the browser reconnects by itself; no stream outlives a deployment
+LIFETIME_SECONDS = 300.0  # no stream outlives a deployment by more
+HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+log = structlog.get_logger("gongqi.web")
 
 
 def measure(kernel: Kernel) -> dict[str, int | str]:
@@ -35,44 +45,77 @@ def measure(kernel: Kernel) -> dict[str, int | str]:
     return kernel.look(all_of, Caller(ANONYMOUS))
 
 
+class Listener:
+    """One open stream: what it has still to be told, and whether it is to end."""
+
+    def __init__(self, known: dict[str, Any]) -> None:
+        self.untold = dict(known)
+        self.ended = False
+        self.stir = asyncio.Event()
+
+    def tell(self, figures: dict[str, Any]) -> None:
+        self.untold |= figures
+        self.stir.set()
+
+    def end(self) -> None:
+        self.ended = True
+        self.stir.set()
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        ends_at = asyncio.get_running_loop().time() + LIFETIME_SECONDS
+        yield b"retry: 3000\n\n"
+        while not self.ended and asyncio.get_running_loop().time() < ends_at:
+            if self.untold:
+                figures, self.untold = self.untold, {}
+                yield b"event: figures\ndata: " + orjson.dumps(figures) + b"\n\n"
+            self.stir.clear()
+            try:
+                await asyncio.wait_for(self.stir.wait(), PULSE_SECONDS)
+            except TimeoutError:
+                yield b":\n\n"
+
+
 class Live:
+    """The ASGI application at `/live`."""
+
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self._listeners: set[asyncio.Queue[dict[str, Any]]] = set()
+        self._listeners: set[Listener] = set()
         self._latest: dict[str, Any] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._pump: asyncio.Task[None] | None = None
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if len(self._listeners) >= MAX_LISTENERS:
-            raise Unavailable("web.too-many-streams", retry_after_seconds=30)
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(self._stream(), media_type="text/event-stream", headers=headers)
-
-    async def _stream(self) -> AsyncIterator[bytes]:
-        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=8)
-        self._listeners.add(queue)
-        if self._task is None or self._task.done():
-            self._latest = {}
-            self._task = asyncio.create_task(self._pump())
-        elif self._latest:
-            queue.put_nowait(self._latest)
-        try:
-            yield b"retry: 3000\n\n"
-            async with asyncio.timeout(LIFETIME_SECONDS):
-                while True:
-                    yield b"event: figures\ndata: " + orjson.dumps(await queue.get()) + b"\n\n"
-        except TimeoutError:
+            full = Unavailable("web.too-many-streams", retry_after_seconds=30)
+            await problems.answer(full, Request(scope), self.kernel.house)(scope, receive, send)
             return
+        listener = Listener(self._latest)
+        self._listeners.add(listener)
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._measure_and_tell())
+        try:
+            stream = StreamingResponse(listener.stream(), media_type="text/event-stream", headers=HEADERS)
+            await stream(scope, receive, send)
         finally:
-            self._listeners.discard(queue)
+            self._listeners.discard(listener)
 
-    async def _pump(self) -> None:
-        while self._listeners:
-            figures = await anyio.to_thread.run_sync(measure, self.kernel)
-            changed = {key: value for key, value in figures.items() if self._latest.get(key) != value}
-            self._latest = figures
-            if changed:
-                for queue in list(self._listeners):
-                    with contextlib.suppress(asyncio.QueueFull):  # a slow reader misses a number, not the next one
-                        queue.put_nowait(changed)
-            await asyncio.sleep(PERIOD_SECONDS)
+    def close(self) -> None:
+        """End every stream, so that a server which waits for its open responses can stop."""
+        for listener in self._listeners:
+            listener.end()
+
+    async def _measure_and_tell(self) -> None:
+        try:
+            while self._listeners:
+                figures = await anyio.to_thread.run_sync(measure, self.kernel)
+                changed = {key: value for key, value in figures.items() if self._latest.get(key) != value}
+                self._latest = figures
+                if changed:
+                    for listener in self._listeners:
+                        listener.tell(changed)
+                await asyncio.sleep(PERIOD_SECONDS)
+        except Exception as error:  # a figure of some room: the streams end, and browsers come back
+            log.error("figures", exc_info=error)
+        finally:
+            self._pump, self._latest = None, {}
+            self.close()

@@ -7,20 +7,25 @@ from typing import Any
 import orjson
 import structlog
 from pydantic import ValidationError
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from gongqi.doors.web import callers
 from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
 from gongqi.kernel.room import House
-from gongqi.kernel.words import LANGUAGES
+from gongqi.kernel.words import LANGUAGES, tag
 
 MEDIA_TYPE = "application/problem+json"
 MAX_WHY = 300  # characters of a validation message that are repeated to the caller
+MAX_PATH = 200  # characters of an address that are repeated to the caller
+INVALID = "kernel.input-invalid"
+LIMITS = ("max_length", "min_length", "ge", "gt", "le", "lt", "expected", "pattern")  # what a validation measured against
 
 log = structlog.get_logger("gongqi.web")
 
 
-def catalogued(error: Exception, request_id: str) -> GongqiError:
+def catalogued(error: Exception, request_id: str, path: str = "") -> GongqiError:
     """Any exception as one with a code; what we did not foresee is our bug, is logged whole and told in general."""
     if isinstance(error, GongqiError):
         if isinstance(error, Broken) or error.detail:
@@ -34,36 +39,62 @@ def catalogued(error: Exception, request_id: str) -> GongqiError:
         return error
     if isinstance(error, ValidationError):
         return from_validation(error)
+    if isinstance(error, ClientDisconnect):
+        return Refused("web.caller-left")
+    if isinstance(error, HTTPException):
+        return _from_http(error, path)
     log.error("unforeseen", request_id=request_id, exc_info=error)
     return Broken("kernel.broken")
 
 
+def _from_http(error: HTTPException, path: str) -> GongqiError:
+    """What the framework refuses: an unknown address, a method, a form that does not parse."""
+    if error.status_code == 405:
+        allow = {name.lower(): value for name, value in (error.headers or {}).items()}.get("allow", "")
+        return Refused("web.method-not-allowed", path=path[:MAX_PATH], allow=allow)
+    if error.status_code == 404:
+        return Refused("web.route-unknown", path=path[:MAX_PATH])
+    return Refused("web.request-malformed", why=str(error.detail)[:MAX_WHY])
+
+
+def invalid(where: str, kind: str) -> Refused:
+    """An input refused by the door itself; `web.why.<kind>` words the reason."""
+    return Refused(INVALID, where=where, why=kind, kind=kind)
+
+
 def from_validation(error: ValidationError) -> Refused:
     """The first thing wrong with an input. The value itself is not repeated: it may be a secret."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "body"
-    return Refused("kernel.input-invalid", where=where[:MAX_WHY], why=first["msg"][:MAX_WHY])
+    measured = [value for key, value in first.get("ctx", {}).items() if key in LIMITS]
+    limit = {"limit": str(measured[0])[:MAX_WHY]} if measured else {}
+    return Refused(INVALID, where=where[:MAX_WHY], why=first["msg"][:MAX_WHY], kind=first["type"], **limit)
+
+
+def worded(error: GongqiError, house: House, language: str) -> tuple[int, str, str]:
+    """(status, message, remedy). The reason within an invalid input is worded too, where we have words for its kind."""
+    key = f"web.why.{error.params.get('kind')}"
+    if error.code == INVALID and house.words.has(key):
+        error = Refused(INVALID, **error.params | {"why": house.words.text(key, language, **error.params)})
+    return house.words.error(error, language)
 
 
 def document(error: GongqiError, *, house: House, language: str, request_id: str) -> tuple[int, dict[str, Any]]:
     """(status, RFC 9457 document). `type` is a URN that names the code; the error catalogue explains each."""
-    status, message, remedy = house.words.error(error, language)
     localized = {}
     for each in LANGUAGES:
-        _, detail, fix = house.words.error(error, each)
-        localized[each] = {"detail": detail, "remedy": fix}
-    problem: dict[str, Any] = {
+        status, detail, remedy = worded(error, house, each)
+        localized[each] = {"detail": detail, "remedy": remedy}
+    return status, {
         "type": f"urn:gongqi:error:{error.code}",
         "title": error.code,
         "status": status,
-        "detail": message,
-        "remedy": remedy,
+        **localized[language],
         "code": error.code,
         "params": error.params,
         "request_id": request_id,
         "localized": localized,
     }
-    return status, problem
 
 
 def headers(error: GongqiError, status: int) -> dict[str, str]:
@@ -77,12 +108,10 @@ def headers(error: GongqiError, status: int) -> dict[str, str]:
     return extra
 
 
-def response(error: GongqiError, request: Request, *, house: House, language: str) -> Response:
-    request_id = request.state.request_id
-    status, problem = document(error, house=house, language=language, request_id=request_id)
-    return Response(
-        orjson.dumps(problem),
-        status,
-        media_type=MEDIA_TYPE,
-        headers=headers(error, status) | {"content-language": language},
-    )
+def answer(error: Exception, request: Request, house: House) -> Response:
+    """Any exception as the response to a program."""
+    known = catalogued(error, request.state.request_id, request.url.path)
+    language = callers.language_of(request)
+    status, problem = document(known, house=house, language=language, request_id=request.state.request_id)
+    extra = headers(known, status) | {"content-language": tag(language)}
+    return Response(orjson.dumps(problem), status, media_type=MEDIA_TYPE, headers=extra)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -23,7 +26,7 @@ from gongqi.doors.web.home import home
 from gongqi.doors.web.live import Live
 from gongqi.doors.web.signin import sign_in_routes
 from gongqi.kernel.access import ANONYMOUS
-from gongqi.kernel.errors import Refused
+from gongqi.kernel.errors import GongqiError
 from gongqi.kernel.room import Endpoint, Kernel
 from gongqi.kernel.verbs import Caller
 
@@ -44,12 +47,12 @@ HEADERS = {
 def build(kernel: Kernel, extra: Iterable[BaseRoute] = ()) -> ASGIApp:
     """The ASGI application of `kernel`; `extra` are other doors that share the port (MCP)."""
     console = Console(kernel)
-    api = Api(kernel)
+    kernel.parts[Live] = live = Live(kernel)
     endpoints = [endpoint for room in kernel.house.rooms for endpoint in room.endpoints]
     routes: list[BaseRoute] = [
         *(Route(e.path, _protocol(kernel, e), methods=[e.method]) for e in endpoints),
-        Mount(PREFIX, api),
-        Route("/live", Live(kernel)),
+        Mount(PREFIX, Api(kernel)),
+        Route("/live", live, methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
         Mount("/static", StaticFiles(directory=STATIC)),
         Route("/", home(console), methods=["GET"]),
@@ -57,20 +60,29 @@ def build(kernel: Kernel, extra: Iterable[BaseRoute] = ()) -> ASGIApp:
         *console.routes,
         *extra,
     ]
-    app = Starlette(routes=routes)
 
-    async def lost(request: Request, _error: Exception) -> Response:
-        return await anyio.to_thread.run_sync(
-            console.failed, request, Refused("web.route-unknown", path=request.url.path[:200])
-        )
+    async def refuse(request: Request, error: Exception) -> Response:
+        """To a browser a page, to a program a problem document."""
+        if "text/html" in request.headers.get("accept", ""):
+            return await anyio.to_thread.run_sync(console.failed, request, error)
+        return problems.answer(error, request, kernel.house)
 
-    async def failed(request: Request, error: Exception) -> Response:
-        return await anyio.to_thread.run_sync(console.failed, request, error)
-
-    app.add_exception_handler(404, lost)  # type: ignore[arg-type]
-    app.add_exception_handler(405, lost)  # type: ignore[arg-type]
-    app.add_exception_handler(Refused, failed)  # type: ignore[arg-type]
+    handlers: Any = {HTTPException: refuse, GongqiError: refuse, ClientDisconnect: refuse}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # one address, one spelling
     return Envelope(app)
+
+
+class Server(uvicorn.Server):
+    """Ends the live streams when it is told to stop: uvicorn waits for open responses, and they have no end of their own."""
+
+    def __init__(self, config: uvicorn.Config, kernel: Kernel) -> None:
+        super().__init__(config)
+        self._kernel = kernel
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._kernel.part(Live).close()
+        await super().shutdown(sockets)
 
 
 async def _health(_request: Request) -> Response:
@@ -88,8 +100,7 @@ def _protocol(kernel: Kernel, endpoint: Endpoint) -> Any:
             request.state.caller = callers.caller(request, actor)
             return await endpoint.handle(request)
         except Exception as error:  # the door
-            known = problems.catalogued(error, request.state.request_id)
-            return problems.response(known, request, house=kernel.house, language=callers.language_of(request))
+            return problems.answer(error, request, kernel.house)
 
     return handle
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 import anyio.to_thread
 from pydantic import SecretStr
@@ -17,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from gongqi.doors.web import api, callers, problems
-from gongqi.doors.web.console import Console
+from gongqi.doors.web.console import Console, typed_in
 from gongqi.kernel.access import ANONYMOUS
 from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 from gongqi.kernel.verbs import Caller, execute
@@ -42,7 +41,6 @@ class SignIn:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.kernel = console.kernel
-        self.secure = console.kernel.settings.origin.startswith("https:")
 
     async def show(self, request: Request) -> Response:
         return await anyio.to_thread.run_sync(self._page, request, None, {})
@@ -78,11 +76,8 @@ class SignIn:
         if not guest and not request.cookies.get(callers.SESSION_COOKIE):
             fresh = secrets.token_urlsafe(24)
             request.cookies[callers.GUEST_COOKIE] = fresh
-        status, problem = 200, None
-        if error:
-            status, problem = problems.document(
-                error, house=self.kernel.house, language=callers.language_of(request), request_id=request.state.request_id
-            )
+        problem = self.console.problem(request, error) if error else None
+        status = problem["status"] if problem else 200
         values = {
             "problem": problem,
             "secret": request.path_params.get("secret"),
@@ -92,14 +87,15 @@ class SignIn:
         actor = callers.cookie(request, self.kernel)
         response = self.console.render(request, actor, "sign_in.html", values, status=status)
         if fresh:
-            response.set_cookie(callers.GUEST_COOKIE, fresh, httponly=True, samesite="lax", secure=self.secure)
+            callers.set_cookie(response, request, callers.GUEST_COOKIE, fresh)
         if error:
             response.headers.update(problems.headers(error, status))
         return response
 
     def _try(self, request: Request, way_in: WayIn, body: bytes) -> Response:
-        typed = dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=20))
+        typed: dict[str, str] = {}
         try:
+            typed = typed_in(body)
             callers.check_csrf(request, typed.get("csrf", ""))
             secret = way_in(request, callers.caller(request, ANONYMOUS), typed)
         except (Refused, Unavailable) as error:
@@ -107,13 +103,13 @@ class SignIn:
         except Exception as error:  # the door
             return self.console.failed(request, error)
         response = RedirectResponse(callers.safe_path(typed.get("back")), 303)
-        callers.sign_in(response, secret, secure=self.secure)
-        response.delete_cookie(callers.GUEST_COOKIE)
+        callers.set_cookie(response, request, callers.SESSION_COOKIE, secret, seconds=callers.SESSION_SECONDS)
+        callers.set_cookie(response, request, callers.GUEST_COOKIE, "", seconds=0)
         return response
 
     def _leave(self, request: Request, body: bytes) -> Response:
-        typed = dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=20))
         try:
+            typed = typed_in(body)
             callers.check_csrf(request, typed.get("csrf", ""))
             actor = callers.cookie(request, self.kernel)
             if actor.session:
@@ -122,6 +118,5 @@ class SignIn:
         except Exception as error:  # the door
             return self.console.failed(request, error)
         response = RedirectResponse("/", 303)
-        callers.sign_out(response, secure=self.secure)
+        callers.set_cookie(response, request, callers.SESSION_COOKIE, "", seconds=0)
         return response
-

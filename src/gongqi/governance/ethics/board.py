@@ -141,8 +141,9 @@ def cast_vote(ctx: Write, input: CastVote) -> CaseOut:
     )  # fmt: skip
     if input.conditions and input.choice != "approve":
         raise Refused("ethics.condition-without-approval", choice=input.choice)
-    # Each vote is later than all before it, though the clock was set back: the last one counts.
-    at = max([ctx.now, *(row.at + timedelta(microseconds=1) for row in decisions.votes(ctx, case.id))])
+    # Later than the voter's own votes before it, though the clock was set back: the last one counts.
+    earlier = [row.at for row in decisions.votes(ctx, case.id) if row.voter == ctx.actor.id]
+    at = max([ctx.now, *(moment + timedelta(microseconds=1) for moment in earlier)])
     due_at = ctx.now + timedelta(days=input.due_days)
     for text in input.conditions:
         rules.check_condition(Condition(text, case.org, due_at), now=ctx.now)

@@ -1,1 +1,97 @@
-VIEWS = ()
+"""The pages of the review: the queue, one case, and one evaluation with what got better since the release before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gongqi.governance.ethics import service
+from gongqi.governance.ethics.evaluate import MINIMUM_CASES, wilson
+from gongqi.kernel.room import View
+from gongqi.kernel.verbs import MAX_PAGE, Read
+from gongqi.members import service as members
+from gongqi.resources.hub import service as hub
+
+HIGHLIGHTS = ("accuracy", "balanced_accuracy", "roc_auc", "brier", "expected_calibration_error", "false_negative_rate")
+DECIDED = 20  # rows of what was decided before one has to turn the page
+
+
+def load_queue(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
+    pending = service.list_cases.run(ctx, service.ListCases(release=None, state="open", limit=MAX_PAGE, cursor=None)).items
+    decided = service.list_cases.run(
+        ctx, service.ListCases(release=None, state="decided", limit=DECIDED, cursor=cursor)
+    )
+    mine = service.awaiting(ctx, pending)
+    shown = [*pending, *decided.items]
+    return {
+        "waiting": [case for case in pending if case.id in mine],
+        "pending": [case for case in pending if case.id not in mine],
+        "decided": decided,
+        "assets": {key: hub.asset_out(ctx, key) for key in {case.asset for case in shown}},
+        "names": members.names(ctx, {case.org for case in shown}),
+        "open": service.open_cases(ctx),
+        "board": service.policy().board,
+    }
+
+
+def load_case(ctx: Read, key: str) -> dict[str, Any]:
+    case = service.get_case.run(ctx, service.OneCase(case=key))
+    gates = hub.worded(ctx, hub.ask_gates(ctx, case.release).as_json())
+    people = {*case.roster, *(vote.voter for vote in case.votes), *(row.reviewer for row in case.recusals)}
+    orgs = {case.org, *(row.org for row in case.recusals if row.org)}
+    return {
+        "case": case,
+        "asset": hub.asset_out(ctx, case.asset),
+        "names": members.names(ctx, people | orgs),
+        "decision": reasons(ctx, case.answers),
+        "gates": reasons(ctx, [gate.model_dump() for gate in gates if gate.source != service.BOARD]),
+        "evaluation": _drawn(service.shown_evaluation(ctx, case.release)),
+        "actions": service.actions(ctx, case),
+        "now": ctx.now,
+    }
+
+
+def load_evaluation(ctx: Read, release: str) -> dict[str, Any]:
+    found = service.get_evaluation.run(ctx, service.OneEvaluation(release=release))
+    facts = hub.release_facts(ctx, release)
+    return {
+        "evaluation": _drawn(found),
+        "release_name": facts.name,
+        "asset": hub.asset_out(ctx, found.asset),
+        "minimum": MINIMUM_CASES,
+    }
+
+
+def reasons(ctx: Read, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Gate answers as the `reasons` macro takes them."""
+    return [
+        {
+            "effect": answer["decision"],
+            "text": answer[ctx.language],
+            "cite": "; ".join(f"{cite['source']} {cite['article']} ({cite['date']})" for cite in answer["cites"]),
+            "href": f"/go/{answer['evidence']}" if answer["evidence"] else None,
+        }
+        for answer in answers
+    ]
+
+
+def _drawn(found: service.EvaluationOut | None) -> dict[str, Any] | None:
+    """An evaluation with what its pictures need: the bins that hold records, each with its 95 % interval."""
+    if found is None:
+        return None
+    result = found.result
+    bins = []
+    for each in result["calibration"] if result else []:
+        if each["count"]:
+            low, high = wilson(round(each["observed"] * each["count"]), each["count"])
+            bins.append({**each, "low": low, "high": high})
+    intervals = result["intervals"] if result else {}
+    figures = [(name, result["metrics"][name], intervals.get(name)) for name in HIGHLIGHTS] if result else []
+    return {"row": found, "result": result, "bins": bins, "figures": figures, "intervals": intervals}
+
+
+VIEWS = (
+    View("/ethics", "ethics_queue.html", load_queue, params=("cursor",)),
+    View("/ethics/case/{key}", "ethics_case.html", load_case, id_prefix="case"),
+    View("/ethics/evaluation/{release}", "ethics_evaluation.html", load_evaluation),
+)

@@ -1,4 +1,4 @@
-"""The hub's pages: browse, one asset (at its latest or any other revision), one release with its gates and its proof."""
+"""The hub's pages: browse, one asset (at its latest or any other revision), one release with gates and proof."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ KINDS = ("model", "dataset", "code", "agent")
 SEALS = {"deny": "broken", "require": "claimed", "allow": "proven"}  # the worst answer of a gate decides its seal
 
 
-def load_browse(ctx: Read, kind: str | None = None, org: str | None = None, cursor: str | None = None) -> dict[str, Any]:
+def load_browse(
+    ctx: Read, kind: str | None = None, org: str | None = None, cursor: str | None = None
+) -> dict[str, Any]:
     chosen = kind if kind in KINDS else None
     given = {"limit": PAGE, "kind": chosen, "org": org, "cursor": cursor}
     page = service.list_assets.run(ctx, service.ListAssets.model_validate(given))
@@ -51,6 +53,7 @@ def load_release(ctx: Read, key: str) -> dict[str, Any]:
     asset = service.asset_out(ctx, release.asset)
     verdict = release.verdict or service.ask_gates(ctx, release.id).as_json()
     graph = service.graph.run(ctx, service.OneRelease(release=key))
+    parties = _orgs(graph) | {asset.org} | ({release.published_by} if release.published_by else set())
     return {
         "release": release,
         "asset": asset,
@@ -59,7 +62,7 @@ def load_release(ctx: Read, key: str) -> dict[str, Any]:
         "allowed": verdict["allowed"],
         "gates": _gates(ctx, verdict),
         "graph": graph,
-        "names": members.names(ctx, _orgs(graph) | {asset.org} | ({release.published_by} if release.published_by else set())),
+        "names": members.names(ctx, parties),
         "actions": service.release_actions(ctx, release.id),
     }
 
@@ -67,6 +70,7 @@ def load_release(ctx: Read, key: str) -> dict[str, Any]:
 def _asset(ctx: Read, asset: service.AssetOut, revision: service.RevisionOut | None) -> dict[str, Any]:
     facts = service.revision_facts(ctx, revision.id) if revision else None
     graph = service.lineage_of_revision(ctx, revision.id) if revision else None
+    recent = {"asset": asset.id, "limit": RECENT}
     return {
         "asset": asset,
         "revision": revision,
@@ -74,8 +78,8 @@ def _asset(ctx: Read, asset: service.AssetOut, revision: service.RevisionOut | N
         "files": facts.files[:SHOWN_FILES] if facts else (),
         "card": render_card(service.card_text(ctx, revision.id)) if revision else "",
         "graph": graph,
-        "revisions": service.list_revisions.run(ctx, service.ListRevisions(asset=asset.id, limit=RECENT)).items,
-        "releases": service.list_releases.run(ctx, service.ListReleases(asset=asset.id, limit=RECENT)).items,
+        "revisions": service.list_revisions.run(ctx, service.ListRevisions.model_validate(recent)).items,
+        "releases": service.list_releases.run(ctx, service.ListReleases.model_validate(recent)).items,
         "names": members.names(ctx, {asset.org} | (_orgs(graph) if graph else set())),
         "actions": service.asset_actions(ctx, asset.id),
     }
@@ -89,11 +93,9 @@ def _gates(ctx: Read, verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row a gate: its name, seal, worst decision, and each reason with where it comes from."""
     rows: dict[str, dict[str, Any]] = {}
     for answer in service.worded(ctx, verdict):
-        name = f"gate.{answer.source}"
-        row = rows.setdefault(
-            answer.source,
-            {"name": ctx.text(name) if ctx.kernel.house.words.has(name) else answer.source, "reasons": [], "worst": "allow"},
-        )
+        key = f"gate.{answer.source}"
+        name = ctx.text(key) if ctx.kernel.house.words.has(key) else answer.source
+        row = rows.setdefault(answer.source, {"name": name, "reasons": [], "worst": "allow"})
         row["worst"] = min(row["worst"], answer.decision, key=list(SEALS).index)
         text = answer.zh if ctx.language == "zh" else answer.en
         cites = [f"{c['source']}, {c['article']} ({c['authority']}, {c['date']})" for c in answer.cites]
@@ -109,7 +111,7 @@ def render_card(body: str) -> Markup:
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(int(token.tag[1]) + 2, 6)}"
-    return Markup(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))  # noqa: S704 - html is off
+    return Markup(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))
 
 
 # Pictures would be fetched from wherever the author likes, and tell them who reads.
