@@ -15,6 +15,8 @@ import pytest
 
 from gongqi.books.evidence import service as evidence
 from gongqi.books.evidence.keys import SigningKeys
+from gongqi.books.evidence.room import ROOM as EVIDENCE
+from gongqi.doors import web
 from gongqi.doors.cli import laboratory
 from gongqi.governance.compliance.room import ROOM as COMPLIANCE
 from gongqi.governance.ethics import service as ethics
@@ -29,6 +31,8 @@ from gongqi.members.room import ROOM as MEMBERS
 from gongqi.resources.hub import service as hub
 from gongqi.resources.hub.room import ROOM as HUB
 
+DOORS = Path(web.__file__).parent
+DOOR_WORDS = (DOORS.parent / "words.toml", DOORS / "words.toml")
 REVIEWERS = ("reviewer-1", "reviewer-2", "reviewer-3", "reviewer-4")
 
 
@@ -151,7 +155,7 @@ class Foundation:
     # ---- reviews
 
     def case(self, release: str) -> Any:
-        (case, *_) = self.ask(ethics.list_cases, "operator", release=release).items
+        case = max(self.ask(ethics.list_cases, "operator", release=release).items, key=lambda each: each.number)
         return self.ask(ethics.get_case, "operator", case=case.id)
 
     def vote(self, release: str, who: str, choice: str = "approve", **given: Any) -> Any:
@@ -175,7 +179,8 @@ def foundation(build: Callable[..., Kernel], clock: FixedClock, materials: Path)
         entries.append(entry)
         evidence.append(ctx, entry)
 
-    kernel = build(House.build((MEMBERS, HUB, COMPLIANCE, ETHICS), VOCABULARY), record=record, clock=clock)
+    house = House.build((EVIDENCE, MEMBERS, HUB, COMPLIANCE, ETHICS), VOCABULARY, *DOOR_WORDS)
+    kernel = build(house, record=record, clock=clock)
     kernel.parts[SigningKeys] = SigningKeys.generate()
     made = Foundation(kernel, clock, materials, entries)
     made.found()

@@ -24,8 +24,8 @@ from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.verbs import Caller, execute, query
 from gongqi.members import VOCABULARY
+from gongqi.resources.hub import service as hub
 from gongqi.resources.hub.assets import AddBlob, add_blob
-from gongqi.resources.hub.service import inspect_blob
 from gongqi.resources.serving import service as serving
 from gongqi.resources.serving.engine import Engine
 
@@ -121,7 +121,7 @@ class Market:
     def bring(self, role: str, path: str, content: bytes, component: str | None = None) -> dict[str, Any]:
         digest = sha256(content).hexdigest()
         self.kernel.blobs.put(content, sha256=digest)
-        seen = inspect_blob(self.kernel.blobs, digest, path)
+        seen = hub.inspect_blob(self.kernel.blobs, digest, path)
         given = AddBlob(
             org=self.orgs[role], sha256=digest, name=seen.name, size=seen.size, findings=list(seen.findings),
             external=list(seen.external),
@@ -137,12 +137,12 @@ class Market:
     def revision(
         self, role: str, asset: str, files: Sequence[dict[str, Any]], lineage: Sequence[tuple[str, str]] = ()
     ) -> str:
-        last = self.ask(self.operator, "hub:revision:list", asset=asset, limit=1).items
+        last = self.kernel.look(lambda ctx: hub.latest_revision(ctx, asset))
         card = self.bring(role, "README.md", CARD.format(title=asset).encode(), "data-card")
         made = self.do(
             self.owner(role), "hub:revision:commit", asset=asset, message="as it is", files=[*files, card],
             lineage=[{"revision": revision, "relation": relation} for revision, relation in lineage],
-            parent=last[0].number if last else None,
+            parent=last.number if last else None,
         )  # fmt: skip
         return made.id
 

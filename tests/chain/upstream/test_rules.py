@@ -38,11 +38,10 @@ def test_a_schedule_that_cannot_be_kept_is_refused(stages, code):
         check_schedule(stages, now=NOW)
 
 
-def test_a_pledge_has_words_exactly_when_it_has_a_scope():
-    check_pledge("none", "")
+def test_words_of_a_pledge_belong_to_a_scope():
+    check_pledge("none", "  ")
     check_pledge("donated-work", "We promise.")
-    with refused("upstream.pledge-without-words"):
-        check_pledge("all-necessary-claims", "  ")
+    check_pledge("all-necessary-claims", "")
     with refused("upstream.pledge-without-scope"):
         check_pledge("none", "We promise.")
 

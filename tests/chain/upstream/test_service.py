@@ -134,8 +134,8 @@ def test_a_donation_is_decided_once(kernel, do):
 
 
 def test_a_refused_offer_leaves_no_asset(kernel, do, ask):
-    with refused("upstream.pledge-without-words"):
-        do(service.offer, DONOR, **OFFER, patent_scope="donated-work")
+    with refused("upstream.pledge-without-scope"):
+        do(service.offer, DONOR, **OFFER, patent_text="We promise.")
     with refused("upstream.schedule-audiences"):
         do(service.offer, DONOR, **OFFER, schedule=[])
     assert ask(hub.list_assets, DONOR).items == []

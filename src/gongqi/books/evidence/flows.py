@@ -4,7 +4,7 @@ A round has four acts, each durable before the next begins:
 
 1. *assign*: unsequenced rows get the next indexes, in one transaction. From here the content of the log is decided.
 2. *write*: the tiles of these entries are written. They follow from the rows alone, so writing them again is harmless.
-3. *sign*: the checkpoint is kept in the database, its size as primary key. It is an append of the checkpoint before.
+3. *sign*: the checkpoint is kept in the database, beside the one before, which it must continue.
 4. *publish*: the kept checkpoint is put in the folder.
 
 A crash at any point leaves a state from which the next round goes on: it publishes what is kept, writes what is
@@ -18,17 +18,18 @@ neighbour's.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 
 import structlog
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from gongqi.books.evidence.models import CheckpointRow, EntryRow
 from gongqi.books.evidence.notes import Checkpoint, sign_checkpoint
 from gongqi.books.evidence.rules import EMPTY_ROOT, consistency_proof, verify_consistency
 from gongqi.books.evidence.service import SEQUENCE, Log
-from gongqi.books.evidence.tiles import CHECKPOINT, Edge, Tile, TileReader
+from gongqi.books.evidence.tiles import CHECKPOINT, TILE_WIDTH, Edge, Tile, TileReader
 from gongqi.kernel import flows
 from gongqi.kernel.errors import Broken, Refused, Unavailable
 from gongqi.kernel.flows import Again, Flow, Run
@@ -37,6 +38,7 @@ BATCH = 1024  # entries a checkpoint: at most 64 MiB of them in memory
 MAX_ROUNDS = 64  # then the worker may look at other flows
 REST_SECONDS = 30.0  # between nudges; a nudge is lost only with its process
 RETRY_SECONDS = 5.0
+GATHER_SECONDS = 0.2  # while entries keep coming, a round waits for more of them: it costs as much for one as for many
 
 journal = structlog.get_logger("gongqi.evidence")
 _ENTRY = EntryRow.__table__
@@ -51,7 +53,9 @@ def sequence(run: Run) -> Again:
     """Bring the log up to date with the entries."""
     log = Log.of(run.kernel)
     try:
-        for _ in range(MAX_ROUNDS):
+        for number in range(MAX_ROUNDS):
+            if number and 0 < _waiting(run) < BATCH:
+                time.sleep(GATHER_SECONDS)
             with log.folder.writing():
                 if not _round(run, log):
                     return Again(REST_SECONDS)
@@ -59,6 +63,13 @@ def sequence(run: Run) -> Again:
         journal.warning("the log waits", error=repr(error))
         return Again(RETRY_SECONDS)
     return Again(0)
+
+
+def _waiting(run: Run) -> int:
+    """How many entries have no place yet, counted up to a batch."""
+    some = select(_ENTRY.c.id).where(_ENTRY.c.index.is_(None)).limit(BATCH).subquery()
+    with run.kernel.db.reading() as session:
+        return session.scalar(select(func.count()).select_from(some)) or 0
 
 
 def _round(run: Run, log: Log) -> bool:
@@ -158,9 +169,16 @@ def _announced(files: Iterable[tuple[Tile, bytes]]) -> Iterator[tuple[Tile, byte
 
 
 def _keep(session: Session, run: Run, base: int, size: int, note: str) -> None:
+    """Keep the new checkpoint, and the one before it; of the older ones, the last in each bundle of entries.
+
+    A checkpoint takes more room than many entries. One that is no longer kept is as true as before: whoever has it can
+    ask for its consistency with a newer one.
+    """
     run.fence(session)
-    if (session.scalar(select(func.max(CheckpointRow.size))) or 0) != base:
+    kept = CheckpointRow.size
+    if (session.scalar(select(func.max(kept))) or 0) != base:
         raise Broken("evidence.log-forked", path=CheckpointRow.__tablename__)
+    session.execute(delete(CheckpointRow).where(kept >= base - base % TILE_WIDTH, kept < base))
     session.add(CheckpointRow(size=size, note=note))
 
 

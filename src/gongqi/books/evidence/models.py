@@ -6,8 +6,8 @@ later the sequencer sets `index`, once. `private` stays outside the log, which h
 (set to NULL) without harm to the log. Purpose: to show who did what; basis: the foundation's statutes; retention: the
 row for ever, `private` for as long as its owner allows.
 
-`evidence_checkpoint` keeps every checkpoint that was ever signed. Its primary key is the log's size, so a second, other
-checkpoint of one size cannot be kept and is therefore never published.
+`evidence_checkpoint` keeps signed checkpoints: the two newest, and the last one of each bundle of 256 entries. One is
+kept before it is published, and only if it continues the newest: so no size is ever signed twice.
 """
 
 from __future__ import annotations

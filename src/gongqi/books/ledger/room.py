@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gongqi.books.ledger import service
 from gongqi.books.ledger.flows import EXPIRE, SCHEDULE
+from gongqi.books.ledger.pages import FIGURES, VIEWS
 from gongqi.books.ledger.policy import POLICIES
 from gongqi.kernel.room import Room
 
@@ -23,4 +24,6 @@ ROOM = Room(
     policies=POLICIES,
     flows=(EXPIRE,),
     schedules=(SCHEDULE,),
+    views=VIEWS,
+    figures=FIGURES,
 )

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import orjson
 
 from gongqi.kernel.errors import Refused
-from gongqi.kernel.money import MAX_AMOUNT, unit_named
+from gongqi.kernel.money import MAX_AMOUNT, UNITS, unit_named
 
 MAX_LINES = 1_000  # a fee split over a deep lineage stays far below; more is a batch
 MAX_BATCH = 10_000  # transactions in one commit: some 0.3 s of the only writer
@@ -87,6 +87,13 @@ def word(value: str, *, field: str) -> str:
     if not _WORD.fullmatch(value):
         raise Refused("ledger.field-malformed", field=field, value=value[:MAX_KEY])
     return value
+
+
+def written(amount: int, unit: str) -> str:
+    """An amount as people read it, in the unit's symbol and without its name: 123456 CNY-fen is 1,234.56."""
+    decimals = UNITS[unit].decimals
+    whole, part = divmod(abs(amount), 10**decimals)
+    return f"{'−' if amount < 0 else ''}{whole:,}" + (f".{part:0{decimals}d}" if decimals else "")
 
 
 def transaction_id(key: str) -> str:

@@ -2,7 +2,7 @@
 
 Invariants
 - A schedule opens step by step: members no later than the public; each audience once.
-- A patent pledge says in words what it covers; no pledge has no words.
+- Words of a patent pledge belong to a scope; a scope without words of its own means the foundation's standard words.
 - A donation and the card of what is released speak of the same licence: A AND B is B AND A, nothing else is.
 
 Source: the scopes follow the two patent grants in use, Apache-2.0 section 3 (claims necessarily infringed by the work
@@ -50,9 +50,7 @@ def check_schedule(stages: Sequence[Stage], *, now: datetime) -> tuple[Stage, ..
 
 
 def check_pledge(scope: str, text: str) -> None:
-    """Raises Refused upstream.pledge-*."""
-    if scope != "none" and not text.strip():
-        raise Refused("upstream.pledge-without-words", scope=scope)
+    """Raises Refused upstream.pledge-without-scope. A scope needs no words of the donor's own: ours then stand."""
     if scope == "none" and text.strip():
         raise Refused("upstream.pledge-without-scope")
 

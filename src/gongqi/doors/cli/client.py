@@ -98,13 +98,16 @@ class Client:
     def download(self, path: str, target: Path) -> None:
         """Fetch `path` into `target`, which appears only when it is whole."""
         partial = target.with_name(target.name + ".partial")
-        with self.http.stream("GET", path) as response:
-            if response.status_code >= 400:
-                response.read()
-                self._raise(response)
-            with partial.open("wb") as out:
-                for chunk in response.iter_bytes():
-                    out.write(chunk)
+        try:
+            with self.http.stream("GET", path) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    self._raise(response)
+                with partial.open("wb") as out:
+                    for chunk in response.iter_bytes():
+                        out.write(chunk)
+        except httpx.TransportError as error:
+            raise Unavailable("cli.server-unreachable", url=str(self.http.base_url)) from error
         partial.replace(target)
 
     def _json(self, send: Any) -> dict[str, Any]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import click
 import orjson
-from pydantic import SecretStr
 
 from gongqi.doors.cli import client, local
 from gongqi.doors.cli.main import language
@@ -106,7 +105,7 @@ def _run(each: Verb | ReadVerb, values: dict[str, Any]) -> None:
 
 
 def _picked(answer: Any, path: str) -> str:
-    """One field by its dotted path: text as it is, for a shell to keep, the rest as JSON. Exit 1 when it is not there."""
+    """One field by its dotted path: text as it is, for a shell to keep, the rest as JSON. Absent, it exits with 1."""
     try:
         for step in path.split("."):
             answer = answer[int(step) if isinstance(answer, list) else step]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from gongqi.doors.fields import Field, fields_of
 from gongqi.doors.web import api, callers, charts, problems
+from gongqi.doors.web.naming import Naming
 from gongqi.kernel.access import ANONYMOUS, Actor
 from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 from gongqi.kernel.money import UNITS
@@ -96,6 +97,9 @@ class Console:
                 return ctx.may(permission, row)
             return self.kernel.look(lambda now: now.may(permission, row), callers.caller(request, actor))
 
+        def look(work: Callable[[Read], Any]) -> Any:
+            return work(ctx) if ctx is not None else self.kernel.look(work, callers.caller(request, actor))
+
         html = self.templates.get_template(template).render(
             **{
                 "t": t,
@@ -109,6 +113,7 @@ class Console:
                 "kept": kept_query(request),
                 "can": can,
                 "go": self.address,
+                "name_of": Naming(look, self.by_prefix),
                 "label": lambda name: words.verbs[name].label[language],
                 "help": lambda name: words.verbs[name].help[language],
                 "foundation": self.kernel.settings.foundation,

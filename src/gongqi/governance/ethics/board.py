@@ -76,6 +76,7 @@ class ListCases(Paged):
 class CaseOut(Output):
     id: str
     release: str
+    number: int
     name: str
     asset: str
     org: str

@@ -43,17 +43,17 @@ def on_submitted(ctx: Write, event: ReleaseSubmitted) -> None:
 
 def open_case(ctx: Write, facts: hub.ReleaseFacts) -> ReviewCase:
     """A new case with the reviewers of this moment; starts the flow that closes it."""
-    board = policy().board
+    board, last = policy().board, latest_case(ctx, facts.release)
     roster = sorted(members.holders(ctx, REVIEWER))
     concerned = parties(ctx, facts.org, facts.revision)
     homes = {reviewer: members.affiliations(ctx, reviewer, ctx.now) for reviewer in roster}
     aside = sorted(rules.conflicted(homes, concerned))
     case = ctx.add(
         ReviewCase(
-            id=ctx.new_id("case"), release=facts.release, name=facts.name, asset=facts.asset, org=facts.org,
-            revision=facts.revision, digest=facts.digest, roster=roster, quorum=board.quorum,
-            validity_days=board.validity_days, opened_at=ctx.now, closes_at=ctx.now + timedelta(days=board.voting_days),
-            state="open", conditions=[],
+            id=ctx.new_id("case"), release=facts.release, number=last.number + 1 if last else 1, name=facts.name,
+            asset=facts.asset, org=facts.org, revision=facts.revision, digest=facts.digest, roster=roster,
+            quorum=board.quorum, validity_days=board.validity_days, opened_at=ctx.now,
+            closes_at=ctx.now + timedelta(days=board.voting_days), state="open", conditions=[],
         )
     )  # fmt: skip
     ctx.session.flush()
@@ -82,7 +82,7 @@ def parties(ctx: Read, org: str, revision: str) -> frozenset[str]:
 def latest_case(ctx: Read, release: str) -> ReviewCase | None:
     """The case that counts for a release."""
     query = select(ReviewCase).where(ReviewCase.release == release)
-    return ctx.session.scalar(query.order_by(ReviewCase.opened_at.desc(), ReviewCase.id.desc()).limit(1))
+    return ctx.session.scalar(query.order_by(ReviewCase.number.desc()).limit(1))
 
 
 def open_cases(ctx: Read) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gongqi.kernel.db import Base
@@ -50,16 +50,18 @@ class Evaluation(Base):
 class ReviewCase(Base):
     """The board's review of one release of this `name`. `state`: open, approved, refused, expired, superseded.
 
-    `conditions`: what the approval asks for, fixed at the decision; `evidence`: the decision's entry in the log.
+    `number` counts the reviews of a release, of which the last one counts. `conditions`: what the approval asks for,
+    fixed at the decision. `evidence`: the decision's entry in the log.
     """
 
     __tablename__ = "review_case"
-    __table_args__ = (Index(None, "release", "id"), Index(None, "state", "id"), Index(None, "org", "id"))
+    __table_args__ = (UniqueConstraint("release", "number"), Index(None, "state", "id"), Index(None, "org", "id"))
     version: Mapped[int] = mapped_column()
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the mapper reads it once
 
     id: Mapped[str] = mapped_column(primary_key=True)
     release: Mapped[str]
+    number: Mapped[int]
     name: Mapped[str]
     asset: Mapped[str]
     org: Mapped[str]

@@ -17,10 +17,10 @@ DECIDED = 20  # rows of what was decided before one has to turn the page
 
 
 def load_queue(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
-    pending = service.list_cases.run(ctx, service.ListCases(release=None, state="open", limit=MAX_PAGE, cursor=None)).items
-    decided = service.list_cases.run(
-        ctx, service.ListCases(release=None, state="decided", limit=DECIDED, cursor=cursor)
-    )
+    every = service.ListCases(release=None, state="open", limit=MAX_PAGE, cursor=None)
+    pending = service.list_cases.run(ctx, every).items
+    past = service.ListCases(release=None, state="decided", limit=DECIDED, cursor=cursor)
+    decided = service.list_cases.run(ctx, past)
     mine = service.awaiting(ctx, pending)
     shown = [*pending, *decided.items]
     return {

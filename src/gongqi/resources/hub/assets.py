@@ -49,7 +49,11 @@ class EditAsset(Input):
     title_en: str | None = Field(None, min_length=1, max_length=TITLE)
     summary_zh: str | None = Field(None, max_length=SUMMARY)
     summary_en: str | None = Field(None, max_length=SUMMARY)
-    visibility: Visibility | None = None
+
+
+class OpenAsset(Input):
+    asset: str = Field(max_length=ID)
+    visibility: Visibility
 
 
 class GetAsset(Input):
@@ -85,12 +89,20 @@ def create(ctx: Write, input: CreateAsset) -> AssetOut:
 def edit(ctx: Write, input: EditAsset) -> AssetOut:
     asset = ctx.find(Asset, input.asset, to="hub:asset:edit")
     changes = input.model_dump(exclude={"asset"}, exclude_none=True)
-    if "visibility" in changes:
-        _check_opening(ctx, asset, changes["visibility"])
     for name, value in changes.items():
         setattr(asset, name, value)
     ctx.session.flush()
-    ctx.record(asset.id, changed=sorted(changes), visibility=asset.visibility)
+    ctx.record(asset.id, changed=sorted(changes))
+    return AssetOut.model_validate(asset)
+
+
+@verb("hub:asset:open", evidence="hub.asset-opened")
+def open_asset(ctx: Write, input: OpenAsset) -> AssetOut:
+    asset = ctx.find(Asset, input.asset, to="hub:asset:open")
+    _check_opening(ctx, asset, input.visibility)
+    asset.visibility = input.visibility
+    ctx.session.flush()
+    ctx.record(asset.id, visibility=asset.visibility)
     return AssetOut.model_validate(asset)
 
 
@@ -151,7 +163,7 @@ def asset_out(ctx: Read, asset: str) -> AssetOut:
 def asset_actions(ctx: Read, asset: str) -> list[str]:
     """The verbs that the actor may use on an asset."""
     row = asset_row(ctx, asset)
-    return [verb for verb in ("hub:release:draft", "hub:asset:edit") if ctx.may(verb, row)]
+    return [verb for verb in ("hub:release:draft", "hub:asset:edit", "hub:asset:open") if ctx.may(verb, row)]
 
 
 def visible_assets(ctx: Read, keys: Collection[str]) -> dict[str, AssetOut]:

@@ -39,6 +39,7 @@ POLICIES = (
         rules={
             "hub:asset:read": ASSET_READ,
             "hub:asset:edit": within(Asset.org),
+            "hub:asset:open": within(Asset.org),
             "hub:revision:commit": within(Asset.org),
             "hub:release:draft": within(Asset.org),
         },

@@ -53,13 +53,13 @@ class SourceInput(Input):
 
 
 class Commit(Input):
-    """`parent` is the number of the revision that the committer has seen last; None for the first."""
+    """`parent` is the number of the revision that this one must follow, 0 for none; left out, it follows the latest."""
 
     asset: str = Field(max_length=ID)
     message: str = Field(min_length=1, max_length=MESSAGE)
     files: list[FileInput] = Field(min_length=1, max_length=MAX_FILES)
     lineage: list[SourceInput] = Field(default_factory=list, max_length=MAX_SOURCES)
-    parent: int | None = Field(None, ge=1, le=2**31)
+    parent: int | None = Field(None, ge=0, le=2**31)
 
 
 class GetRevision(Input):
@@ -161,7 +161,7 @@ def find_file(ctx: Read, revision: str, path: str) -> FileFacts:
 
 
 def commit_revision(
-    ctx: Write, *, asset: str, message: str, files: Sequence[FileInput], parent: int | None,
+    ctx: Write, *, asset: str, message: str, files: Sequence[FileInput], parent: int | None = None,
     lineage: Sequence[tuple[str, str]] = (),
 ) -> RevisionOut:  # fmt: skip
     """The next revision of an asset, made of bytes that its organisation has uploaded; `lineage` is (source, relation).
@@ -171,8 +171,9 @@ def commit_revision(
     """
     home = asset_row(ctx, asset)
     latest = latest_revision(ctx, asset)
-    if parent != (latest.number if latest else None):
-        raise Refused("hub.revision-conflict", expected=parent or 0, current=latest.number if latest else 0)
+    current = latest.number if latest else 0
+    if parent not in (None, current):
+        raise Refused("hub.revision-conflict", expected=parent, current=current)
     sizes = _held_sizes(ctx, home.org, files)
     entries = [FileEntry(f.path, sizes[f.path], f.sha256, f.component, f.license) for f in files]
     card = _card_in(ctx, entries)
@@ -181,7 +182,7 @@ def commit_revision(
     digest = card_digest(card)
     revision = ctx.add(
         Revision(
-            id=ctx.new_id("rev"), asset=asset, number=latest.number + 1 if latest else 1,
+            id=ctx.new_id("rev"), asset=asset, number=current + 1,
             digest=revision_digest(entries, card=digest, parents=parents), card=card.front_matter(),
             card_body=card.body, card_sha256=digest, message=message, author=ctx.actor.id, created_at=ctx.now,
         )

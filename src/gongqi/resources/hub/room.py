@@ -16,6 +16,7 @@ ROOM = Room(
     verbs=(
         service.create,
         service.edit,
+        service.open_asset,
         service.commit,
         service.draft,
         service.submit,

@@ -1,0 +1,20 @@
+"""The registration of scenarios."""
+
+from pathlib import Path
+
+from gongqi.chain.scenarios import service
+from gongqi.chain.scenarios.flows import FLOWS
+from gongqi.chain.scenarios.pages import VIEWS
+from gongqi.chain.scenarios.policy import POLICIES
+from gongqi.kernel.room import Figure, Room
+
+ROOM = Room(
+    name="scenarios",
+    folder=Path(__file__).parent,
+    verbs=(service.sign, service.report, service.start_return),
+    reads=(service.list_signatures, service.list_outcomes, service.list_returns, service.get_return),
+    policies=POLICIES,
+    flows=FLOWS,
+    views=VIEWS,
+    figures=(Figure("scenarios.outcomes", "/scenarios", lambda ctx: service.outcome_totals(ctx)["reported"]),),
+)
