@@ -19,7 +19,9 @@ from gongqi.books.evidence.room import ROOM as EVIDENCE
 from gongqi.doors import web
 from gongqi.doors.cli import laboratory
 from gongqi.governance.compliance.room import ROOM as COMPLIANCE
+from gongqi.governance.ethics import sandbox
 from gongqi.governance.ethics import service as ethics
+from gongqi.governance.ethics.evaluate import Job
 from gongqi.governance.ethics.room import ROOM as ETHICS
 from gongqi.kernel.access import ANONYMOUS, FOUNDATION, Actor
 from gongqi.kernel.clock import FixedClock
@@ -47,6 +49,26 @@ def materials(tmp_path_factory: pytest.TempPathFactory) -> Path:
         data = folder / f"data-{number}"
         laboratory.train([data / "data.csv"], folder / f"model-{number}", data_card=data / "README.md", lineage=[])
     return folder
+
+
+@pytest.fixture(scope="session")
+def evaluations() -> dict[tuple[Any, ...], dict[str, Any]]:
+    return {}
+
+
+@pytest.fixture
+def each_evaluation_once(evaluations: dict[tuple[Any, ...], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bytes give the same result (test_evaluate.py says so), so each is really run once a session."""
+    run = sandbox.run_evaluation
+
+    def remembered(job: Job, **limits: Any) -> dict[str, Any]:
+        digests = [sha256(Path(path).read_bytes()).hexdigest() for path in (job.model, job.data)]
+        key = (*digests, job.target, job.features, job.subgroup, job.seed)
+        if key not in evaluations:
+            evaluations[key] = run(job, **limits)
+        return evaluations[key]
+
+    monkeypatch.setattr(sandbox, "run_evaluation", remembered)
 
 
 @dataclass
@@ -172,7 +194,9 @@ class Foundation:
 
 
 @pytest.fixture
-def foundation(build: Callable[..., Kernel], clock: FixedClock, materials: Path) -> Foundation:
+def foundation(
+    build: Callable[..., Kernel], clock: FixedClock, materials: Path, each_evaluation_once: None
+) -> Foundation:
     entries: list[Entry] = []
 
     def record(ctx: Write, entry: Entry) -> None:

@@ -86,8 +86,8 @@ def _plain(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[st
     if "$ref" in kept:
         target = definitions[kept.pop("$ref").rpartition("/")[2]]
         kept = _plain(target, definitions) | kept
-    if "pattern" in kept:
-        kept.pop("maxLength", None)  # the pattern bounds it better, and a long maximum would ask for a text area
+    if "pattern" in kept or kept.get("format") == "password":
+        kept.pop("maxLength", None)  # a long maximum asks for a text area; a pattern bounds better, a password hides
     if "const" in kept and "enum" not in kept:
         kept["enum"] = [kept["const"]]
     return kept

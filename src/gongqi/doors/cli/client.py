@@ -54,20 +54,20 @@ class Client:
             token = file.read_text("ascii").strip()
         return cls(os.environ.get("GONGQI_URL") or settings.origin, token, language=language)
 
-    def verb(self, name: str, *, key: str | None = None, if_match: str | None = None, **input: Any) -> dict[str, Any]:
+    def verb(self, name: str, /, *, key: str | None = None, if_match: str | None = None, **input: Any) -> dict[str, Any]:
         headers = {"idempotency-key": key or secrets.token_urlsafe(18)}
         if if_match:
             headers["if-match"] = if_match
         path = "/api/v1/" + name.replace(":", "/")
         return self._json(lambda: self.http.post(path, json=input, headers=headers))
 
-    def read(self, name: str, key: str | None = None, **params: Any) -> dict[str, Any]:
+    def read(self, name: str, key: str | None = None, /, **params: Any) -> dict[str, Any]:
         room, noun, word = name.split(":")
         tail = {"list": "", "get": f"/{quote(key or '', safe='')}"}.get(word, f"/{word}")
         params = {name: value for name, value in params.items() if value is not None}
         return self._json(lambda: self.http.get(f"/api/v1/{room}/{noun}{tail}", params=params))
 
-    def every(self, name: str, **params: Any) -> Iterator[dict[str, Any]]:
+    def every(self, name: str, /, **params: Any) -> Iterator[dict[str, Any]]:
         """All items of a list, page by page."""
         cursor = None
         while True:

@@ -155,9 +155,9 @@ class Tour:
             "威斯康星乳腺癌诊断数据", "Breast Cancer Wisconsin (Diagnostic)",
         ))
         revision = self.push("data-1", "hospital", asset, folder, parts, "第一批记录 First records", [])
-        release = self.release("data-1", "hospital", asset, revision, "1.0.0")
         rows = sum(1 for _ in (folder / "data.csv").open("rb")) - 1
         self.line(f"上游：医院捐赠数据集，{rows} 条记录", f"upstream: the hospital donates a dataset of {rows} records")
+        release = self.release("data-1", "hospital", asset, revision, "1.0.0")
         return {"asset": asset, "revision": revision, "release": release, "folder": folder}
 
     def donate_evaluation_set(self) -> dict[str, Any]:
@@ -170,6 +170,8 @@ class Tour:
             summary_zh="从不用于训练的记录。", summary_en="Records that are never trained on.",
         )["id"]
         revision = self.push("eval-1", None, asset, folder, parts, "评测集 Evaluation set", [])
+        rows = sum(1 for _ in (folder / "data.csv").open("rb")) - 1
+        self.line(f"标准：基金会留出 {rows} 条评测记录", f"standards: the foundation holds {rows} records out to evaluate on")
         release = self.release("eval-1", None, asset, revision, "1.0.0")
         self.act(self.operator, "eval-open", "hub:asset:open", asset=asset, visibility="public")
         return {"asset": asset, "revision": revision, "release": release}
@@ -248,8 +250,8 @@ class Tour:
         checked = self.operator.read("hub:release:check", release=release)
         passed = sum(answer["decision"] != "deny" for answer in checked["answers"])
         self.line(
-            f"标准：{passed} 道关卡的理由全部通过，已签名发布 {published['name']}",
-            f"standards: all {passed} reasons of the gates hold; {published['name']} signed and released",
+            f"标准：关卡的 {passed} 项理由均成立，已签名并发布 {published['name']}",
+            f"standards: the gates' {passed} reasons hold; {published['name']} signed and released",
         )
         self.wait(lambda: self.bundled(release))
         return release
@@ -299,7 +301,7 @@ class Tour:
             agreement_en="The application may return records with their true diagnosis to improve the dataset. They hold "
             "nothing that identifies a person, and are kept until the dataset is withdrawn.",
         )
-        grant = {"owner": self.orgs["application"], "unit": UNIT, "amount": GRANT, "reason": "示例额度 Example grant"}
+        grant = {"owner": self.orgs["application"], "unit": UNIT, "amount": GRANT, "purpose": "example"}
         self.act(self.operator, "grant", "ledger:credit:grant", **grant)
         self.act(
             owner, "budget", "serving:budget:set", deployment=deployment["id"], org=self.orgs["application"],
@@ -409,7 +411,7 @@ class Tour:
             write_private(self.file, json.dumps(self.memory, ensure_ascii=False))
         return self.memory[step]
 
-    def act(self, client: Client, step: str, verb: str, **input: Any) -> dict[str, Any]:
+    def act(self, client: Client, step: str, verb: str, /, **input: Any) -> dict[str, Any]:
         return self.once(step, lambda: client.verb(verb, key=self.key(step), **input))
 
     def key(self, step: str) -> str:

@@ -294,7 +294,7 @@ def typed_in(body: bytes) -> dict[str, str]:
 def asked(field: Field, typed: Mapping[str, str], wrong: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
     """One field as form.html draws it: what it is, what was typed, what is wrong, and its rows if it has any."""
     name = prefix + field.name
-    value = typed.get(name)
+    value = None if field.is_secret else typed.get(name)
     if field.kind == "flag" and typed.get("csrf"):
         value = str(name in typed).lower()  # a box left unticked is not sent at all
     shown = {"name": name, "word": field.name, "kind": field.kind, "schema": field.schema, "value": value}
