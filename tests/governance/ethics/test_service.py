@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from gongqi.doors.cli import laboratory
-from gongqi.governance.ethics import rules
+from gongqi.governance.ethics import rules, sandbox
 from gongqi.governance.ethics import service as ethics
 from gongqi.governance.ethics.rules import Comparison
-from gongqi.kernel.errors import Refused
+from gongqi.kernel.errors import Refused, Unavailable
 from gongqi.resources.hub import service as hub
 
 BOARD = ("reviewer-1", "reviewer-2", "reviewer-3", "reviewer-4")
@@ -112,6 +113,24 @@ def test_what_cannot_be_evaluated_is_stored_shown_and_denied(foundation, change,
     assert found.failure["zh"] and found.failure["en"] and "{" not in found.failure["en"]
     assert foundation.answers(release, "ethics.evaluation") == [("deny", "ethics.gate.evaluation-failed")]
     assert "ethics.evaluation-failed" in foundation.kinds()
+
+
+def test_a_model_that_is_late_three_times_has_failed(foundation, monkeypatch):
+    tries = []
+
+    def late(job: Any) -> None:
+        tries.append(job)
+        raise Unavailable("ethics.evaluation-timeout", seconds=60)
+
+    monkeypatch.setattr(sandbox, "run_evaluation", late)
+    release = foundation.submit(foundation.model())
+    for seen in (1, 2, 3):
+        foundation.work()
+        assert len(tries) == seen
+        foundation.clock.advance(minutes=1)
+    found = foundation.ask(ethics.get_evaluation, "operator", release=release)
+    assert (found.state, found.code) == ("failed", "ethics.evaluation-timeout")
+    assert "60" in found.failure["en"] and found.dataset_revision
 
 
 def test_features_may_be_all_numeric_columns(foundation):
@@ -252,6 +271,17 @@ def test_the_board_decides_at_once_when_everybody_has_voted_and_then_takes_no_vo
     refused("ethics.voting-closed", foundation.vote, reviewed, "reviewer-1", "refuse")
     (entry,) = [each for each in foundation.entries if each.kind == "ethics.review-decided"]
     assert (entry.facts["approve"], entry.facts["abstain"], entry.facts["state"]) == (3, 1, "approved")
+
+
+def test_the_last_votes_cast_at_the_same_time_decide_once(foundation, reviewed):
+    for name in BOARD[:2]:
+        foundation.vote(reviewed, name)
+    with ThreadPoolExecutor(2) as pool:
+        states = list(pool.map(lambda name: foundation.vote(reviewed, name).state, BOARD[2:]))
+    assert sorted(states) == ["approved", "open"]
+    assert foundation.kinds().count("ethics.vote-cast") >= 4
+    assert len(foundation.case(reviewed).votes) == 4
+    assert foundation.answers(reviewed, "ethics.board") == [("allow", "ethics.board.approved")]
 
 
 def test_the_last_vote_of_a_person_counts_even_within_one_instant(foundation, reviewed):

@@ -19,14 +19,14 @@ from sqlalchemy import select, tuple_
 from gongqi.books.ledger import journal, replay, rules
 from gongqi.books.ledger.journal import Posted
 from gongqi.books.ledger.models import Account, Balance, Hold, Posting, Transaction
-from gongqi.books.ledger.rules import AVAILABLE, FOUNDATION, HELD, ISSUED, Draft, Fact, Line, account_id
+from gongqi.books.ledger.rules import AVAILABLE, FOUNDATION, HELD, ISSUED, Draft, Fact, Line, account_id, written
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.money import MAX_AMOUNT
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 
 __all__ = [  # what other rooms use
     "Draft", "HoldOut", "Line", "Posted", "TransactionOut", "account", "account_id", "balance", "hold", "post",
-    "post_many", "release", "reserve", "reverse", "settle", "statement",
+    "post_many", "release", "reserve", "reverse", "settle", "statement", "written",
 ]
 
 MAX_EXPIRING = 500  # holds ended in one commit by the sweep

@@ -1,7 +1,7 @@
 """Totals over the book: what the pages show above the rows, and the figures of the home page.
 
-Nothing here is stored. What owners hold of a unit is read from the balances; what circulates is minus the balance of the
-account that issues it, because the lines of every unit sum to zero, so it costs one row however long the book is.
+Nothing here is stored. What owners hold of a unit is read from the balances; what circulates is minus the balance of
+the account that issues it, because the lines of every unit sum to zero: one row, however long the book is.
 """
 
 from __future__ import annotations

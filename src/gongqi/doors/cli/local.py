@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from gongqi.books.ledger import export, service
+from gongqi.books.ledger import export, replay
+from gongqi.doors.cli.main import language
 from gongqi.kernel.config import Settings
 
 
@@ -22,11 +23,14 @@ def check(ctx: click.Context) -> None:
     """Replay the whole ledger; exit 1 and name the first false row if anything does not add up."""
     kernel = kernel_of(ctx)
     with kernel.db.reading() as session:
-        report = service.check(session)
+        report = replay.report(session)
+    words = kernel.house.words
     for finding in report.findings:
-        click.echo(f"✗ {finding}")
-    click.echo(f"{'✓' if not report.findings else '✗'} {report.transactions} transactions, {report.postings} postings")
-    sys.exit(1 if report.findings else 0)
+        what = words.text(f"ledger.finding.{finding.what}", language())
+        click.echo(f"✗ {finding.row}: {what} ({finding.want} ≠ {finding.got})")
+    counts = {"transactions": report.transactions, "postings": report.postings}
+    click.echo(f"{'✓' if report.true else '✗'} " + words.text("cli.ledger.counts", language(), **counts))
+    sys.exit(0 if report.true else 1)
 
 
 @click.command("export")

@@ -78,17 +78,21 @@ class Contents(click.Group):
             sys.exit(1)
 
 
-def say_error(error: Any) -> None:
-    """One line on standard error: what happened, what to do, the code."""
+def every_word() -> Any:
+    """All words of the house, without building it: an error must be sayable before anything else works."""
     from pathlib import Path
 
     from gongqi.kernel.words import Words
 
     words = Words()
-    root = Path(__file__).parents[2]
-    for path in sorted(root.glob("**/words.toml")):
+    for path in sorted(Path(__file__).parents[2].glob("**/words.toml")):
         words.load(path)
-    _status, message, remedy = words.error(error, language())
+    return words
+
+
+def say_error(error: Any) -> None:
+    """One line on standard error: what happened, what to do, the code."""
+    _status, message, remedy = every_word().error(error, language())
     click.echo(f"gongqi: {message} {remedy} [{error.code}]", err=True)
 
 

@@ -400,7 +400,7 @@ class Tour:
     def books(self) -> None:
         size = self.operator.read("evidence:log:checkpoint")["size"]
         report = self.operator.read("ledger:book:check")
-        balanced = ("账本平衡", "the ledger balances") if report["holds"] else ("账本不平", "THE LEDGER IS FALSE")
+        balanced = ("账本平衡", "the ledger balances") if report["true"] else ("账本不平", "THE LEDGER IS FALSE")
         self.line(f"证据日志 {size} 条；{balanced[0]}", f"{size} entries in the evidence log; {balanced[1]}")
 
     # ---- remembering, waiting, saying

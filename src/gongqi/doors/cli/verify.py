@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gongqi.doors.cli.main import language
+from gongqi.doors.cli.main import every_word, language
 
 
 @click.command()
@@ -37,13 +37,13 @@ def verify(application: Any, subject: str, keys: tuple[str, ...]) -> None:
 def _verify_bundle(path: Path, keys: set[str]) -> int:
     from gongqi.resources.hub.bundle import verify_bundle
 
-    words = _words("resources/hub/words.toml")
+    words = every_word()
     report = verify_bundle(path, trusted_key_ids=keys or None)
     for claim in report.claims:
-        mark = "✓" if claim.holds else "✗"
         name = words.text(f"hub.claim.{claim.name}", language())
-        reason = words.text(claim.reason, language(), **dict(claim.params))
-        click.echo(f"{mark} {name}: {reason}")
+        click.echo(f"{'✓' if claim.holds else '✗'} {name}: {claim.text(words, language())}")
+    if not keys and report.key_ids:
+        click.echo(words.text("cli.verify.keys", language(), keys=" ".join(sorted(report.key_ids))))
     return 0 if report.holds else 1
 
 
@@ -61,11 +61,3 @@ def _verify_log(application: Any) -> int:
         click.echo("✓ " + ("证据日志完好" if language() == "zh" else "the evidence log holds"))
     return 1 if count else 0
 
-
-def _words(*files: str) -> Any:
-    from gongqi.kernel.words import Words
-
-    words = Words()
-    for file in files:
-        words.load(Path(__file__).parents[2] / file)
-    return words

@@ -27,7 +27,7 @@ LAYERS = {
     "standards": ("ethics.evaluations", "ethics.open-cases", "hub.figure.releases"),
     "scenarios": ("serving.deployments", "serving.calls", "serving.rows"),
 }
-BACK = ("scenarios.returned", "credits.paid", "ledger.transactions", "evidence.size")  # MAX_BACK of the picture
+BACK = ("scenarios.outcomes", "credits.paid", "ledger.transactions", "evidence.size")  # MAX_BACK of the picture
 LATEST = 8  # entries of evidence: what a reader takes in at a glance
 
 
@@ -117,12 +117,11 @@ def chain(house: House, figures: Mapping[str, int | str], language: str) -> Mark
         return house.words.text(key, language)
 
     def counts(keys: Iterable[str]) -> tuple[charts.Count, ...]:
-        return tuple(
-            charts.Count(t(key), written(figures[key]), known[key].href, key) for key in keys if key in known
-        )
+        return tuple(charts.Count(t(key), written(figures[key]), known[key].href, key) for key in keys if key in known)
 
     layers = [
-        charts.Layer(t(f"web.home.{name}"), t(f"web.home.{name}.purpose"), counts(keys)) for name, keys in LAYERS.items()
+        charts.Layer(t(f"web.home.{name}"), t(f"web.home.{name}.purpose"), counts(keys))
+        for name, keys in LAYERS.items()
     ]
     forward = [t("web.home.forward.standards"), t("web.home.forward.scenarios")]
     return charts.chain_picture(

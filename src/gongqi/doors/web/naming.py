@@ -19,7 +19,7 @@ NOBODY = ("system", "anonymous")  # actors that are no party
 
 
 class Naming:
-    """`naming(id)` for one reader at one moment; each id is looked up once. `kinds` are the id prefixes of the house."""
+    """`naming(id)` for one reader at one moment, each id looked up once. `kinds` are the id prefixes of the house."""
 
     def __init__(self, look: Callable[[Callable[[Read], str | None]], str | None], kinds: Collection[str]) -> None:
         self._look = look

@@ -19,5 +19,8 @@ ROOM = Room(
     handlers=(Handler(CallSettled, "credits.split", service.split_fee),),
     flows=FLOWS,
     views=VIEWS,
-    figures=(Figure("credits.splits", "/credits", service.splits_done),),
+    figures=(
+        Figure("credits.splits", "/credits", service.splits_done),
+        Figure("credits.paid", "/credits", service.money_divided),
+    ),
 )

@@ -7,7 +7,6 @@ was published waits, and is divided when the first policy comes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from pydantic import Field
@@ -27,6 +26,7 @@ from gongqi.resources.serving.events import CallSettled
 ID = 64
 FOUNDATION_HANDLE = "foundation"
 COMPUTE = "compute"  # the account that compute is paid to, apart from what its owner may spend at will
+MONEY = "CNY-fen"  # the unit in which the home page says what went back
 MAX_WAITING = 100  # fees divided in one commit
 
 
@@ -167,14 +167,20 @@ def split_waiting(ctx: Write) -> int:
     return len(splits)
 
 
-def policy_numbered(ctx: Read, number: int) -> PolicyOut | None:
-    row = ctx.session.scalar(select(SplitPolicy).where(SplitPolicy.number == number))
-    return PolicyOut.model_validate(row) if row else None
+def releases_on_path(ctx: Read, split: SplitOut) -> list[tuple[str, str | None]]:
+    """Each revision that the split followed, with its newest published release."""
+    return [(revision, next(iter(hub.releases_of(ctx, revision)), None)) for revision in split.revisions]
 
 
 def splits_done(ctx: Read) -> int:
     """How many fees have been divided: a public figure, without whose."""
     return ctx.session.scalar(select(func.count()).select_from(Split).where(Split.state == "done")) or 0
+
+
+def money_divided(ctx: Read) -> str:
+    """The money that went back to those who made the answers possible, in words of its unit: a public figure."""
+    done = select(func.sum(Split.fee)).where(Split.state == "done", Split.unit == MONEY)
+    return ledger.written(int(ctx.session.scalar(done) or 0), MONEY)
 
 
 # --- within ----------------------------------------------------------------------------------------------------------
@@ -240,12 +246,3 @@ def _foundation(ctx: Read) -> str:
     if not found:
         raise Broken("credits.foundation-missing", handle=FOUNDATION_HANDLE)
     return found[0].id
-
-
-def share_totals(split: SplitOut) -> Mapping[str, int]:
-    """What each share got, in the order of the policy."""
-    return {
-        share: sum(line.amount for line in split.lines if line.share == share)
-        for share in rules.SHARES
-        if any(line.share == share for line in split.lines)
-    }

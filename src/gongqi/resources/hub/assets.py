@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from pydantic import Field
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
@@ -170,6 +170,11 @@ def visible_assets(ctx: Read, keys: Collection[str]) -> dict[str, AssetOut]:
     """Of these assets, those that the reader may see."""
     query = ctx.visible(Asset, to="hub:asset:read").where(Asset.id.in_(keys))
     return {row.id: AssetOut.model_validate(row) for row in ctx.session.scalars(query)}
+
+
+def count_assets(ctx: Read) -> int:
+    """How many assets the reader may see: a number of the home page."""
+    return ctx.session.scalar(ctx.visible(Asset, to="hub:asset:read").with_only_columns(func.count())) or 0
 
 
 def asset_row(ctx: Read, asset: str) -> Asset:

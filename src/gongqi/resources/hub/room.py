@@ -41,5 +41,8 @@ ROOM = Room(
     ),
     views=VIEWS,
     endpoints=ENDPOINTS,
-    figures=(Figure("hub.figure.releases", "/hub", service.published_releases),),
+    figures=(
+        Figure("hub.figure.assets", "/hub", service.count_assets),
+        Figure("hub.figure.releases", "/hub", service.published_releases),
+    ),
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 from pydantic import Field
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.money import unit_named
@@ -215,6 +215,12 @@ def list_budgets(ctx: Read, input: ListBudgets) -> Page[BudgetOut]:
 # --- for rooms above and for our own protocol door -------------------------------------------------------------------
 
 
+def count_deployments(ctx: Read) -> int:
+    """How many deployments answer now: a public figure."""
+    ready = select(func.count()).select_from(Deployment).where(Deployment.state == "ready")
+    return ctx.session.scalar(ready) or 0
+
+
 def deployment_facts(ctx: Read, deployment: str) -> DeploymentOut:
     """Any deployment; it is public. Raises Refused access.not-found."""
     return DeploymentOut.model_validate(ctx.find(Deployment, deployment, to="serving:deployment:read"))
@@ -233,6 +239,16 @@ def deployment_named(ctx: Read, name: str, version: str | None = None) -> Deploy
     if version is not None and version != row.release_name:
         raise Refused("serving.version-unknown", name=row.name, version=version[:ID], current=row.release_name)
     return DeploymentOut.model_validate(row)
+
+
+def actions(ctx: Read, deployment: str) -> list[str]:
+    """The verbs that the actor may use on this deployment now."""
+    row = ctx.find(Deployment, deployment, to="serving:deployment:read")
+    if row.state != "ready":
+        return []
+    verbs = ("serving:deployment:upgrade", "serving:deployment:reprice", "serving:deployment:retire")
+    found = [verb for verb in verbs if ctx.actor.may_somewhere(verb) and ctx.may(verb, row)]
+    return found + [verb for verb in ("serving:budget:set",) if ctx.actor.may_somewhere(verb)]
 
 
 def retire_withdrawn(ctx: Write, event: ReleaseWithdrawn) -> None:

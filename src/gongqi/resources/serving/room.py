@@ -29,6 +29,7 @@ ROOM = Room(
     views=VIEWS,
     endpoints=ENDPOINTS,
     figures=(
+        Figure("serving.deployments", "/serving", service.count_deployments),
         Figure("serving.calls", "/serving", lambda ctx: service.totals(ctx)["calls"]),
         Figure("serving.rows", "/serving", lambda ctx: service.totals(ctx)["rows"]),
     ),

@@ -24,6 +24,7 @@ from gongqi.resources.serving.deployments import (
     Reprice,
     SetBudget,
     Upgrade,
+    count_deployments,
     create,
     deployment_facts,
     deployment_named,
@@ -39,7 +40,8 @@ from gongqi.resources.serving.deployments import (
 
 __all__ = [
     "CLEARING", "BudgetOut", "CallOut", "Create", "DeploymentOut", "ListBudgets", "ListCalls", "ListDeployments",
-    "OneCall", "OneDeployment", "Reprice", "SetBudget", "Upgrade", "create", "deployment_facts", "deployment_named",
-    "get_call", "get_deployment", "infer", "list_budgets", "list_calls", "list_deployments", "org_for", "reprice", "require_caller",
-    "retire", "retire_withdrawn", "set_budget", "settled_call", "sweep", "totals", "upgrade",
+    "OneCall", "OneDeployment", "Reprice", "SetBudget", "Upgrade", "count_deployments", "create",
+    "deployment_facts", "deployment_named", "get_call", "get_deployment", "infer", "list_budgets", "list_calls",
+    "list_deployments", "org_for", "reprice", "require_caller", "retire", "retire_withdrawn", "set_budget",
+    "settled_call", "sweep", "totals", "upgrade",
 ]  # fmt: skip
