@@ -34,9 +34,9 @@ from gongqi.kernel.access import SYSTEM
 from gongqi.kernel.blobs.folder import FolderBlobs
 from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Base, Database
-from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel, Room
 from gongqi.kernel.verbs import Caller, Input, Output, Write, execute, verb
+from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY
 from gongqi.members.bootstrap import bootstrap_operator
 from gongqi.members.room import ROOM as MEMBERS

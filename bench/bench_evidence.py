@@ -33,8 +33,8 @@ from gongqi.kernel.access import Vocabulary
 from gongqi.kernel.blobs.folder import FolderBlobs
 from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Base, Database
-from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
+from gongqi.kernel.worker import Worker
 
 ENTRIES_BUILT = 1_000_000
 BATCH = 16_384

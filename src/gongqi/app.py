@@ -20,15 +20,15 @@ from starlette.types import ASGIApp
 from gongqi import migrations
 from gongqi.books.evidence import service as evidence
 from gongqi.books.evidence.signing import SigningKeys
+from gongqi.doors.cli.server import write_private
+from gongqi.doors.web.server import Server
 from gongqi.kernel.blobs.folder import FolderBlobs
 from gongqi.kernel.clock import Clock
 from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Database
 from gongqi.kernel.errors import Refused
-from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
-from gongqi.doors.cli.server import write_private
-from gongqi.doors.web.server import Server
+from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY
 from gongqi.members.bootstrap import bootstrap_operator
 from gongqi.resources.serving.engine import Engine

@@ -32,9 +32,9 @@ from gongqi.kernel.blobs.folder import FolderBlobs
 from gongqi.kernel.clock import FixedClock
 from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Base, Database
-from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.verbs import Caller, Write, execute
+from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY, parties
 from gongqi.members.room import ROOM as MEMBERS
 from gongqi.resources.hub import service as hub

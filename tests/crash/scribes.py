@@ -31,8 +31,9 @@ from gongqi.kernel.clock import Clock, FixedClock, SystemClock
 from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Base, Database
 from gongqi.kernel.errors import Unavailable
-from gongqi.kernel.flows import FlowRow, Worker
+from gongqi.kernel.flows import FlowRow
 from gongqi.kernel.room import House, Kernel
+from gongqi.kernel.worker import Worker
 
 RESTART_SECONDS = 3600
 MAX_ROUNDS = 2000

@@ -22,8 +22,8 @@ from gongqi.books.ledger.room import ROOM
 from gongqi.books.ledger.service import Line
 from gongqi.kernel.access import Vocabulary
 from gongqi.kernel.db import Database
-from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
+from gongqi.kernel.worker import Worker
 
 # Posts, batches, reserves and settles as fast as it can, writing a key to standard output once it is committed.
 LOAD = """
@@ -111,7 +111,7 @@ from datetime import datetime
 from pathlib import Path
 from gongqi.books.ledger import flows as sweep, service as ledger
 from gongqi.books.ledger.room import ROOM
-from gongqi.kernel import flows
+from gongqi.kernel import flows, worker
 from gongqi.kernel.access import Vocabulary
 from gongqi.kernel.blobs.folder import FolderBlobs
 from gongqi.kernel.clock import FixedClock
@@ -126,7 +126,7 @@ kernel = Kernel(settings, House.build([ROOM], Vocabulary({})), Database(url), Fo
 sweep.MAX_EXPIRING = 2
 sweep.expire_holds = lambda ctx: ledger.expire_holds(ctx, limit=2)
 flows.boundary = lambda name: name == last and os.kill(os.getpid(), signal.SIGKILL)
-flows.Worker(kernel).run_until_idle()
+worker.Worker(kernel).run_until_idle()
 """
 
 

@@ -33,9 +33,10 @@ from gongqi.kernel.clock import FixedClock
 from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Base, Database
 from gongqi.kernel.events import Event, Handler
-from gongqi.kernel.flows import Flow, FlowRow, Run, Worker
+from gongqi.kernel.flows import Flow, FlowRow, Run
 from gongqi.kernel.room import House, Kernel, Room
 from gongqi.kernel.verbs import Entry, Write
+from gongqi.kernel.worker import Worker
 
 RESTART_SECONDS = 3600  # the clock of a restarted trial is later than any lease of its predecessor
 MAX_ROUNDS = 2000

@@ -25,9 +25,9 @@ from gongqi.governance.ethics.evaluate import Job
 from gongqi.governance.ethics.room import ROOM as ETHICS
 from gongqi.kernel.access import ANONYMOUS, FOUNDATION, Actor
 from gongqi.kernel.clock import FixedClock
-from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.verbs import Caller, Entry, ReadVerb, Verb, Write, execute, query
+from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY, parties
 from gongqi.members.room import ROOM as MEMBERS
 from gongqi.resources.hub import service as hub

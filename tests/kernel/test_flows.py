@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 import threading
 from datetime import timedelta
 
@@ -12,8 +15,9 @@ from sqlalchemy import func, select
 from gongqi.kernel import flows
 from gongqi.kernel.errors import Broken, Refused
 from gongqi.kernel.events import EventRow, Handler
-from gongqi.kernel.flows import Again, Flow, FlowRow, Schedule, StepRow, Worker
+from gongqi.kernel.flows import Again, Flow, FlowRow, Schedule, StepRow
 from gongqi.kernel.verbs import Caller, execute
+from gongqi.kernel.worker import Worker
 
 
 @pytest.fixture
@@ -504,3 +508,47 @@ def test_a_heartbeat_keeps_a_long_step_from_being_overtaken(build, village, monk
         worker.stop()
     assert len(runs) == 1
     assert state(kernel, flow_id).attempt == 1
+
+
+def test_a_flow_that_takes_its_process_down_with_it_ends_as_a_dead_letter(raise_house):
+    ran = []
+    kernel, worker = raise_house(lambda run: ran.append(run.id))
+    flow_id = begin(kernel)
+
+    def claim_and_die() -> None:
+        assert kernel.db.write(worker._claim)
+        kernel.clock.advance(seconds=flows.LEASE_SECONDS + 1)
+
+    for _ in range(flows.MAX_CRASHES):
+        claim_and_die()
+    worker.run_until_idle()
+    dead = state(kernel, flow_id)
+    assert (dead.state, ran) == ("dead", [])
+    assert dead.error.startswith("kernel.flow-kills")
+    kernel.transact(lambda ctx: flows.revive(ctx, flow_id), reason="test")
+    worker.run_until_idle()
+    assert ran == [flow_id]
+
+
+def test_a_restart_does_not_wait_for_the_leases_of_a_dead_process_of_this_machine(raise_house):
+    ran = []
+    kernel, worker = raise_house(lambda run: ran.append(run.id))
+    flow_id = begin(kernel)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    worker.name = f"{socket.gethostname()}:{ended.pid}:00000000"
+    assert kernel.db.write(worker._claim)
+    fresh = Worker(kernel, threads=0)
+    assert fresh.run_until_idle() == 0
+    assert fresh.release_dead() == 1
+    fresh.run_until_idle()
+    assert ran == [flow_id]
+
+
+@pytest.mark.parametrize("owner", [f"{socket.gethostname()}:{os.getpid()}:00000000", "elsewhere:1:00000000"])
+def test_the_leases_of_living_and_of_distant_workers_are_left_alone(raise_house, owner):
+    kernel, worker = raise_house(lambda run: None)
+    begin(kernel)
+    worker.name = owner
+    assert kernel.db.write(worker._claim)
+    assert Worker(kernel, threads=0).release_dead() == 0

@@ -18,9 +18,9 @@ from gongqi.books.evidence.room import ROOM
 from gongqi.books.evidence.tiles import Tile, parse_bundle
 from gongqi.books.evidence.verify import verify_log
 from gongqi.kernel.access import Vocabulary
-from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.verbs import Entry
+from gongqi.kernel.worker import Worker
 
 ROUNDS = (3, 250, 8)  # a partial tile, one that fills, and the beginning of the next
 TEXT_COLUMNS = ("id", "kind", "actor", "verb", "subject")

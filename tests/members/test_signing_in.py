@@ -10,8 +10,8 @@ from sqlalchemy import func, select, update
 
 from gongqi.kernel.access import ANONYMOUS
 from gongqi.kernel.errors import Refused, Unavailable
-from gongqi.kernel.flows import Worker
 from gongqi.kernel.verbs import Caller
+from gongqi.kernel.worker import Worker
 from gongqi.members import service, sessions
 from gongqi.members.models import Attempt, ConsoleSession, Password, SignInLink
 

@@ -20,9 +20,9 @@ from gongqi.books.evidence.keys import SigningKeys
 from gongqi.books.ledger import service as ledger
 from gongqi.books.ledger.rules import account_id
 from gongqi.kernel.access import FOUNDATION, Actor
-from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.verbs import Caller, execute, query
+from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY
 from gongqi.resources.hub import service as hub
 from gongqi.resources.hub.assets import AddBlob, add_blob

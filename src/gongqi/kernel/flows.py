@@ -18,10 +18,6 @@ Prior art: Procrastinate's SQL queue, DBOS's recorded steps, Temporal's replay.
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, delete, or_, select, update
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from gongqi.kernel.db import Base, Json
-from gongqi.kernel.errors import Broken, GongqiError, Refused
+from gongqi.kernel.errors import Broken, Refused
 from gongqi.kernel.events import EventRow
 from gongqi.kernel.ids import mint
 
@@ -44,6 +40,7 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 30.0  # a crashed worker's flow is taken over after this long
 HEARTBEAT_SECONDS = 10.0  # three beats a lease: two may be missed
 POLL_SECONDS = 1.0  # how late a timer, or a flow started by another process, may be noticed
+MAX_CRASHES = 50  # deaths of the process that held it: more than restarts explain, so the flow is the likely cause
 BACKOFF_SECONDS = (1, 2, 5, 15, 60, 120, 240, 300)
 MAX_FAILURES = len(BACKOFF_SECONDS) + 1  # about twelve minutes of trying
 MAX_STEPS = 10_000
@@ -113,14 +110,14 @@ class Again:
     after_seconds: float
 
 
-class _Suspended(BaseException):
+class Suspended(BaseException):
     """Leaves the flow function to wait; a BaseException so that domain code cannot swallow it."""
 
     def __init__(self, until: datetime | None) -> None:
         self.until = until  # None: the step has already parked the flow itself
 
 
-class _Fenced(BaseException):
+class Fenced(BaseException):
     """Another worker owns this flow now; whatever this one was about to record is void."""
 
 
@@ -129,7 +126,7 @@ def start(ctx: Write, kind: str, *, key: str, payload: Mapping[str, Any], delay_
     existing = ctx.session.scalar(select(FlowRow.id).where(FlowRow.kind == kind, FlowRow.key == key))
     if existing:
         return existing
-    row = _new_row(kind, key, payload, ctx.now, delay_seconds)
+    row = new_row(kind, key, payload, ctx.now, delay_seconds)
     ctx.session.add(row)
     ctx.after_commit.add("")
     return row.id
@@ -138,10 +135,10 @@ def start(ctx: Write, kind: str, *, key: str, payload: Mapping[str, Any], delay_
 def start_delivery(ctx: Write, event: str, handler: str) -> None:
     """Start the delivery of a new event to one handler; nobody else can know its id, so it cannot have started."""
     payload = {"event": event, "handler": handler}
-    ctx.session.add(_new_row(DELIVERY, f"{event}:{handler}", payload, ctx.now))
+    ctx.session.add(new_row(DELIVERY, f"{event}:{handler}", payload, ctx.now))
 
 
-def _new_row(kind: str, key: str, payload: Mapping[str, Any], now: datetime, delay_seconds: float = 0) -> FlowRow:
+def new_row(kind: str, key: str, payload: Mapping[str, Any], now: datetime, delay_seconds: float = 0) -> FlowRow:
     wake_at = now + timedelta(seconds=delay_seconds)
     return FlowRow(id=mint("flow", now), kind=kind, key=key, payload=dict(payload), wake_at=wake_at, created_at=now)
 
@@ -213,7 +210,7 @@ class Run:
         now = self.kernel.clock.now()
         until = self.call(f"{name}:until", lambda _key: (now + timedelta(seconds=seconds)).isoformat())
         if self.kernel.clock.now() < datetime.fromisoformat(until):
-            raise _Suspended(datetime.fromisoformat(until))
+            raise Suspended(datetime.fromisoformat(until))
 
     def wait(self, name: str, event_kind: str, subject: str, *, timeout_seconds: float) -> dict[str, Any] | None:
         """The payload of the first event of this kind about `subject` since the flow began; None at the time-out."""
@@ -243,7 +240,7 @@ class Run:
 
         arrived, payload = self.kernel.db.write(look)
         if not arrived:
-            raise _Suspended(None)
+            raise Suspended(None)
         self._steps[name] = payload
         return payload
 
@@ -258,7 +255,7 @@ class Run:
             .execution_options(synchronize_session=False)
         )
         if held.rowcount != 1:  # type: ignore[attr-defined]
-            raise _Fenced
+            raise Fenced
 
     def set(self, session: Session, **values: Any) -> None:
         changed = update(FlowRow).where(FlowRow.id == self.id).values(values)
@@ -273,201 +270,6 @@ class Run:
 def _as_json(output: Any) -> Any:
     """The output as a replay will see it, so that no flow depends on whether it was interrupted."""
     return orjson.loads(orjson.dumps(output))
-
-
-class Worker:
-    """Threads that claim due flows and run them; one per server process, as many processes as one likes."""
-
-    def __init__(self, kernel: Kernel, *, threads: int = 2) -> None:
-        self.kernel = kernel
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._nudged: set[str] = set()
-        self._missed: set[str] = set()  # kinds nudged while they may have been running
-        self._lock = threading.Lock()
-        self._running: dict[str, Run] = {}
-        self._slots: dict[str, int] = {}
-        self._threads = [
-            threading.Thread(target=self._loop, name=f"flows-{number}", daemon=True) for number in range(threads)
-        ] + [threading.Thread(target=self._beat, name="flows-heartbeat", daemon=True)]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self, timeout_seconds: float = 5.0) -> None:
-        """Stop claiming and let running steps end; what does not end in time is taken over after its lease."""
-        self._stopping.set()
-        self._wake.set()
-        for thread in self._threads:
-            thread.join(timeout_seconds)
-
-    def nudge(self, kinds: set[str]) -> None:
-        """New work was committed; `kinds` name sleeping endless flows to run now ('' means: just look)."""
-        with self._lock:
-            self._nudged |= kinds - {""}
-        self._wake.set()
-
-    def run_until_idle(self, *, limit: int = 10_000) -> int:
-        """Run everything that is due now on the calling thread; returns how many claims that took."""
-        for count in range(limit):
-            if not self._once():
-                return count
-        return limit
-
-    def _loop(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                worked = self._once()
-            except Exception as error:  # the flow loop: one of the two places that may catch everything
-                log.error("flow loop failed", error=repr(error))
-                worked = False
-            if not worked:
-                self._wake.wait(POLL_SECONDS)
-                self._wake.clear()
-
-    def _once(self) -> bool:
-        self._tick_schedules()
-        with self._lock:
-            nudged, self._nudged = self._nudged, set()
-            self._missed |= nudged
-        now = self.kernel.clock.now()
-        if nudged:
-            self.kernel.db.write(
-                lambda session: session.execute(
-                    update(FlowRow)
-                    .where(FlowRow.kind.in_(nudged), FlowRow.state == "open", FlowRow.owner.is_(None))
-                    .values(wake_at=now)
-                )
-            )
-        due = select(FlowRow.id).where(FlowRow.state == "open", FlowRow.wake_at <= now).limit(1)
-        with self.kernel.db.reading() as session:
-            if session.scalar(due) is None:
-                return False
-        claimed = self.kernel.db.write(self._claim, isolation="READ COMMITTED")
-        runs = [Run(self.kernel, row, steps) for row, steps in claimed]
-        with self._lock:
-            self._running |= {run.id: run for run in runs}
-        try:
-            for run, (row, _steps) in zip(runs, claimed, strict=True):
-                self._advance(run, row)
-                with self._lock:
-                    del self._running[run.id]
-        finally:  # should the database fail us half-way, the heartbeat must let go of the rest
-            with self._lock:
-                for run in runs:
-                    self._running.pop(run.id, None)
-        return bool(claimed)
-
-    def _claim(self, session: Session) -> list[tuple[FlowRow, dict[str, Any]]]:
-        """Take the flow that is due first; when that is a delivery, which is short, take a batch of them."""
-        now = self.kernel.clock.now()
-        due = (
-            select(FlowRow)
-            .where(FlowRow.state == "open", FlowRow.wake_at <= now)
-            .order_by(FlowRow.wake_at)
-            .with_for_update(skip_locked=True)
-        )
-        rows = list(session.scalars(due.limit(1)))
-        if rows and rows[0].kind == DELIVERY:
-            others = due.where(FlowRow.kind == DELIVERY, FlowRow.id != rows[0].id)
-            rows += session.scalars(others.limit(MAX_DELIVERIES - 1))
-        steps: dict[str, dict[str, Any]] = {row.id: {} for row in rows}
-        for step in session.scalars(select(StepRow).where(StepRow.flow_id.in_(steps))):
-            steps[step.flow_id][step.name] = step.output
-        for row in rows:
-            row.owner, row.attempt, row.waits_for = self.name, row.attempt + 1, None
-            row.wake_at = now + timedelta(seconds=LEASE_SECONDS)
-        session.flush()
-        session.expunge_all()
-        return [(row, steps[row.id]) for row in rows]
-
-    def _advance(self, run: Run, row: FlowRow) -> None:
-        with self._lock:
-            self._missed.discard(row.kind)
-        try:
-            boundary(f"claimed {row.kind}")
-            flow = self.kernel.house.flows.get(row.kind)
-            if flow is None:
-                raise Broken("kernel.flow-unknown", kind=row.kind)
-            output = flow.run(run, **row.payload)
-        except _Fenced:
-            log.info("flow was taken over", flow=row.id, kind=row.kind)
-        except _Suspended as suspended:
-            if suspended.until:
-                self._close(run, owner=None, wake_at=suspended.until, failures=0)
-        except Exception as error:  # the flow loop: any failure becomes a retry or a dead letter
-            log.warning("flow step failed", flow=row.id, kind=row.kind, error=repr(error), exc_info=error)
-            self._close(run, **self._failure(row, error))
-        else:
-            if isinstance(output, Again):
-                wake_at = self.kernel.clock.now() + timedelta(seconds=output.after_seconds)
-                self._close(run, again=True, owner=None, wake_at=wake_at, failures=0, error=None)
-                self._repeat_missed_nudge(row.kind)
-            elif not run.ended:
-                boundary(f"finishing {row.kind}")
-                now = self.kernel.clock.now()
-                self._close(run, state="done", output=output, owner=None, error=None, finished_at=now)
-
-    def _beat(self) -> None:
-        while not self._stopping.wait(HEARTBEAT_SECONDS):
-            with self._lock:
-                running = list(self._running.values())
-            for run in running:
-                try:
-                    self.kernel.db.write(run.fence)
-                except _Fenced:
-                    continue  # it has just ended; or it was taken over, which its own next record will find
-                except Exception as error:  # a missed beat is what the lease allows for
-                    log.warning("flow heartbeat failed", flow=run.id, error=repr(error))
-
-    def _close(self, run: Run, *, again: bool = False, **values: Any) -> None:
-        def transaction(session: Session) -> None:
-            run.fence(session)
-            if again:
-                session.execute(delete(StepRow).where(StepRow.flow_id == run.id))
-            run.set(session, **values)
-
-        try:
-            self.kernel.db.write(transaction)
-        except _Fenced:
-            log.info("flow was taken over", flow=run.id, kind=run.kind)
-
-    def _repeat_missed_nudge(self, kind: str) -> None:
-        """A nudge that came while the flow ran could not move it; now that it rests, it can."""
-        with self._lock:
-            missed = kind in self._missed
-            if missed:
-                self._nudged.add(kind)
-        if missed:
-            self._wake.set()
-
-    def _failure(self, row: FlowRow, error: Exception) -> dict[str, Any]:
-        """A refusal will not get better by itself: dead letter. Anything else is tried again, later and later."""
-        now = self.kernel.clock.now()
-        failures = row.failures + 1
-        code = error.code if isinstance(error, GongqiError) else type(error).__name__
-        values: dict[str, Any] = {"owner": None, "failures": failures, "error": f"{code}: {error}"[:2000]}
-        if isinstance(error, Refused) or failures >= MAX_FAILURES:
-            return values | {"state": "dead", "finished_at": now}
-        pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1]
-        return values | {"wake_at": now + timedelta(seconds=pause)}
-
-    def _tick_schedules(self) -> None:
-        now = self.kernel.clock.now()
-        for schedule in self.kernel.house.schedules:
-            slot = int(now.timestamp()) // schedule.every_seconds
-            if self._slots.get(schedule.kind) == slot:
-                continue
-            key = f"{schedule.kind}@{slot}"
-
-            def begin(session: Session, schedule: Schedule = schedule, key: str = key) -> None:
-                if not session.scalar(select(FlowRow.id).where(FlowRow.kind == schedule.kind, FlowRow.key == key)):
-                    session.add(_new_row(schedule.kind, key, {}, now))
-
-            self.kernel.db.write(begin)
-            self._slots[schedule.kind] = slot
 
 
 def revive(ctx: Write, flow_id: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gongqi.kernel.errors import GongqiError, Param
+from gongqi.kernel.errors import GongqiError
 
 LANGUAGES = ("zh", "en")
 DEFAULT_LANGUAGE = "en"

@@ -1,6 +1,6 @@
 """From a secret to an actor: what a door asks first, on every request.
 
-Two short selects and no write. An actor's rights are read anew each time, so revoking a token, ending a session or a
+One short select and no write. An actor's rights are read anew each time, so revoking a token, ending a session or a
 membership, or suspending a party takes effect with the next request. Grants come from current memberships in active
 organisations, from foundation roles, and from the `self` role of the party's kind over its own id.
 """
@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import Select, and_, bindparam, null, or_, select, update
 from sqlalchemy.orm import aliased
 
 from gongqi.kernel.access import FOUNDATION, Actor
@@ -43,17 +42,10 @@ def actor_for_token(ctx: Read, secret: str) -> Actor:
 
     Raises: Refused("members.token-invalid") alike for unknown, expired and revoked tokens and suspended parties.
     """
-    row = None
-    if _looks_like(secret, TOKEN_PREFIX):
-        row = ctx.session.execute(
-            select(Party.id, Party.kind, Party.name, Token.scopes)
-            .join(Token, Token.party == Party.id)
-            .where(Token.digest == rules.digest(secret), Token.revoked_at.is_(None), Token.expires_at > ctx.now)
-            .where(Party.state == "active")
-        ).one_or_none()
-    if row is None:
+    actor = _actor(ctx, _BY_TOKEN, secret, TOKEN_PREFIX)
+    if actor is None:
         raise Refused("members.token-invalid")
-    return _actor(ctx, row.id, row.kind, row.name, scopes=row.scopes)
+    return actor
 
 
 def actor_for_session(ctx: Read, secret: str) -> Actor:
@@ -61,16 +53,10 @@ def actor_for_session(ctx: Read, secret: str) -> Actor:
 
     Raises: Refused("members.session-invalid") alike for unknown, ended and expired sessions and suspended parties.
     """
-    row = None
-    if _looks_like(secret, SESSION_PREFIX):
-        row = ctx.session.execute(
-            select(Party.id, Party.kind, Party.name, ConsoleSession.id.label("session"))
-            .join(ConsoleSession, ConsoleSession.party == Party.id)
-            .where(ConsoleSession.digest == rules.digest(secret), *session_is_live(ctx.now), Party.state == "active")
-        ).one_or_none()
-    if row is None:
+    actor = _actor(ctx, _BY_SESSION, secret, SESSION_PREFIX)
+    if actor is None:
         raise Refused("members.session-invalid")
-    return _actor(ctx, row.id, row.kind, row.name, session=row.session)
+    return actor
 
 
 def note_use(kernel: Kernel, secret: str) -> None:
@@ -96,28 +82,53 @@ def note_use(kernel: Kernel, secret: str) -> None:
 
 
 def session_is_live(now: datetime) -> tuple[Any, Any]:
-    return (
-        ConsoleSession.created_at > now - rules.SESSION_LIFE,
-        ConsoleSession.last_seen_at > now - rules.SESSION_IDLE,
-    )
+    return _session_is_live(now - rules.SESSION_LIFE, now - rules.SESSION_IDLE)
+
+
+def _session_is_live(oldest: Any, idlest: Any) -> tuple[Any, Any]:
+    return (ConsoleSession.created_at > oldest, ConsoleSession.last_seen_at > idlest)
 
 
 def _looks_like(secret: str, prefix: str) -> bool:
     return secret.startswith(prefix) and len(secret) == len(prefix) + SECRET_LENGTH
 
 
-def _actor(
-    ctx: Read, party: str, kind: str, name: str, *, scopes: Sequence[str] | None = None, session: str | None = None
-) -> Actor:
-    held: dict[str, set[str]] = {party: {kind}}
-    rows = ctx.session.execute(
-        select(Membership.org, Membership.role)
+def _with_memberships(statement: Select[Any]) -> Select[Any]:
+    """One row a current membership of the party, or one row of nulls. Built once: a statement costs more than its run."""
+    return (
+        statement.where(Party.state == "active")
+        .outerjoin(Membership, and_(Membership.party == Party.id, Membership.until.is_(None)))
         .outerjoin(_Org, _Org.id == Membership.org)
-        .where(Membership.party == party, Membership.until.is_(None))
-        .where(or_(Membership.org == FOUNDATION, _Org.state == "active"))
+        .add_columns(Party.id, Party.kind, Party.name, Membership.org, Membership.role, _Org.state)
     )
-    for org, role in rows:
-        held.setdefault(org, set()).add(role)
+
+
+_NO_SESSION, _NO_SCOPES = null().label("session"), null().label("scopes")
+_BY_TOKEN = _with_memberships(
+    select(_NO_SESSION, Token.scopes)
+    .join(Party, Party.id == Token.party)
+    .where(Token.digest == bindparam("digest"), Token.revoked_at.is_(None), Token.expires_at > bindparam("now"))
+)
+_BY_SESSION = _with_memberships(
+    select(ConsoleSession.id.label("session"), _NO_SCOPES)
+    .join(Party, Party.id == ConsoleSession.party)
+    .where(ConsoleSession.digest == bindparam("digest"), *_session_is_live(bindparam("oldest"), bindparam("idlest")))
+)
+
+
+def _actor(ctx: Read, statement: Select[Any], secret: str, prefix: str) -> Actor | None:
+    if not _looks_like(secret, prefix):
+        return None
+    known = {"digest": rules.digest(secret), "now": ctx.now}
+    limits = {"oldest": ctx.now - rules.SESSION_LIFE, "idlest": ctx.now - rules.SESSION_IDLE}
+    rows = ctx.session.connection().execute(statement, known | limits).all()
+    if not rows:
+        return None
+    session, scopes, party, kind, name, *_ = rows[0]
+    held: dict[str, set[str]] = {party: {kind}}
+    for *_, org, role, org_state in rows:
+        if org is not None and (org == FOUNDATION or org_state == "active"):
+            held.setdefault(org, set()).add(role)
     vocabulary = ctx.kernel.house.vocabulary
     return Actor(
         id=party, kind=kind, name=name, session=session,

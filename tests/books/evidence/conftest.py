@@ -13,9 +13,9 @@ from gongqi.books.evidence import service
 from gongqi.books.evidence.keys import SigningKeys
 from gongqi.books.evidence.room import ROOM
 from gongqi.kernel.access import FOUNDATION, Actor, Vocabulary
-from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.verbs import Caller, Read
+from gongqi.kernel.worker import Worker
 
 AUDITOR = Actor("prs_auditor", "person", "Auditor", grants={FOUNDATION: frozenset({"evidence:*"})})
 STRANGER = Actor("prs_stranger", "person", "Stranger")

@@ -10,7 +10,7 @@ from gongqi.books.ledger.flows import EXPIRE
 from gongqi.books.ledger.replay import check
 from gongqi.books.ledger.service import Line
 from gongqi.kernel.errors import Refused
-from gongqi.kernel.flows import Worker
+from gongqi.kernel.worker import Worker
 
 HOLD_SECONDS = 60
 

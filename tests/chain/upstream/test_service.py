@@ -18,9 +18,9 @@ from gongqi.chain.upstream.room import ROOM as UPSTREAM
 from gongqi.kernel.access import ANONYMOUS, FOUNDATION, SYSTEM, Actor
 from gongqi.kernel.clock import FixedClock
 from gongqi.kernel.errors import Refused
-from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.verbs import Caller, execute, query
+from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY
 from gongqi.resources.hub import service as hub
 from gongqi.resources.hub.room import ROOM as HUB

@@ -26,4 +26,4 @@ def sim() -> ModuleType:
 
 @pytest.fixture
 def market(build, clock, sim):
-    return sim.open_market(build, "economy.credits", clock=clock)
+    return sim.open_market(build, "chain.scenarios", "economy.credits", clock=clock)

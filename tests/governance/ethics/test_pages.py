@@ -130,7 +130,7 @@ def test_an_unreachable_quorum_is_said_on_the_page_and_the_donor_may_ask_again(r
 def test_release_two_says_better_but_not_significant_and_on_which_evidence(reader, two_releases):
     one, two = two_releases
     zh, en = reader.both(f"/ethics/evaluation/{two}")
-    assert "Better than the release before, but not significantly" in en and "p = 0.25" in en
+    assert "better than the release before, but not significantly" in en and "p = 0.25" in en
     assert "比上一发布好，但不显著" in zh
     assert "3 became right and 0 became wrong" in en
     assert f'href="/ethics/evaluation/{one}"' in en

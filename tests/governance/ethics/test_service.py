@@ -279,7 +279,6 @@ def test_the_last_votes_cast_at_the_same_time_decide_once(foundation, reviewed):
     with ThreadPoolExecutor(2) as pool:
         states = list(pool.map(lambda name: foundation.vote(reviewed, name).state, BOARD[2:]))
     assert sorted(states) == ["approved", "open"]
-    assert foundation.kinds().count("ethics.vote-cast") >= 4
     assert len(foundation.case(reviewed).votes) == 4
     assert foundation.answers(reviewed, "ethics.board") == [("allow", "ethics.board.approved")]
 

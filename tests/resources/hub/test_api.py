@@ -16,8 +16,8 @@ from gongqi.books.evidence import service as evidence
 from gongqi.books.evidence.keys import SigningKeys
 from gongqi.books.evidence.room import ROOM as EVIDENCE
 from gongqi.doors.web.server import build as build_app
-from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
+from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY
 from gongqi.members.bootstrap import bootstrap_operator
 from gongqi.members.room import ROOM as MEMBERS

@@ -18,9 +18,9 @@ from gongqi.chain.upstream import service as upstream
 from gongqi.chain.upstream.room import ROOM as UPSTREAM
 from gongqi.doors.web.server import build as build_app
 from gongqi.kernel.access import FOUNDATION, Actor
-from gongqi.kernel.flows import Worker
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.verbs import Caller, execute
+from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY
 from gongqi.members.room import ROOM as MEMBERS
 from gongqi.resources.hub import service as hub

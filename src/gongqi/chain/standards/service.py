@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
+from gongqi.chain.upstream import service as upstream
 from gongqi.governance.compliance import service as compliance
 from gongqi.governance.compliance.tables import CLASSES, load_tables
 from gongqi.governance.ethics import service as ethics
@@ -50,11 +51,16 @@ def list_rules(ctx: Read, input: ListRules) -> Page[RuleOut]:
 
 
 def rules(ctx: Read) -> list[RuleOut]:
-    return [*_hub(ctx), *_compliance(ctx), *_ethics(ctx)]
+    return [*_upstream(ctx), *_hub(ctx), *_compliance(ctx), *_ethics(ctx)]
 
 
 def rule_count(ctx: Read) -> int:
     return len(rules(ctx))
+
+
+def _upstream(ctx: Read) -> Iterator[RuleOut]:
+    yield _rule(ctx, "upstream.donation", "donation-accepted", upstream.CITE)
+    yield _rule(ctx, "upstream.donation", "donation-licence", upstream.CITE)
 
 
 def _hub(ctx: Read) -> Iterator[RuleOut]:

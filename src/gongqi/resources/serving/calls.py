@@ -85,7 +85,7 @@ class SettleCall(OneCall):
 
 
 @verb(INFER, evidence=None)
-def RESERVE(ctx: Write, input: ReserveCall) -> CallOut:  # noqa: N802 - a constant: decorated, it is a Verb
+def RESERVE(ctx: Write, input: ReserveCall) -> CallOut:
     """Note the call and set its fee aside, if the budget and the funds allow it."""
     ctx.require(INFER, input.org)
     deployment = ctx.find(Deployment, input.deployment, to="serving:deployment:read")
@@ -103,7 +103,7 @@ def RESERVE(ctx: Write, input: ReserveCall) -> CallOut:  # noqa: N802 - a consta
 
 
 @verb(INFER, evidence=None)
-def SETTLE(ctx: Write, input: SettleCall) -> CallOut:  # noqa: N802
+def SETTLE(ctx: Write, input: SettleCall) -> CallOut:
     """Pay for an answer that is there. Settled before: nothing happens. Given back before: it is set aside again."""
     call = ctx.find(Call, input.call, to=INFER)
     if call.state == "settled":
@@ -133,7 +133,7 @@ def SETTLE(ctx: Write, input: SettleCall) -> CallOut:  # noqa: N802
 
 
 @verb(INFER, evidence=None)
-def FAIL(ctx: Write, input: OneCall) -> CallOut:  # noqa: N802
+def FAIL(ctx: Write, input: OneCall) -> CallOut:
     """Give the fee back: there is no answer to pay for."""
     call = ctx.find(Call, input.call, to=INFER)
     if call.state == "reserved":

@@ -1,0 +1,252 @@
+"""Workers: the threads that claim due flows, run them, beat for them and close them (see `flows` for the idea)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from gongqi.kernel import flows
+from gongqi.kernel.errors import Broken, GongqiError, Refused
+from gongqi.kernel.flows import Again, Fenced, FlowRow, Run, Schedule, StepRow, Suspended, new_row
+
+if TYPE_CHECKING:
+    from gongqi.kernel.room import Kernel
+
+log = structlog.get_logger("gongqi.flows")
+
+
+class Worker:
+    """Threads that claim due flows and run them; one per server process, as many processes as one likes."""
+
+    def __init__(self, kernel: Kernel, *, threads: int = 2) -> None:
+        self.kernel = kernel
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._nudged: set[str] = set()
+        self._missed: set[str] = set()  # kinds nudged while they may have been running
+        self._lock = threading.Lock()
+        self._running: dict[str, Run] = {}
+        self._slots: dict[str, int] = {}
+        self._threads = [
+            threading.Thread(target=self._loop, name=f"flows-{number}", daemon=True) for number in range(threads)
+        ] + [threading.Thread(target=self._beat, name="flows-heartbeat", daemon=True)]
+
+    def start(self) -> None:
+        self.release_dead()
+        for thread in self._threads:
+            thread.start()
+
+    def release_dead(self) -> int:
+        """Make due at once what workers of this machine held when they died, so that a restart need not wait out their
+        leases. Returns how many flows. Should a process merely look dead, fencing keeps it from writing."""
+        with self.kernel.db.reading() as session:
+            owners = set(session.scalars(select(FlowRow.owner).where(FlowRow.owner.is_not(None)).distinct()))
+        dead = [owner for owner in owners if owner and _is_dead(owner)]
+        if not dead:
+            return 0
+        now = self.kernel.clock.now()
+        held = update(FlowRow).where(FlowRow.owner.in_(dead), FlowRow.state == "open").values(wake_at=now)
+        return self.kernel.db.write(lambda session: session.execute(held).rowcount)  # type: ignore[attr-defined]
+
+    def stop(self, timeout_seconds: float = 5.0) -> None:
+        """Stop claiming and let running steps end; what does not end in time is taken over after its lease."""
+        self._stopping.set()
+        self._wake.set()
+        for thread in self._threads:
+            thread.join(timeout_seconds)
+
+    def nudge(self, kinds: set[str]) -> None:
+        """New work was committed; `kinds` name sleeping endless flows to run now ('' means: just look)."""
+        with self._lock:
+            self._nudged |= kinds - {""}
+        self._wake.set()
+
+    def run_until_idle(self, *, limit: int = 10_000) -> int:
+        """Run everything that is due now on the calling thread; returns how many claims that took."""
+        for count in range(limit):
+            if not self._once():
+                return count
+        return limit
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                worked = self._once()
+            except Exception as error:  # the flow loop: one of the two places that may catch everything
+                log.error("flow loop failed", error=repr(error))
+                worked = False
+            if not worked:
+                self._wake.wait(flows.POLL_SECONDS)
+                self._wake.clear()
+
+    def _once(self) -> bool:
+        self._tick_schedules()
+        with self._lock:
+            nudged, self._nudged = self._nudged, set()
+            self._missed |= nudged
+        now = self.kernel.clock.now()
+        if nudged:
+            self._rouse(nudged, now)
+        due = select(FlowRow.id).where(FlowRow.state == "open", FlowRow.wake_at <= now).limit(1)
+        with self.kernel.db.reading() as session:
+            if session.scalar(due) is None:
+                return False
+        claimed = self.kernel.db.write(self._claim, isolation="READ COMMITTED")
+        runs = [Run(self.kernel, row, steps) for row, steps in claimed]
+        with self._lock:
+            self._running |= {run.id: run for run in runs}
+        try:
+            for run, (row, _steps) in zip(runs, claimed, strict=True):
+                self._advance(run, row)
+                with self._lock:
+                    del self._running[run.id]
+        finally:  # should the database fail us half-way, the heartbeat must let go of the rest
+            with self._lock:
+                for run in runs:
+                    self._running.pop(run.id, None)
+        return bool(claimed)
+
+    def _rouse(self, kinds: set[str], now: datetime) -> None:
+        """Make sleeping flows of these kinds due now. Looks first: most nudges find the flow awake already."""
+        asleep = (FlowRow.kind.in_(kinds), FlowRow.state == "open", FlowRow.owner.is_(None), FlowRow.wake_at > now)
+        with self.kernel.db.reading() as session:
+            if session.scalar(select(FlowRow.id).where(*asleep).limit(1)) is None:
+                return
+        self.kernel.db.write(lambda session: session.execute(update(FlowRow).where(*asleep).values(wake_at=now)))
+
+    def _claim(self, session: Session) -> list[tuple[FlowRow, dict[str, Any]]]:
+        """Take the flow that is due first; when that is a delivery, which is short, take a batch of them."""
+        now = self.kernel.clock.now()
+        due = (
+            select(FlowRow)
+            .where(FlowRow.state == "open", FlowRow.wake_at <= now)
+            .order_by(FlowRow.wake_at)
+            .with_for_update(skip_locked=True)
+        )
+        rows = list(session.scalars(due.limit(1)))
+        if rows and rows[0].kind == flows.DELIVERY and rows[0].owner is None:
+            # One whose worker died is taken alone: were it the cause, it would take the others down with it.
+            others = due.where(FlowRow.kind == flows.DELIVERY, FlowRow.id != rows[0].id, FlowRow.owner.is_(None))
+            rows += session.scalars(others.limit(flows.MAX_DELIVERIES - 1))
+        steps: dict[str, dict[str, Any]] = {row.id: {} for row in rows}
+        for step in session.scalars(select(StepRow).where(StepRow.flow_id.in_(steps))):
+            steps[step.flow_id][step.name] = step.output
+        for row in rows:
+            if row.owner is not None:  # its lease ran out: that worker died, or was stopped for very long
+                row.failures += 1
+            row.owner, row.attempt, row.waits_for = self.name, row.attempt + 1, None
+            row.wake_at = now + timedelta(seconds=flows.LEASE_SECONDS)
+        session.flush()
+        session.expunge_all()
+        return [(row, steps[row.id]) for row in rows]
+
+    def _advance(self, run: Run, row: FlowRow) -> None:
+        with self._lock:
+            self._missed.discard(row.kind)
+        try:
+            if row.failures >= flows.MAX_CRASHES:
+                raise Broken("kernel.flow-kills", flow=row.id, times=row.failures)
+            flows.boundary(f"claimed {row.kind}")
+            flow = self.kernel.house.flows.get(row.kind)
+            if flow is None:
+                raise Broken("kernel.flow-unknown", kind=row.kind)
+            output = flow.run(run, **row.payload)
+        except Fenced:
+            log.info("flow was taken over", flow=row.id, kind=row.kind)
+        except Suspended as suspended:
+            if suspended.until:
+                self._close(run, owner=None, wake_at=suspended.until, failures=0)
+        except Exception as error:  # the flow loop: any failure becomes a retry or a dead letter
+            log.warning("flow step failed", flow=row.id, kind=row.kind, error=repr(error), exc_info=error)
+            self._close(run, **self._failure(row, error))
+        else:
+            if isinstance(output, Again):
+                wake_at = self.kernel.clock.now() + timedelta(seconds=output.after_seconds)
+                self._close(run, again=True, owner=None, wake_at=wake_at, failures=0, error=None)
+                self._repeat_missed_nudge(row.kind)
+            elif not run.ended:
+                flows.boundary(f"finishing {row.kind}")
+                now = self.kernel.clock.now()
+                self._close(run, state="done", output=output, owner=None, error=None, finished_at=now)
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(flows.HEARTBEAT_SECONDS):
+            with self._lock:
+                running = list(self._running.values())
+            for run in running:
+                try:
+                    self.kernel.db.write(run.fence)
+                except Fenced:
+                    continue  # it has just ended; or it was taken over, which its own next record will find
+                except Exception as error:  # a missed beat is what the lease allows for
+                    log.warning("flow heartbeat failed", flow=run.id, error=repr(error))
+
+    def _close(self, run: Run, *, again: bool = False, **values: Any) -> None:
+        def transaction(session: Session) -> None:
+            run.fence(session)
+            if again:
+                session.execute(delete(StepRow).where(StepRow.flow_id == run.id))
+            run.set(session, **values)
+
+        try:
+            self.kernel.db.write(transaction)
+        except Fenced:
+            log.info("flow was taken over", flow=run.id, kind=run.kind)
+
+    def _repeat_missed_nudge(self, kind: str) -> None:
+        """A nudge that came while the flow ran could not move it; now that it rests, it can."""
+        with self._lock:
+            missed = kind in self._missed
+            if missed:
+                self._nudged.add(kind)
+        if missed:
+            self._wake.set()
+
+    def _failure(self, row: FlowRow, error: Exception) -> dict[str, Any]:
+        """A refusal will not get better by itself: dead letter. Anything else is tried again, later and later."""
+        now = self.kernel.clock.now()
+        failures = row.failures + 1
+        code = error.code if isinstance(error, GongqiError) else type(error).__name__
+        values: dict[str, Any] = {"owner": None, "failures": failures, "error": f"{code}: {error}"[:2000]}
+        if isinstance(error, Refused) or failures >= flows.MAX_FAILURES:
+            return values | {"state": "dead", "finished_at": now}
+        pause = flows.BACKOFF_SECONDS[min(failures, len(flows.BACKOFF_SECONDS)) - 1]
+        return values | {"wake_at": now + timedelta(seconds=pause)}
+
+    def _tick_schedules(self) -> None:
+        now = self.kernel.clock.now()
+        for schedule in self.kernel.house.schedules:
+            slot = int(now.timestamp()) // schedule.every_seconds
+            if self._slots.get(schedule.kind) == slot:
+                continue
+            key = f"{schedule.kind}@{slot}"
+
+            def begin(session: Session, schedule: Schedule = schedule, key: str = key) -> None:
+                if not session.scalar(select(FlowRow.id).where(FlowRow.kind == schedule.kind, FlowRow.key == key)):
+                    session.add(new_row(schedule.kind, key, {}, now))
+
+            self.kernel.db.write(begin)
+            self._slots[schedule.kind] = slot
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether a worker's name `host:pid:…` is of this machine and its process is gone."""
+    host, _, rest = owner.rpartition(":")[0].rpartition(":")
+    if host != socket.gethostname() or not rest.isdigit():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
