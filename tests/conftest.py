@@ -1,14 +1,19 @@
 """One suite for all backends: SQLite by default, PostgreSQL when `GONGQI_TEST_POSTGRES` names a server.
 
 Every test that asks for `database_url` gets a database of its own.
+
+No test, no error code: whatever error a test makes is noted, and a run of the whole suite fails at its end when a code of
+the catalogue was never among them. Workers of pytest-xdist send home what they noted with their results.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -17,15 +22,21 @@ from gongqi.kernel.blobs.folder import FolderBlobs
 from gongqi.kernel.clock import FixedClock
 from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Base, Database
+from gongqi.kernel.errors import GongqiError
 from gongqi.kernel.room import House, Kernel
+from gongqi.kernel.words import Words
 
 POSTGRES = os.environ.get("GONGQI_TEST_POSTGRES")
+SOURCE = Path(__file__).parents[1] / "src" / "gongqi"
+WHOLE = ("", "not browser and not slow")  # what `-m` says when the whole suite runs
+MADE: set[str] = set()  # codes of the errors made so far, here and by the workers that have come home
 
 
-@pytest.fixture
-def database_url(tmp_path: Path) -> Iterator[str]:
+@contextlib.contextmanager
+def database_in(folder: Path) -> Iterator[str]:
+    """The address of a fresh database, gone afterwards."""
     if not POSTGRES:
-        yield f"sqlite:///{tmp_path / 'gongqi.sqlite'}"
+        yield f"sqlite:///{folder / 'gongqi.sqlite'}"
         return
     name = f"test_{secrets.token_hex(8)}"
     server = sqlalchemy.create_engine(
@@ -37,6 +48,18 @@ def database_url(tmp_path: Path) -> Iterator[str]:
     with server.connect() as connection:
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
     server.dispose()
+
+
+@pytest.fixture(scope="session")
+def new_database() -> Callable[[Path], contextlib.AbstractContextManager[str]]:
+    """For what is shared by several tests: `with new_database(folder) as url`."""
+    return database_in
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> Iterator[str]:
+    with database_in(tmp_path) as url:
+        yield url
 
 
 @pytest.fixture
@@ -71,3 +94,57 @@ def build(settings: Settings, database_url: str) -> Iterator:
     yield make
     for database in opened:
         database.close()
+
+
+# ---- every error code is made by some test ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def made_codes() -> set[str]:
+    """For a test that reads a code off a process it has started: `made_codes.add(code)`."""
+    return MADE
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    build = GongqiError.__init__
+
+    def build_and_note(self: GongqiError, code: str, **params: Any) -> None:
+        MADE.add(code)
+        build(self, code, **params)
+
+    GongqiError.__init__ = build_and_note  # type: ignore[method-assign]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    MADE.update(getattr(node, "workeroutput", {}).get("codes", ()))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["codes"] = sorted(MADE)
+    elif is_whole(config) and session.exitstatus == pytest.ExitCode.OK and never_made():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if is_whole(config) and (codes := never_made()):
+        terminalreporter.section("error codes that no test makes")
+        for code in codes:
+            terminalreporter.line(code)
+
+
+def is_whole(config: pytest.Config) -> bool:
+    """Whether this run is of the whole suite."""
+    asked = config.option
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS and asked.markexpr in WHOLE
+    return everything and not (asked.keyword or asked.maxfail or asked.collectonly)
+
+
+def never_made() -> list[str]:
+    words = Words()
+    for path in SOURCE.glob("**/words.toml"):
+        words.load(path)
+    return sorted(words.errors.keys() - MADE)

@@ -31,6 +31,7 @@ import json, os, sys, threading
 sys.path.insert(0, sys.argv[1])
 import market as sim
 from gongqi.kernel import flows
+from gongqi.kernel.worker import Worker
 from gongqi.kernel.blobs.folder import FolderBlobs
 from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Database
@@ -73,7 +74,7 @@ else:
         if name == order["die_at"]:
             os.kill(os.getpid(), 9)
     flows.boundary = boundary
-    flows.Worker(kernel).run_until_idle()
+    Worker(kernel).run_until_idle()
     say("idle")
 """
 
@@ -172,7 +173,8 @@ def test_a_return_killed_at_any_step_joins_the_dataset_once(scene, moment):
     child = scene.child(do="work", die_at=moment)
     said, _ = child.communicate(timeout=PATIENCE_SECONDS)
     assert child.returncode == -signal.SIGKILL, said
-    market.kernel.clock = FixedClock(datetime.now().astimezone() + timedelta(seconds=60))  # the dead worker's lease ends
+    later = timedelta(seconds=60)  # the dead worker's lease is over
+    market.kernel.clock = FixedClock(datetime.now().astimezone() + later)
     market.work()
     done = market.ask(market.owner("hospital"), "scenarios:return:get", back=started.id)
     assert (done.state, done.count, done.set_aside) == ("done", 20, 0)

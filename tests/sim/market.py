@@ -18,7 +18,6 @@ import orjson
 from gongqi.books.evidence import service as evidence
 from gongqi.books.evidence.keys import SigningKeys
 from gongqi.books.ledger import service as ledger
-from gongqi.books.ledger.rules import account_id
 from gongqi.kernel.access import FOUNDATION, Actor
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.verbs import Caller, execute, query
@@ -35,6 +34,9 @@ CARD = "---\nlicense: CC-BY-4.0\n---\n# {title}\n"
 COLUMNS = ("a", "b")
 TABLE = "record,a,b,ill\nr-1,0.25,0.5,0\nr-2,1.5,2.0,1\n"
 ROOMS = ("books.evidence", "books.ledger", "members", "resources.hub", "resources.serving")
+
+
+OPERATOR = Actor("per_operator", "person", "Operator", grants={FOUNDATION: frozenset({"*"})})
 
 
 @cache
@@ -91,7 +93,7 @@ class Market:
 
     kernel: Kernel
     orgs: dict[str, str] = field(default_factory=dict)
-    operator: Actor = Actor("per_operator", "person", "Operator", grants={FOUNDATION: frozenset({"*"})})
+    operator: Actor = OPERATOR
 
     def __post_init__(self) -> None:
         for role in ("foundation", "hospital", "laboratory", "application"):
@@ -199,7 +201,7 @@ class Market:
     # --- the books
 
     def balance(self, owner: str, code: str = "available", unit: str = UNIT) -> int:
-        account = account_id(self.orgs.get(owner, owner), unit, code)
+        account = ledger.account_id(self.orgs.get(owner, owner), unit, code)
         return self.kernel.look(lambda ctx: ledger.balance(ctx, account))
 
     def book_holds(self) -> bool:

@@ -1,14 +1,23 @@
 """Alembic's entry: our connection, our metadata."""
 
+from typing import Any, Literal
+
 from alembic import context
 
 from gongqi import rooms  # noqa: F401 - importing the rooms fills the metadata
-from gongqi.kernel.db import Base
+from gongqi.kernel.db import Base, UtcTime
+
+
+def render_item(kind: str, item: Any, _autogen: Any) -> str | Literal[False]:
+    """A revision must stand by itself for ever, so it names database types and not ours."""
+    return "sa.BigInteger()" if kind == "type" and isinstance(item, UtcTime) else False
+
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
     transactional_ddl=True,
     render_as_batch=True,
+    render_item=render_item,
 )
 context.run_migrations()

@@ -19,8 +19,9 @@ def test_a_table_reads_back_as_it_was_written():
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"a,b\n1,2\n", b"r,a,a,l\n", b"r,a,l\n1,2\n", b"r,a,l\n1,2,0\n1,3,0\n", b"r,a,l\n\xff,1,0\n", b'r,a,l\n"x'],
-)  # fmt: skip
+    "data",
+    [b"", b"a,b\n1,2\n", b"r,a,a,l\n", b"r,a,l\n1,2\n", b"r,a,l\n1,2,0\n1,3,0\n", b"r,a,l\n\xff,1,0\n", b'r,a,l\n"x'],
+)
 def test_what_is_no_table_is_refused(data):
     with pytest.raises(Refused, match=r"scenarios\.table-malformed"):
         rules.read_table(data)

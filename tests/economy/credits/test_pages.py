@@ -24,8 +24,9 @@ def lived(market):
     call = market.infer([(1.0, 2.0)] * 50)["parameters"]["call"]
     given = {"deployment": deployment.id, "org": market.orgs["application"]}
     market.do(market.owner("application"), "scenarios:agreement:sign", **given)
-    records = [{"record": "s-1", "features": {"a": 1, "b": 2}, "label": 1}]
-    market.do(market.owner("application"), "scenarios:outcome:report", deployment=deployment.id, call=call, records=records)
+    told = {"deployment": deployment.id, "call": call}
+    told["records"] = [{"record": "s-1", "features": {"a": 1, "b": 2}, "label": 1}]
+    market.do(market.owner("application"), "scenarios:outcome:report", **told)
     back = {"deployment": deployment.id, "asset": market.data[0]}
     market.do(market.owner("hospital"), "scenarios:return:start", **back)
     market.work()
@@ -66,7 +67,7 @@ def test_a_stranger_sees_prices_and_policies_but_nobodys_money(lived):
 
 
 def test_the_page_of_a_split_shows_every_part_and_its_receiver(lived, operator):
-    market, paths = lived
+    _, paths = lived
     page = operator.get(paths[3], params={"lang": "en"}).text
     for words in ("Hospital", "Laboratory", "Foundation", "0.37", "0.53", "Where the fee went", "<svg"):
         assert words in page

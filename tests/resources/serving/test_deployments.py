@@ -54,7 +54,8 @@ def test_only_the_host_changes_a_deployment(market):
     made = market.served()
     for verb, more in (("reprice", {"price_per_row": 1}), ("retire", {}), ("upgrade", {"release": made.release})):
         given = {"deployment": made.id, **more}
-        assert refused(market.do, market.owner("application"), f"serving:deployment:{verb}", **given) == "access.forbidden"
+        code = refused(market.do, market.owner("application"), f"serving:deployment:{verb}", **given)
+        assert code == "access.forbidden"
 
 
 def test_a_change_on_a_version_that_has_moved_is_refused(market):

@@ -112,7 +112,10 @@ def test_a_run_that_takes_too_long_is_stopped(blobs, monkeypatch):
         [helper.make_node("Loop", ["many", "true", "x"], ["y"], body=body)], "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
-        [helper.make_tensor("many", TensorProto.INT64, [], [2**40]), helper.make_tensor("true", TensorProto.BOOL, [], [True])],
+        [
+            helper.make_tensor("many", TensorProto.INT64, [], [2**40]),
+            helper.make_tensor("true", TensorProto.BOOL, [], [True]),
+        ],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     digest = blobs.put(model.SerializeToString()).sha256

@@ -93,7 +93,7 @@ def _commit(ctx: Write, *, back: str, built: dict[str, Any]) -> bool:
 
 
 def _revise(ctx: Write, row: Return, built: dict[str, Any]) -> str:
-    """The dataset's next revision: every file as before, but for the table. Its lineage names who answered the calls."""
+    """The dataset's next revision: every file as before but the table. Its lineage names the models that answered."""
     inspected = hub.Inspected(built["name"], built["size"], tuple(built["findings"]), ())
     hub.receive_blob(ctx, org=row.org, sha256=built["sha256"], inspected=inspected)
     before = hub.revision_facts(ctx, built["previous"])

@@ -16,7 +16,7 @@ def load_scenarios(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
     deployments = serving.list_deployments.run(
         ctx, serving.ListDeployments.model_validate({"limit": PAGE, "cursor": cursor})
     )
-    signatures = service.list_signatures.run(ctx, service.ListSignatures(limit=MAX_PAGE, cursor=None)).items
+    signatures = service.list_signatures.run(ctx, service.ListSignatures.model_validate({"limit": MAX_PAGE})).items
     signed: dict[str, list[str]] = {}
     for each in signatures:
         signed.setdefault(each.deployment, []).append(each.org)
@@ -26,7 +26,7 @@ def load_scenarios(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
         "signed": signed,
         "totals": {each.id: service.outcome_totals(ctx, each.id) for each in deployments.items},
         "actions": [verb for verb in verbs if ctx.actor.may_somewhere(verb)],
-        "returns": service.list_returns.run(ctx, service.ListReturns(limit=PAGE, cursor=None)).items,
+        "returns": service.list_returns.run(ctx, service.ListReturns.model_validate({"limit": PAGE})).items,
     }
 
 

@@ -17,9 +17,7 @@ def _returned_to(actor: Actor, permission: str) -> ColumnElement[bool]:
 
 
 POLICIES = (
-    Policy(
-        Signature, read="scenarios:agreement:read", rules={"scenarios:agreement:read": within(Signature.org)}
-    ),
+    Policy(Signature, read="scenarios:agreement:read", rules={"scenarios:agreement:read": within(Signature.org)}),
     Policy(
         Outcome,
         read="scenarios:outcome:read",

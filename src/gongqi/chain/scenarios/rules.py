@@ -1,7 +1,7 @@
 """How outcomes join a dataset. Pure thought: bytes of a table and records in, bytes of the next table out.
 
-A dataset that takes outcomes back is a CSV table (RFC 4180, UTF-8, a header row) whose first column names the record and
-whose last is the label; the columns between are features, all numbers.
+A dataset that takes outcomes back is a CSV table (RFC 4180, UTF-8, a header row) whose first column names the record
+and whose last is the label; the columns between are features, all numbers.
 
 Invariants
 - A row that is there is never changed: a returned record under a known name is set aside, not overwritten.

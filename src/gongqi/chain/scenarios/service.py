@@ -46,7 +46,7 @@ class RecordInput(Input):
 
 
 class Report(Input):
-    """`call` says what the model was asked about these records; `org` whom the caller reports for, if it may for several."""
+    """`call`: in which the model was asked about these records; `org`: reported for, if the caller may for several."""
 
     deployment: str = Field(max_length=ID)
     call: str | None = Field(None, max_length=ID)
@@ -285,7 +285,7 @@ def _own_org(ctx: Write, wanted: str | None) -> str:
 
 
 def _fresh(ctx: Write, deployment: str, org: str, records: list[RecordInput]) -> list[RecordInput]:
-    """Those not reported before. Raises Refused scenarios.outcome-contradicts for another truth about the same record."""
+    """Those not reported before. Raises Refused scenarios.outcome-contradicts for another truth about one record."""
     given: dict[str, RecordInput] = {}
     for each in records:
         if given.setdefault(each.record, each) != each:
@@ -303,9 +303,10 @@ def _claim(ctx: Write, row: Return) -> int:
     waiting = select(Outcome.id).where(Outcome.deployment == row.deployment, Outcome.returned_in.is_(None))
     chosen = waiting.order_by(Outcome.id).limit(MAX_RETURNED)
     claimed = ctx.session.execute(
-        update(Outcome).where(Outcome.id.in_(chosen)).values(returned_in=row.id).execution_options(
-            synchronize_session=False
-        )
+        update(Outcome)
+        .where(Outcome.id.in_(chosen))
+        .values(returned_in=row.id)
+        .execution_options(synchronize_session=False)
     ).rowcount  # type: ignore[attr-defined]
     if not claimed:
         raise Refused("scenarios.nothing-to-return", deployment=row.deployment)

@@ -1,4 +1,4 @@
-"""The rules that the gates apply, in one list: what each asks, what follows when it is not met, and where it comes from.
+"""The rules that the gates apply, in one list: what each asks, what follows otherwise, and where it comes from.
 
 Nothing is decided here. Each row is read from the room that applies it (its tables, its policy), so the list cannot say
 one thing and the gate do another; only the sentence for people is ours.
@@ -77,7 +77,8 @@ def _compliance(ctx: Read) -> Iterator[RuleOut]:
         count = sum(each.family in row.allow for each in tables.licenses.values())
         yield _rule(ctx, compliance.LICENCE, f"licence-{kind}", row.citation, count=count)
     yield _rule(ctx, compliance.CARD, "card", compliance.POLICY)
-    parts = {step: sum(row.mof_class == step and row.required for row in tables.components.values()) for step in CLASSES}
+    needed = [row.mof_class for row in tables.components.values() if row.required]
+    parts = {step: needed.count(step) for step in CLASSES}
     yield _rule(
         ctx, compliance.OPENNESS, "openness", tables.framework, one=parts["I"], two=parts["II"], three=parts["III"]
     )

@@ -23,7 +23,7 @@ from gongqi.doors.cli.main import language
 from gongqi.doors.cli.push import push_folder
 from gongqi.doors.cli.server import write_private
 from gongqi.kernel.config import Settings
-from gongqi.kernel.errors import Unavailable
+from gongqi.kernel.errors import Refused, Unavailable
 
 UNIT = "CNY-fen"
 PRICE_PER_ROW = 3
@@ -82,6 +82,7 @@ class Tour:
         second = self.improve(first, second_data, held_out)
         self.compare(first, second, deployment)
         self.books()
+        self.adjourn()
         self.done_file.write_text("done\n", "ascii")
 
     def principals(self) -> None:
@@ -98,11 +99,28 @@ class Tour:
         people = {role: self.person(role, self.orgs[role], "owner") for role in ("hospital", "laboratory", "application")}
         people |= {f"reviewer-{n}": self.person(f"reviewer-{n}", "*", "reviewer") for n in (1, 2)}
         self.clients = {role: Client(self.url, token, language=language()) for role, token in people.items()}
+        self.check_board()
         self.clients["agent"] = Client(self.url, self.agent(), language=language())
         self.line(
             "三个组织、两名评审、一个代理，各持自己的令牌",
             "three organisations, two reviewers and an agent, each with a token of their own",
         )
+
+    def check_board(self) -> None:
+        """A review waits for every reviewer on its roster, and the tour cannot vote for people it does not know."""
+        ours = {self.clients[f"reviewer-{number}"].read("members:me:show")["id"] for number in (1, 2)}
+        sitting = {each["party"] for each in self.reviewers()}
+        if sitting - ours:
+            raise Refused("cli.tour-board", count=len(sitting - ours))
+
+    def reviewers(self) -> list[dict[str, Any]]:
+        held = self.operator.every("members:membership:list", org="*")
+        return [each for each in held if each["role"] == "reviewer" and each["until"] is None]
+
+    def adjourn(self) -> None:
+        """The two reviewers leave the board again, so that it does not wait for them on anyone's release."""
+        for each in self.reviewers():
+            self.operator.verb("members:membership:end", key=self.key(f"end-{each['id']}"), membership=each["id"])
 
     def organisation(self, role: str, names: tuple[str, str]) -> str:
         label = f"{names[0]} {names[1]}" + ("" if self.name == "first" else f" ({self.name})")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+from gongqi.chain.upstream import service as upstream
+from gongqi.governance.ethics import service as ethics
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
@@ -72,6 +74,14 @@ def _revision(ctx: Read, id: str) -> str | None:
     return f"{_asset(ctx, revision.asset) or revision.asset} #{revision.number}"
 
 
+def _case(ctx: Read, id: str) -> str | None:
+    return _release(ctx, ethics.get_case.run(ctx, ethics.OneCase(case=id)).release)
+
+
+def _donation(ctx: Read, id: str) -> str | None:
+    return _asset(ctx, upstream.get_donation.run(ctx, upstream.OneDonation(donation=id)).asset)
+
+
 def _deployment(ctx: Read, id: str) -> str | None:
     return serving.deployment_facts(ctx, id).name
 
@@ -82,4 +92,6 @@ NAMERS: Mapping[str, Callable[[Read, str], str | None]] = {
     "rel": _release,
     "rev": _revision,
     "dep": _deployment,
+    "case": _case,
+    "don": _donation,
 }

@@ -102,9 +102,7 @@ def publish_policy(ctx: Write, input: Weights) -> PolicyOut:
     rules.check_weights(weights)
     number = (ctx.session.scalar(select(func.max(SplitPolicy.number))) or 0) + 1
     policy = ctx.add(
-        SplitPolicy(
-            id=ctx.new_id("spp"), number=number, published_at=ctx.now, published_by=ctx.actor.id, **weights
-        )
+        SplitPolicy(id=ctx.new_id("spp"), number=number, published_at=ctx.now, published_by=ctx.actor.id, **weights)
     )
     ctx.session.flush()
     ctx.record(policy.id, number=number, **weights)
@@ -242,7 +240,7 @@ def _postings(ctx: Write, split: Split, parts: list[rules.Part]) -> list[ledger.
 
 
 def _foundation(ctx: Read) -> str:
-    found = members.list_parties.run(ctx, members.ListParties(handle=FOUNDATION_HANDLE, limit=1, cursor=None)).items
+    found = members.list_parties.run(ctx, members.ListParties.model_validate({"handle": FOUNDATION_HANDLE})).items
     if not found:
         raise Broken("credits.foundation-missing", handle=FOUNDATION_HANDLE)
     return found[0].id

@@ -21,7 +21,7 @@ from gongqi.books.evidence import service as evidence
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.gates import Verdict
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
-from gongqi.kernel.words import LANGUAGES
+from gongqi.kernel.words import LANGUAGES, Words
 from gongqi.resources.hub.assets import ID
 from gongqi.resources.hub.events import ReleasePublished, ReleaseSubmitted, ReleaseWithdrawn
 from gongqi.resources.hub.gates import RELEASE_PUBLISH, FileFacts, ReleaseQuestion
@@ -280,10 +280,20 @@ def worded(ctx: Read, verdict: Mapping[str, Any]) -> list[CheckAnswer]:
     words = ctx.kernel.house.words
     return [
         CheckAnswer.model_validate(
-            answer | {language: words.text(answer["reason"], language, **answer["params"]) for language in LANGUAGES}
+            answer
+            | {
+                language: words.text(answer["reason"], language, **_worded_params(words, answer["params"], language))
+                for language in LANGUAGES
+            }
         )
         for answer in verdict["answers"]
     ]
+
+
+def _worded_params(words: Words, params: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """The parameters of a reason, a component by its name in the reader's language."""
+    key = f"hub.component.{params.get('component')}"
+    return dict(params) | ({"component": words.text(key, language)} if words.has(key) else {})
 
 
 def _row(ctx: Read, release: str) -> Release:

@@ -105,9 +105,7 @@ async def infer(request: Request) -> Response:
     body = await _read_body(request)
     path = request.path_params
     answer = await anyio.to_thread.run_sync(
-        lambda: service.infer(
-            request.state.kernel, caller, name=path["name"], version=path.get("version"), body=body
-        )
+        lambda: service.infer(request.state.kernel, caller, name=path["name"], version=path.get("version"), body=body)
     )
     return _json(answer)
 

@@ -1,9 +1,9 @@
 """One call, from reservation to settlement.
 
-Three transactions around a run that is in none: reserve the fee, run the model, settle. The process may die between any
-two. Then nothing was paid, and either the same request comes again with its Idempotency-Key and is settled, or the sweep
-gives the reserved fee back. A retry is never charged twice: it runs the same release again, which is harmless because a
-model only answers, and finds the call settled.
+Reserve the fee, run the model, settle: two transactions, and between them a run that is in none. The process may die
+at any line. Then nothing was paid, and either the same request comes again with its Idempotency-Key and is settled, or
+the sweep gives the reserved fee back. A retry is never charged twice: it runs the same release again, which is harmless
+because a model only answers, and finds the call settled.
 
 `RESERVE`, `SETTLE` and `FAIL` are verbs so that authorisation, idempotency and the transaction are the kernel's, as
 everywhere; they have no door of their own.
@@ -164,10 +164,10 @@ def infer(kernel: Kernel, caller: Caller, *, name: str, version: str | None, bod
     request = rules.parse_request(body)
     engine: Engine = kernel.part(Engine)
     deployment = kernel.look(lambda ctx: deployment_named(ctx, name, version), caller)
-    given = ReserveCall(
-        deployment=deployment.id, org=org_for(caller.actor, request.org), rows=rules.fit(request, engine.ports(deployment.blob)),
-        request_sha256=hashlib.sha256(body).hexdigest(),
-    )  # fmt: skip
+    rows = rules.fit(request, engine.ports(deployment.blob))
+    digest = hashlib.sha256(body).hexdigest()
+    org = org_for(caller.actor, request.org)
+    given = ReserveCall(deployment=deployment.id, org=org, rows=rows, request_sha256=digest)
     caller = replace(caller, if_match=None)
     call: CallOut = execute(kernel, RESERVE, caller, given)  # replayed by the kernel when the key comes again
     keyless = replace(caller, idempotency_key=None)
@@ -178,8 +178,8 @@ def infer(kernel: Kernel, caller: Caller, *, name: str, version: str | None, bod
         execute(kernel, FAIL, keyless, OneCall(call=call.id))
         raise
     latency_us = round((time.perf_counter() - began) * 1e6)
-    digest = hashlib.sha256(orjson.dumps(outputs)).hexdigest()
-    settle = SettleCall(call=call.id, latency_us=latency_us, result_sha256=digest)
+    result = hashlib.sha256(orjson.dumps(outputs)).hexdigest()
+    settle = SettleCall(call=call.id, latency_us=latency_us, result_sha256=result)
     return _answer(name, request.id, execute(kernel, SETTLE, keyless, settle), outputs)
 
 

@@ -1,4 +1,4 @@
-"""The pages of serving: what is served and at what price, and one deployment with what the reader may see of its use."""
+"""The pages of serving: what is served at what price, and one deployment with what the reader may see of its use."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def load_deployments(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
 
 def load_deployment(ctx: Read, key: str) -> dict[str, Any]:
     deployment = service.get_deployment.run(ctx, service.OneDeployment(deployment=key))
-    calls = service.list_calls.run(ctx, service.ListCalls(deployment=key, limit=RECENT, cursor=None)).items
+    calls = service.list_calls.run(ctx, service.ListCalls.model_validate({"deployment": key, "limit": RECENT})).items
     settled = sorted((call for call in calls if call.state == "settled"), key=lambda call: (call.ended_at, call.id))
     sums = accumulate(call.fee for call in settled)
-    budgets = service.ListBudgets(deployment=key, limit=PAGE, cursor=None)
+    budgets = service.ListBudgets.model_validate({"deployment": key, "limit": PAGE})
     return {
         "deployment": deployment,
         "totals": service.totals(ctx, key),

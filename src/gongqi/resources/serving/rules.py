@@ -4,7 +4,8 @@ The wire form is the Open Inference Protocol v2 (KServe, "Predict Protocol - Ver
 datatype, a shape and its values, flat in row-major order or nested exactly as the shape says.
 
 Invariants
-- A `Tensor` cannot be wrong: its values have the datatype's kind and range, are finite, and are as many as the shape says.
+- A `Tensor` cannot be wrong: its values have the datatype's kind and range, are finite, and are as many as the shape
+  says.
 - Nothing is corrected in silence: a float for an INT64, a number for a BOOL, a NaN, a value that FP32 cannot hold, an
   input the model does not know or lacks are each refused by name.
 - A row is one step along the model's free first dimension; it is what a price is for.
@@ -225,16 +226,13 @@ def fit(request: Request, ports: Ports) -> int:
 
 def _check_port(tensor: Tensor, port: Port) -> None:
     if tensor.datatype != port.datatype:
-        raise Refused(
-            "serving.datatype-differs", input=port.name[:MAX_SHOWN], got=tensor.datatype, want=port.datatype
-        )
+        raise Refused("serving.datatype-differs", input=port.name[:MAX_SHOWN], got=tensor.datatype, want=port.datatype)
     fits = len(tensor.shape) == len(port.shape) and all(
         want in (FREE, got) for got, want in zip(tensor.shape, port.shape, strict=True)
     )
     if not fits:
-        raise Refused(
-            "serving.shape-differs", input=port.name[:MAX_SHOWN], got=str(list(tensor.shape)), want=str(list(port.shape))
-        )
+        got, want = str(list(tensor.shape)), str(list(port.shape))
+        raise Refused("serving.shape-differs", input=port.name[:MAX_SHOWN], got=got, want=want)
 
 
 def _first(tensors: Sequence[Tensor], which: Callable[[Tensor], bool]) -> str:

@@ -1,0 +1,2 @@
+def test_x(foundation):
+    assert foundation.operator.read("members:me:show")
