@@ -2,8 +2,8 @@
 
 Every test that asks for `database_url` gets a database of its own.
 
-No test, no error code: whatever error a test makes is noted, and a run of the whole suite fails at its end when a code of
-the catalogue was never among them. Workers of pytest-xdist send home what they noted with their results.
+No test, no error code: whatever error a test makes is noted, and a run of the whole suite fails at its end when a code
+of the catalogue was never among them. Workers of pytest-xdist send home what they noted with their results.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ the doors and the flow worker and listens.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -26,7 +27,7 @@ from gongqi.kernel.blobs.folder import FolderBlobs
 from gongqi.kernel.clock import Clock
 from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Database
-from gongqi.kernel.errors import Refused
+from gongqi.kernel.errors import Refused, Unavailable
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY
@@ -48,14 +49,26 @@ def house() -> House:
 
 def assemble(settings: Settings, *, clock: Clock | None = None, migrate: bool = False) -> Kernel:
     """A kernel over the settings' home and database, the schema brought up to date (or checked, without `migrate`)."""
-    settings.prepare_home()
-    db = Database(settings.database_url)
-    migrations.prepare(db, upgrade=migrate)
-    blobs = FolderBlobs(settings.home / "blobs")
-    kernel = Kernel(settings, house(), db, blobs, record=evidence.append, clock=clock)
-    kernel.parts[SigningKeys] = SigningKeys.load_or_generate(settings.home / "keys")
-    kernel.parts[Engine] = Engine(blobs)
-    return kernel
+    with disk_that_may_be_full():
+        settings.prepare_home()
+        db = Database(settings.database_url)
+        migrations.prepare(db, upgrade=migrate)
+        blobs = FolderBlobs(settings.home / "blobs")
+        kernel = Kernel(settings, house(), db, blobs, record=evidence.append, clock=clock)
+        kernel.parts[SigningKeys] = SigningKeys.load_or_generate(settings.home / "keys")
+        kernel.parts[Engine] = Engine(blobs)
+        return kernel
+
+
+@contextlib.contextmanager
+def disk_that_may_be_full() -> Iterator[None]:
+    """Starting writes files; when there is no room for one, that is said as the database would say it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Unavailable("kernel.disk-full", retry_after_seconds=60, detail=str(error)) from error
 
 
 def application(kernel: Kernel) -> ASGIApp:
@@ -107,7 +120,8 @@ def prepare(kernel: Kernel) -> str:
     kept = path.read_text("ascii").strip() if path.exists() else None
     started = bootstrap_operator(kernel, token=kept)
     if started.token != kept:
-        write_private(path, started.token + "\n")
+        with disk_that_may_be_full():
+            write_private(path, started.token + "\n")
     return started.link
 
 
@@ -142,4 +156,5 @@ def serve(kernel: Kernel, listener: socket.socket) -> None:
         application(kernel), loop="uvloop", http="httptools", lifespan="on", log_config=None, access_log=False,
         server_header=False, timeout_graceful_shutdown=GRACEFUL_SECONDS, h11_max_incomplete_event_size=64 * 1024,
     )
-    Server(config, kernel).run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped
+        Server(config, kernel).run(sockets=[listener])

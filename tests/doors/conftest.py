@@ -27,9 +27,11 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 
 import gongqi.doors
+from gongqi import app
 from gongqi.doors.mcp.server import McpDoor
 from gongqi.doors.web.server import Server, build
 from gongqi.kernel.access import Policy, any_of, where, within
+from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Base
 from gongqi.kernel.errors import Unavailable
 from gongqi.kernel.room import Endpoint, Figure, House, Kernel, Room, View
@@ -138,7 +140,6 @@ def reveal(ctx: Write, input: Key) -> SecretOut:
 
 @verb("guild:note:break", evidence=None)
 def break_(ctx: Write, input: Key) -> NoteOut:
-    ctx.find(GuildNote, input.note, to="guild:note:break")
     raise RuntimeError("a secret of the inside")
 
 
@@ -284,7 +285,7 @@ def town(kernel: Kernel) -> Town:
 def build_app(kernel: Kernel, door: McpDoor) -> Any:
     web = build(kernel, door.routes)
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def both(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "lifespan":
             await web(scope, receive, send)
             return
@@ -294,7 +295,16 @@ def build_app(kernel: Kernel, door: McpDoor) -> Any:
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    return app
+    return both
+
+
+@pytest.fixture
+def whole(settings: Settings) -> Iterator[Town]:
+    """The whole foundation as `gongqi serve` assembles it, but for the server and the flow worker."""
+    kernel = app.assemble(settings, migrate=True)
+    door = McpDoor(kernel)
+    yield Town(kernel, service.bootstrap_operator(kernel), build_app(kernel, door), door)
+    kernel.db.close()
 
 
 @pytest.fixture
@@ -407,6 +417,11 @@ def signed_in(browser: Browser, town: Town) -> Browser:
     answer = browser.sign_in(town.start.link)
     assert answer.status_code == 303, answer.text
     return browser
+
+
+@pytest.fixture
+def new_browser_of() -> Callable[[Town], Browser]:
+    return lambda town: Browser(town.client())
 
 
 @pytest.fixture

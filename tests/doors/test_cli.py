@@ -6,6 +6,9 @@ import json
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -107,9 +110,29 @@ def test_an_address_that_is_none_is_one_line(run, url: str) -> None:
     assert "cli.url-invalid" in refused.stderr
 
 
-def test_a_server_that_is_not_ours_is_one_line(run, served) -> None:
-    refused = run("guild", "note", "list", GONGQI_URL=served.url + "/guild")
+@pytest.fixture
+def foreign() -> Iterator[str]:
+    """A server of something else: it answers everything with a page."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<h1>hello</h1>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_server_that_is_not_ours_is_one_line(run, foreign: str) -> None:
+    refused = run("guild", "note", "list", GONGQI_URL=foreign)
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    assert "cli.answer-unexpected" in refused.stderr
 
 
 def test_an_id_is_never_taken_for_a_path(served, town) -> None:

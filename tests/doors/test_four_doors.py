@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
+import html
+import re
 
 import click
 import httpx
@@ -11,13 +12,15 @@ import pytest
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from gongqi.doors.cli import verbs
+from gongqi import app
+from gongqi.doors.cli import main, verbs
 from gongqi.doors.fields import fields_of
 from gongqi.doors.mcp.server import tool_name
 from gongqi.doors.web.api import path_of
 
 
-def test_every_declaration_is_a_route(operator, house) -> None:
+def test_every_declaration_is_a_route(whole) -> None:
+    operator, house = whole.client(whole.start.token), whole.kernel.house
     for name in house.verbs:
         answer = operator.post(f"/api/v1/{path_of(name)}", json={"no such field": 1})
         assert (answer.status_code, answer.json()["code"]) == (422, "kernel.input-invalid"), name
@@ -26,27 +29,56 @@ def test_every_declaration_is_a_route(operator, house) -> None:
         assert answer.json().get("code") != "web.route-unknown", name
 
 
-def test_every_declaration_is_a_command(house) -> None:
-    application = SimpleNamespace(house=lambda: house)
+def test_every_declaration_is_a_command() -> None:
+    house = app.house()
+    groups = {name: verbs.room(name, app) for name in main.ROOMS}
     for name, each in (house.verbs | house.reads).items():
         room, noun, word = name.split(":")
-        nouns = verbs.room(room, application).commands[noun]
+        nouns = groups[room].commands[noun]
         assert isinstance(nouns, click.Group)
         command = nouns.commands[word]
         assert {field.name for field in fields_of(each.input)} <= {param.name for param in command.params}, name
 
 
-def test_every_verb_is_a_form_and_every_form_a_verb(signed_in, house) -> None:
-    for name in house.verbs:
-        assert signed_in.get(f"/do/{name.replace(':', '/')}").status_code == 200, name
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_every_verb_is_a_form_worded_in_both_languages_and_no_read_is(whole, new_browser_of, lang: str) -> None:
+    browser, house = new_browser_of(whole), whole.kernel.house
+    assert browser.sign_in(whole.start.link).status_code == 303
+    for name, verb in house.verbs.items():
+        page = browser.get(f"/do/{name.replace(':', '/')}?lang={lang}")
+        assert page.status_code == 200, name
+        assert html.escape(house.words.verbs[name].label[lang], quote=False) in page.text
+        assert not re.search(r"\bfield\.[a-z_]+", page.text), name
+        for field in fields_of(verb.input):
+            assert f'name="{field.name}' in page.text, (name, field)
     for name in house.reads:
-        assert signed_in.get(f"/do/{name.replace(':', '/')}").status_code == 404, name
+        assert browser.get(f"/do/{name.replace(':', '/')}").status_code == 404, name
 
 
-def test_every_verb_that_is_not_public_is_a_tool(town, house) -> None:
-    named = {name for name, verb in (house.verbs | house.reads).items() if not getattr(verb, "public", False)}
-    assert set(town.door.by_tool) == {tool_name(name) for name in named}
-    assert len(town.door.by_tool) == len(named), "no two names make one tool"
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_every_page_without_a_key_opens_for_everybody_in_both_languages(whole, new_browser_of, lang: str) -> None:
+    views = [view for room in whole.kernel.house.rooms for view in room.views]
+    stranger, operator = new_browser_of(whole), new_browser_of(whole)
+    assert operator.sign_in(whole.start.link).status_code == 303
+    for browser in (stranger, operator):
+        for path in ["/", "/sign-in", *(view.path for view in views if "{" not in view.path)]:
+            page = browser.get(f"{path}?lang={lang}")
+            assert page.status_code in ((200,) if browser is operator else (200, 401)), (path, page.text)
+
+
+def test_every_page_of_an_unknown_key_is_not_found(whole, new_browser_of) -> None:
+    browser = new_browser_of(whole)
+    browser.sign_in(whole.start.link)
+    for view in (view for room in whole.kernel.house.rooms for view in room.views if "{" in view.path):
+        page = browser.get(re.sub(r"\{[^}]+\}", "none", view.path))
+        assert 400 <= page.status_code < 500, (view.path, page.status_code)
+
+
+def test_every_verb_that_is_not_public_is_a_tool(whole) -> None:
+    every = whole.kernel.house.verbs | whole.kernel.house.reads
+    named = {name for name, verb in every.items() if not getattr(verb, "public", False)}
+    assert set(whole.door.by_tool) == {tool_name(name) for name in named}
+    assert len(whole.door.by_tool) == len(named), "no two names make one tool"
 
 
 def by_http(served, town, note: str, headers: dict[str, str]) -> str:

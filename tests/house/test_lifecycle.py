@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import shutil
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +20,6 @@ import httpx
 import pytest
 
 STOP_SECONDS = 5.0
-NOBODY = 65534
 
 sqlite_only = pytest.mark.skipif(bool(os.environ.get("GONGQI_TEST_POSTGRES")), reason="looks into the SQLite file")
 
@@ -86,27 +83,13 @@ def test_a_port_in_use_is_said_before_anything_is_touched(refused, tmp_path: Pat
     assert contents(tmp_path / "home") == {}
 
 
-def test_a_home_under_a_file_is_said(refused, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["{folder}/file/home", "/proc/gongqi-home", "/dev/null/home"])
+def test_a_home_that_cannot_be_written_is_said(refused, tmp_path: Path, place: str) -> None:
+    """Places that not even root can write."""
     (tmp_path / "file").write_text("mine", "ascii")
-    line = refused("kernel.home-unwritable", home=tmp_path / "file" / "home")
-    assert str(tmp_path / "file" / "home") in line
+    home = place.format(folder=tmp_path)
+    assert home in refused("kernel.home-unwritable", home=home)
     assert (tmp_path / "file").read_text("ascii") == "mine"
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_a_home_of_another_user_is_said(command, port: int) -> None:
-    """Run as nobody, who may read the program but not write this home."""
-    home = Path("/gongqi-home-of-nobody")
-    program = "import os, sys; os.setgroups([]); os.setgid({0}); os.setuid({0}); from gongqi.__main__ import main; main()"
-    environment = {"PATH": os.environ["PATH"], "GONGQI_HOME": str(home), "GONGQI_PORT": str(port), "HOME": "/"}
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", program.format(NOBODY), "serve"], env=environment, capture_output=True, text=True,
-        timeout=30, cwd="/",
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1 and done.stderr.endswith("[kernel.home-unwritable]\n"), done.stderr
-    assert not home.exists()
 
 
 @sqlite_only
@@ -129,7 +112,7 @@ def test_a_schema_of_another_program_is_never_touched(refused, tmp_path: Path, f
 
 
 def test_an_older_schema_waits_for_the_word_of_its_keeper(monkeypatch, database_url: str) -> None:
-    """There is one revision so far; a second is pretended, which is what an older database looks like to a newer program."""
+    """There is one revision so far; a second is pretended: so an older database looks to a newer program."""
     from gongqi import migrations
     from gongqi.kernel.db import Database
     from gongqi.kernel.errors import Refused
@@ -150,8 +133,10 @@ def test_an_older_schema_waits_for_the_word_of_its_keeper(monkeypatch, database_
 
 
 @pytest.mark.parametrize("url", ["postgresql://gongqi@127.0.0.1:{port}/gongqi", "sqlite:///{folder}/absent/x.sqlite"])
-def test_a_database_that_does_not_answer_is_said(refused, tmp_path: Path, port: int, url: str) -> None:
-    address = url.format(port=port, folder=tmp_path)
+def test_a_database_that_does_not_answer_is_said(refused, tmp_path: Path, url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        closed = free.getsockname()[1]
+    address = url.format(port=closed, folder=tmp_path)
     refused("kernel.database-unreachable", GONGQI_DATABASE_URL=address)
     assert "gongqi.sqlite" not in contents(tmp_path / "home")
 
@@ -171,24 +156,6 @@ def test_a_setting_that_makes_no_sense_is_said(refused, tmp_path: Path, name: st
 # ---- a full disk -----------------------------------------------------------------------------------------------------
 
 
-@sqlite_only
-def test_a_disk_that_is_full_from_the_first_minute_is_said(command, tmp_path: Path) -> None:
-    """RLIMIT_FSIZE stands for a full disk: the first file that grows beyond 64 kB cannot."""
-    resource_limit = (64 * 1024, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, resource_limit)
-    try:
-        process = command("serve")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert process.ends(30) == 1
-    assert len(process.errors) == 1 and process.errors[0].endswith("[kernel.disk-full]"), process.errors
-    served = command("serve")  # with room again, it starts as if nothing had been
-    wait_until_answers(served)
-    served.interrupt()
-    assert served.ends(STOP_SECONDS + 5) == 0
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MB, where the machine lets us make one."""
@@ -202,6 +169,33 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("no file system can be mounted here")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path, *, but_bytes: int = 0) -> Path:
+    """A file that takes all the room but so much."""
+    ballast = disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as out:
+        while True:
+            out.write(b"\0" * 4096)
+    os.truncate(ballast, ballast.stat().st_size - but_bytes)
+    return ballast
+
+
+@sqlite_only
+@pytest.mark.parametrize("room_bytes", [0, 64 * 1024, 900 * 1024])
+def test_a_disk_that_is_full_from_the_first_minute_is_said(command, small_disk: Path, room_bytes: int) -> None:
+    """With no room for the folder, the schema, or the first rows; with room again it starts as if nothing had been."""
+    home = small_disk / "home"
+    ballast = fill(small_disk, but_bytes=room_bytes)
+    process = command("serve", home=home)
+    assert process.ends(30) == 1
+    assert len(process.errors) == 1, process.errors
+    assert process.errors[0].endswith(("[kernel.disk-full]", "[kernel.home-unwritable]"))
+    ballast.unlink()
+    served = command("serve", home=home)
+    wait_until_answers(served)
+    served.interrupt()
+    assert served.ends(STOP_SECONDS + 5) == 0
 
 
 @sqlite_only
@@ -218,10 +212,7 @@ def test_a_disk_that_fills_up_loses_nothing_and_serves_again_with_room(command, 
             )
 
         assert add(0).status_code == 200
-        ballast = small_disk / "ballast"
-        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as out:
-            while True:
-                out.write(b"\0" * 4096)
+        ballast = fill(small_disk)
         answers = []
         for number in range(1, 400):
             answers.append(add(number))

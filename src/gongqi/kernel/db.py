@@ -33,6 +33,7 @@ from gongqi.kernel.groupcommit import GroupCommit
 
 WRITER_WAIT_SECONDS = 30.0  # how long a write queues behind others before it is told to come back
 READER_POOL = 16
+CONNECT_SECONDS = 10  # a server that swallows packets must not keep a start waiting for minutes
 TRIES_BEFORE_QUEUEING = 2  # after so many lost races, the losers of this process stand in a line
 MAX_WRITE_TRIES = 40  # serialisation retries; beyond, the contention is something a caller should know of
 CACHE_KIBIBYTES = 16 * 1024
@@ -86,11 +87,14 @@ class Database:
             self._group = GroupCommit(self.writer, wait_seconds=WRITER_WAIT_SECONDS)
         else:
             self.writer = create_engine(
-                self.url, pool_size=16, max_overflow=8, pool_pre_ping=True, isolation_level="SERIALIZABLE"
+                self.url, pool_size=16, max_overflow=8, pool_pre_ping=True, isolation_level="SERIALIZABLE",
+                connect_args={"connect_timeout": CONNECT_SECONDS},
             )
             self.reader = create_engine(
                 self.url, pool_size=READER_POOL, pool_pre_ping=True, isolation_level="REPEATABLE READ",
-                connect_args={"options": "-c default_transaction_read_only=on"},
+                connect_args={
+                    "connect_timeout": CONNECT_SECONDS, "options": "-c default_transaction_read_only=on",
+                },
             )
 
     def close(self) -> None:
@@ -133,7 +137,7 @@ class Database:
                 except PoolTimeout as error:
                     raise Unavailable("kernel.busy", retry_after_seconds=2) from error
                 except DBAPIError as error:
-                    if outage := _outage(error):
+                    if outage := outage_of(error):
                         raise outage from error
                     duplicates += _is_duplicate(error)
                     if not (_asks_to_retry(error) or (_is_duplicate(error) and duplicates == 1)):
@@ -159,7 +163,7 @@ def _is_duplicate(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) == "23505"
 
 
-def _outage(error: DBAPIError) -> Unavailable | None:
+def outage_of(error: DBAPIError) -> Unavailable | None:
     """What is the machine's trouble and not the request's."""
     if getattr(error.orig, "sqlstate", None) == "53100" or "database or disk is full" in str(error.orig):
         return Unavailable("kernel.disk-full", retry_after_seconds=60, detail=str(error.orig))

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from gongqi.kernel.db import Database
+from gongqi.kernel.db import Database, outage_of
 from gongqi.kernel.errors import Refused, Unavailable
 
 FOLDER = Path(__file__).parent
@@ -52,14 +52,22 @@ def _standing(db: Database) -> tuple[str | None, bool]:
 
 
 def run(db: Database, target: str = "head") -> None:
-    """Upgrade in one transaction: it happens whole or not at all, on both databases."""
+    """Upgrade in one transaction: it happens whole or not at all, on both databases.
+
+    Raises: Unavailable("kernel.disk-full"), Unavailable("kernel.database-unreachable").
+    """
     from alembic import command
 
     def upgrade(connection: Connection) -> None:
         command.upgrade(configuration(connection), target)
 
-    with db.writer.begin() as connection:
-        upgrade(connection)
+    try:
+        with db.writer.begin() as connection:
+            upgrade(connection)
+    except DBAPIError as error:
+        if outage := outage_of(error):
+            raise outage from error
+        raise
 
 
 def configuration(connection: Connection) -> Any:

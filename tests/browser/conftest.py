@@ -1,0 +1,193 @@
+"""A foundation that has walked the whole chain once, served by a process of its own, and a real browser before it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+import gongqi.app
+from gongqi.doors.cli.client import Client
+
+CHROMIUM = os.environ.get("GONGQI_TEST_CHROMIUM", "/usr/bin/chromium")
+QUIET = (  # no sandbox, because the suite may run as root in a container; nothing that calls home
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+START_SECONDS = 30.0
+TOUR_SECONDS = 240.0
+STEP_MILLISECONDS = 10_000
+LOCALES = {"zh": "zh-CN", "en": "en-GB"}
+
+
+@dataclass
+class Foundation:
+    """Where it is, and what a test may do with it besides looking: only what anyone with these tokens may."""
+
+    url: str
+    home: Path
+    releases: int = 0
+    words: Any = field(default_factory=lambda: gongqi.app.house().words)
+
+    @property
+    def operator(self) -> Client:
+        return Client(self.url, (self.home / "operator.token").read_text("ascii").strip())
+
+    def party(self, handle: str) -> str:
+        return self.operator.read("members:party:list", handle=handle)["items"][0]["id"]
+
+    def link(self, handle: str) -> str:
+        """A fresh one-time link for this person."""
+        return self.operator.verb("members:signin:link", party=self.party(handle))["link"]
+
+    def submitted(self) -> str:
+        """One more release of the hospital's dataset, waiting for the board."""
+        self.releases += 1
+        asset = self.operator.read("hub:asset:list", kind="dataset")["items"]
+        chosen = next(each for each in asset if each["slug"] == "breast-cancer-wisconsin")["id"]
+        revision = self.operator.read("hub:revision:list", asset=chosen)["items"][0]["id"]
+        name = f"9.{self.releases}.0"
+        release = self.operator.verb("hub:release:draft", asset=chosen, revision=revision, name=name)["id"]
+        self.operator.verb("hub:release:submit", release=release)
+        deadline = time.monotonic() + START_SECONDS
+        while not self.operator.read("ethics:case:list", release=release)["items"]:
+            assert time.monotonic() < deadline, "no case was opened"
+            time.sleep(0.1)
+        return release
+
+    def label(self, verb: str, language: str) -> str:
+        return self.words.verbs[verb].label[language]
+
+    def text(self, key: str, language: str) -> str:
+        return self.words.text(key, language)
+
+
+@pytest.fixture(scope="session")
+def foundation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foundation]:
+    home = tmp_path_factory.mktemp("foundation")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    environment = os.environ | {"GONGQI_HOME": str(home), "GONGQI_PORT": str(port), "GONGQI_URL": url, "LANG": "C.UTF-8"}
+    environment.pop("GONGQI_DATABASE_URL", None)
+    gongqi_ = (sys.executable, "-m", "gongqi")
+    with (home / "server.log").open("wb") as log:
+        server = subprocess.Popen((*gongqi_, "serve"), env=environment, stdout=log, stderr=log)
+        try:
+            _wait(url, server, home)
+            tour = (*gongqi_, "tour", "--name", "first")
+            walked = subprocess.run(tour, env=environment, capture_output=True, timeout=TOUR_SECONDS, check=False)
+            assert walked.returncode == 0, walked.stdout.decode() + walked.stderr.decode()
+            yield Foundation(url, home)
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(START_SECONDS)
+
+
+def _wait(url: str, server: subprocess.Popen[bytes], home: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert server.poll() is None, (home / "server.log").read_text("utf-8")
+        try:
+            if httpx.get(f"{url}/health").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError("the server did not answer")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def read(chromium: Browser, foundation: Foundation) -> Iterator[Callable[..., Page]]:
+    """`read(language, who=…, width=…, scheme=…, javascript=…)`: a page of a reader's own browser, signed in as `who`.
+
+    Whatever the browser complains of (a script error, a broken policy, a lost resource) fails the test, except what it
+    says of an answer that a test expects.
+    """
+    opened, complaints = [], []
+
+    def open_browser(
+        language: str, *, who: str = "", width: int = 1280, scheme: str = "light", javascript: bool = True
+    ) -> Page:
+        context = chromium.new_context(
+            base_url=foundation.url, locale=LOCALES[language], viewport={"width": width, "height": 900},
+            color_scheme=scheme, java_script_enabled=javascript,  # type: ignore[arg-type]
+        )  # fmt: skip
+        opened.append(context)
+        context.set_default_timeout(STEP_MILLISECONDS)
+        page = context.new_page()
+
+        def heard(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning"):
+                complaints.append(f"{page.url}: {message.text}")
+
+        def failed(request: Request) -> None:
+            if request.failure != "net::ERR_ABORTED":  # a stream that ends because the reader has gone on
+                complaints.append(f"{page.url}: {request.url} {request.failure}")
+
+        page.on("console", heard)
+        page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
+        page.on("requestfailed", failed)
+        if who:
+            page.goto(foundation.link(who))
+            page.locator("main button[type=submit]").click()
+            page.wait_for_url(lambda url: "/sign-in" not in url)
+        return page
+
+    yield open_browser
+    for context in opened:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="session")
+def examples(foundation: Foundation) -> dict[str, str]:
+    """A real address for every page of the house, by the path its view declares."""
+    operator = foundation.operator
+
+    def first(read: str, **query: Any) -> dict[str, Any]:
+        return operator.read(read, **query)["items"][0]
+
+    memory = json.loads((foundation.home / "tour" / "first.json").read_text("utf-8"))
+    model = first("hub:asset:list", kind="model")
+    release = first("hub:release:list", asset=model["id"])
+    clearing = next(each for each in operator.every("ledger:account:list") if each["code"] == "clearing")
+    statement = first("ledger:account:statement", account=clearing["id"])
+    made = {
+        "/evidence/entry/{key}": first("evidence:entry:list", kind="hub.release-published")["id"],
+        "/ledger/account/{key}": clearing["id"],
+        "/ledger/transaction/{key}": statement["transaction"],
+        "/members/organisation/{key}": memory["org-hospital"],
+        "/members/person/{key}": foundation.party("reviewer-1-person"),
+        "/members/agent/{key}": foundation.party("agent"),
+        "/hub/asset/{key}": model["id"],
+        "/hub/revision/{key}": release["revision"],
+        "/hub/release/{key}": release["id"],
+        "/serving/deployment/{key}": first("serving:deployment:list")["id"],
+        "/compliance/{release}": release["id"],
+        "/ethics/case/{key}": first("ethics:case:list", release=release["id"])["id"],
+        "/ethics/evaluation/{release}": release["id"],
+        "/upstream/donation/{key}": first("upstream:donation:list")["id"],
+        "/credits/split/{key}": first("credits:split:list")["id"],
+    }
+    return {path: path.replace(path[path.index("{") :], key) for path, key in made.items()}
