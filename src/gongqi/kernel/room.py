@@ -42,6 +42,18 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Panel:
+    """A section that a room adds to the page of a room below, which asks for it as it would ask a gate.
+
+    `page` is that view's template; `load` takes the view's arguments and gives the values, or None for nothing to show.
+    """
+
+    page: str
+    template: str
+    load: Callable[..., Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     """A live number of the home page. `key` is also its text key; `measure` runs as the public."""
 
@@ -77,6 +89,7 @@ class Room:
     flows: tuple[Flow, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     views: tuple[View, ...] = ()
+    panels: tuple[Panel, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
     figures: tuple[Figure, ...] = ()
 

@@ -23,12 +23,14 @@ NEWEST = REVISIONS[-1] if REVISIONS else ""
 def prepare(db: Database, *, upgrade: bool = False) -> None:
     """Make sure that `db` is at the newest revision.
 
-    Raises: Unavailable("kernel.database-unreachable"), Refused("kernel.schema-older") unless `upgrade`,
-    Refused("kernel.schema-newer").
+    Raises: Unavailable("kernel.database-unreachable"), Unavailable("kernel.disk-full"),
+    Refused("kernel.schema-older") unless `upgrade`, Refused("kernel.schema-newer").
     """
     try:
         found, empty = _standing(db)
     except OperationalError as error:
+        if outage := outage_of(error):
+            raise outage from error
         reason = str(error.orig).strip().splitlines()[0][:200]
         raise Unavailable("kernel.database-unreachable", retry_after_seconds=5, reason=reason) from error
     if found == NEWEST:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gongqi.economy.credits.service import split_fee
-from gongqi.kernel.errors import Refused
+from gongqi.economy.credits import service
+from gongqi.kernel.errors import Broken, Refused
 from gongqi.resources.serving.events import CallSettled
 
 WEIGHTS = {"service": 2000, "model": 3500, "datasets": 2500, "compute": 1000, "foundation": 1000}
@@ -62,7 +62,7 @@ def test_an_event_that_comes_twice_is_divided_once(market, served):
         call=split.call, deployment=split.deployment, release=split.release, org=split.payer, unit=split.unit,
         fee=split.fee, rows=50,
     )  # fmt: skip
-    market.kernel.transact(lambda ctx: split_fee(ctx, event), reason="again")
+    market.kernel.transact(lambda ctx: service.split_fee(ctx, event), reason="again")
     assert market.balance("hospital") == 37 and len(market.evidence("credits.fee-split")) == 1
 
 
@@ -147,3 +147,14 @@ def test_a_split_is_seen_by_payer_and_receivers_alone(market, served):
     assert market.ask(market.owner("other"), "credits:split:list").items == []
     with pytest.raises(Refused, match=r"access\.not-found"):
         market.ask(market.owner("other"), "credits:split:get", split=split.id)
+
+
+def test_without_a_foundation_nothing_is_divided(market, served, monkeypatch):
+    monkeypatch.setattr(service, "FOUNDATION_HANDLE", "nobody")
+    publish(market)
+    event = CallSettled(
+        call="call_1", deployment=served.id, release=served.release, org=market.orgs["application"], unit="CNY-fen",
+        fee=3, rows=1,
+    )  # fmt: skip
+    with pytest.raises(Broken, match=r"credits\.foundation-missing"):
+        market.kernel.transact(lambda ctx: service.split_fee(ctx, event), reason="test")

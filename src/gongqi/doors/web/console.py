@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import anyio.to_thread
 import jinja2
+from markupsafe import Markup
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -26,7 +27,7 @@ from gongqi.doors.web.naming import Naming
 from gongqi.kernel.access import ANONYMOUS, Actor
 from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 from gongqi.kernel.money import UNITS
-from gongqi.kernel.room import Kernel, View
+from gongqi.kernel.room import Kernel, Panel, View
 from gongqi.kernel.verbs import Caller, Input, Read, Verb, execute
 from gongqi.kernel.words import LANGUAGES, tag
 
@@ -67,6 +68,9 @@ class Console:
         self.templates.globals |= {"charts": charts, "units": UNITS, "verbs": house.verbs}
         views = [view for room in house.rooms for view in room.views]
         self.by_prefix = {view.id_prefix: view.path for view in views if view.id_prefix}
+        self.panels: dict[str, list[Panel]] = {}
+        for panel in (panel for room in house.rooms for panel in room.panels):
+            self.panels.setdefault(panel.page, []).append(panel)
         paths = {view.path for view in views}
         self.places = [place for place in PLACES if place[0] == "/" or place[0] in paths]
         self.routes = [
@@ -82,6 +86,18 @@ class Console:
     ) -> Response:
         """A page with the words, the rail and the rights of this reader; `ctx` is the moment it shows."""
         language = callers.language_of(request)
+        html = self._html(request, actor, template, values, language=language, ctx=ctx)
+        response = Response(html, status, media_type="text/html", headers={"content-language": tag(language)})
+        if request.query_params.get("lang") in LANGUAGES:
+            callers.set_cookie(
+                response, request, callers.LANGUAGE_COOKIE, language, seconds=callers.LANGUAGE_SECONDS
+            )
+        return response
+
+    def _html(
+        self, request: Request, actor: Actor, template: str, values: Mapping[str, Any], *, language: str, ctx: Read | None
+    ) -> str:
+        """A template filled with the words and the rights of this reader and the given values."""
         words = self.kernel.house.words
         path = request.url.path
 
@@ -100,7 +116,7 @@ class Console:
         def look(work: Callable[[Read], Any]) -> Any:
             return work(ctx) if ctx is not None else self.kernel.look(work, callers.caller(request, actor))
 
-        html = self.templates.get_template(template).render(
+        return self.templates.get_template(template).render(
             **{
                 "t": t,
                 "lang": tag(language),
@@ -120,12 +136,6 @@ class Console:
                 **values,
             }
         )
-        response = Response(html, status, media_type="text/html", headers={"content-language": tag(language)})
-        if request.query_params.get("lang") in LANGUAGES:
-            callers.set_cookie(
-                response, request, callers.LANGUAGE_COOKIE, language, seconds=callers.LANGUAGE_SECONDS
-            )
-        return response
 
     def failed(self, request: Request, error: Exception) -> Response:
         """An error as a page: what happened, what to do, the code and the request id."""
@@ -163,11 +173,22 @@ class Console:
                 raise problems.invalid("path", "nul")
 
             def load(ctx: Read) -> Response:
-                return self.render(request, actor, view.template, view.load(ctx, **arguments), ctx=ctx)
+                values = view.load(ctx, **arguments)
+                panels = [self._panel(request, actor, panel, panel.load(ctx, **arguments), ctx)
+                          for panel in self.panels.get(view.template, ())]
+                return self.render(request, actor, view.template, {"panels": panels, **values}, ctx=ctx)
 
             return self.kernel.look(load, callers.caller(request, actor))
         except Exception as error:  # the door
             return self.failed(request, error)
+
+    def _panel(
+        self, request: Request, actor: Actor, panel: Panel, values: Mapping[str, Any] | None, ctx: Read
+    ) -> Markup:
+        if values is None:
+            return Markup()
+        language = callers.language_of(request)
+        return Markup(self._html(request, actor, panel.template, values, language=language, ctx=ctx))
 
     async def _go(self, request: Request) -> Response:
         address = self.address(request.path_params["key"])

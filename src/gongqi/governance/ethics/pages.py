@@ -7,7 +7,7 @@ from typing import Any
 
 from gongqi.governance.ethics import service
 from gongqi.governance.ethics.evaluate import MINIMUM_CASES, wilson
-from gongqi.kernel.room import View
+from gongqi.kernel.room import Panel, View
 from gongqi.kernel.verbs import MAX_PAGE, Read
 from gongqi.members import service as members
 from gongqi.resources.hub import service as hub
@@ -62,6 +62,12 @@ def load_evaluation(ctx: Read, release: str) -> dict[str, Any]:
     }
 
 
+def load_release_panel(ctx: Read, key: str) -> dict[str, Any] | None:
+    """What the hub's page of a release says of its evaluation: the figures, and what got better on which evidence."""
+    found = service.shown_evaluation(ctx, key)
+    return {"evaluation": found} if found else None
+
+
 def reasons(ctx: Read, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Gate answers as the `reasons` macro takes them."""
     return [
@@ -95,3 +101,4 @@ VIEWS = (
     View("/ethics/case/{key}", "ethics_case.html", load_case, id_prefix="case"),
     View("/ethics/evaluation/{release}", "ethics_evaluation.html", load_evaluation),
 )
+PANELS = (Panel("hub_release.html", "ethics_release_panel.html", load_release_panel),)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gongqi.governance.ethics import service
 from gongqi.governance.ethics.flows import FLOWS
-from gongqi.governance.ethics.pages import VIEWS
+from gongqi.governance.ethics.pages import PANELS, VIEWS
 from gongqi.governance.ethics.policy import POLICIES
 from gongqi.kernel.events import Handler
 from gongqi.kernel.gates import Answerer
@@ -27,6 +27,7 @@ ROOM = Room(
     handlers=(Handler(ReleaseSubmitted, "ethics.review", service.on_submitted),),
     flows=FLOWS,
     views=VIEWS,
+    panels=PANELS,
     figures=(
         Figure("ethics.open-cases", "/ethics", service.open_cases),
         Figure("ethics.evaluations", "/ethics", service.finished_evaluations),
