@@ -85,7 +85,9 @@ def write(ctx: Write, input: WriteNote) -> NoteOut:
 
 
 def kernel_at(home: Path) -> Kernel:
-    words = [f'[verb."{each.name}"]\nzh = "测"\nen = "bench"\nhelp_zh = "测"\nhelp_en = "bench"' for each in (nothing, write)]
+    words = [
+        f'[verb."{each.name}"]\nzh = "测"\nen = "bench"\nhelp_zh = "测"\nhelp_en = "bench"' for each in (nothing, write)
+    ]
     (home / "words.toml").write_text("\n".join(words), "utf-8")
     settings = Settings.from_environment({"GONGQI_HOME": str(home)})
     doors = ROOT / "src" / "gongqi" / "doors"
@@ -193,7 +195,10 @@ class Connection(asyncio.Protocol):
 async def _rate(port: int, request: bytes) -> float:
     answered: Counter[bool] = Counter()
     loop = asyncio.get_running_loop()
-    made = [await loop.create_connection(lambda: Connection(request, answered), "127.0.0.1", port) for _ in range(CONNECTIONS)]
+    made = [
+        await loop.create_connection(lambda: Connection(request, answered), "127.0.0.1", port)
+        for _ in range(CONNECTIONS)
+    ]
     await asyncio.sleep(WARM_SECONDS)
     before, started = answered[True], time.perf_counter()
     await asyncio.sleep(SECONDS)
@@ -242,7 +247,9 @@ def verb_over_http() -> Figure:
 
 def help_of_the_command() -> Figure:
     ours, bare = (
-        statistics.median(_seconds(lambda c=command: subprocess.run(c, stdout=subprocess.DEVNULL, check=True)) for _ in range(STARTS))
+        statistics.median(
+            _seconds(lambda c=command: subprocess.run(c, stdout=subprocess.DEVNULL, check=True)) for _ in range(STARTS)
+        )
         for command in ([sys.executable, "-m", "gongqi", "--help"], [sys.executable, "-c", "pass"])
     )
     return Figure("gongqi --help", ours, "s", "≤ 0.2", "python -c pass", bare, ours / bare)

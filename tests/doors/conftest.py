@@ -113,7 +113,11 @@ class SecretOut(Output):
 def create(ctx: Write, input: Create) -> NoteOut:
     """Write a note."""
     ctx.require("guild:note:create", input.org)
-    more = {"tags": input.tags, "schedule": [each.model_dump(mode="json") for each in input.schedule], "extra": input.extra}
+    more = {
+        "tags": input.tags,
+        "schedule": [each.model_dump(mode="json") for each in input.schedule],
+        "extra": input.extra,
+    }
     note = GuildNote(
         id=ctx.new_id("gnote"), org=input.org, text=input.text, public=input.public, number=input.number, at=input.at,
         more=more,

@@ -34,7 +34,8 @@ def test_a_wrong_method_is_told_the_right_one(operator, method: str, path: str, 
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/", "/guild", "/guild/", "/guild/note/", "/nobody/at/home", "/guild/note/a/b", "//guild/note", "/x%00y"]
+    "path",
+    ["", "/", "/guild", "/guild/", "/guild/note/", "/nobody/at/home", "/guild/note/a/b", "//guild/note", "/x%00y"],
 )
 def test_an_unknown_address_is_a_problem_document_that_names_it(operator, path: str) -> None:
     answer = operator.get("/api/v1" + path)

@@ -41,7 +41,9 @@ def test_help_loads_nothing_heavy() -> None:
     assert "hub" in done.stdout and "evidence" in done.stdout
 
 
-@pytest.mark.parametrize(("lang", "word"), [("zh", "命令"), ("zh_CN.UTF-8", "命令"), ("en", "Commands"), ("C", "Commands")])
+@pytest.mark.parametrize(
+    ("lang", "word"), [("zh", "命令"), ("zh_CN.UTF-8", "命令"), ("en", "Commands"), ("C", "Commands")]
+)
 def test_help_is_in_the_language_of_the_terminal(run, lang: str, word: str) -> None:
     assert word in run("--help", GONGQI_LANG=lang).output
 
@@ -90,7 +92,10 @@ def test_a_refusal_is_one_line_in_the_language_and_exit_1(run, lang: str, words:
     assert words in refused.stderr and "access.not-found" in refused.stderr
 
 
-@pytest.mark.parametrize("arguments", [("nonsense",), ("guild", "nonsense"), ("guild", "note", "nonsense"), ("guild", "note", "create", "--nope")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("nonsense",), ("guild", "nonsense"), ("guild", "note", "nonsense"), ("guild", "note", "create", "--nope")],
+)
 def test_an_unknown_command_is_exit_2(run, arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2
 

@@ -159,7 +159,9 @@ def test_one_readers_token_is_no_use_to_another(signed_in, new_browser, town, op
     assert other.send(form, **filled(signed_in, town)).status_code == 403
 
 
-@pytest.mark.parametrize("back", ["//evil.example", "/\\evil.example", "https://evil.example", "/\t/evil.example", "javascript:x"])
+@pytest.mark.parametrize(
+    "back", ["//evil.example", "/\\evil.example", "https://evil.example", "/\t/evil.example", "javascript:x"]
+)
 def test_no_form_leads_to_another_site(signed_in, town, back: str) -> None:
     answer = signed_in.send(signed_in.form(CREATE), **filled(signed_in, town, back=back))
     assert (answer.status_code, answer.headers["location"]) == (303, "/")

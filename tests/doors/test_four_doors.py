@@ -89,9 +89,10 @@ def by_http(served, town, note: str, headers: dict[str, str]) -> str:
 
 def by_tool(served, town, note: str, headers: dict[str, str]) -> str:
     async def talk() -> dict:
-        async with httpx.AsyncClient(headers=headers) as http, Client(
-            streamable_http_client(served.url + "/mcp", http_client=http)
-        ) as speaker:
+        async with (
+            httpx.AsyncClient(headers=headers) as http,
+            Client(streamable_http_client(served.url + "/mcp", http_client=http)) as speaker,
+        ):
             return (await speaker.call_tool("guild_note_edit", {"note": note, "text": "mine"})).structured_content
 
     return asyncio.run(talk()).get("code", "done")

@@ -25,7 +25,10 @@ def figures(lines):
 
 
 def test_a_listener_hears_all_figures_once_and_then_what_changes(served, town) -> None:
-    with httpx.Client(base_url=served.url, headers=town.auth, timeout=10) as http, http.stream("GET", "/live") as stream:
+    with (
+        httpx.Client(base_url=served.url, headers=town.auth, timeout=10) as http,
+        http.stream("GET", "/live") as stream,
+    ):
         assert stream.headers["content-type"].startswith("text/event-stream")
         assert stream.headers["cache-control"] == "no-store"
         heard = figures(stream.iter_lines())

@@ -47,7 +47,9 @@ def test_both_eras_list_call_and_are_refused_alike(served, town, mode: str) -> N
 
 def test_the_list_is_what_the_token_may_do(served, town, house) -> None:
     everything = spoken(served.url, town.auth, names)
-    assert everything == {tool_name(v.name) for v in house.verbs.values() if not v.public} | set(map(tool_name, house.reads))
+    assert everything == {tool_name(v.name) for v in house.verbs.values() if not v.public} | set(
+        map(tool_name, house.reads)
+    )
     nobody = spoken(served.url, {}, names)
     assert nobody == set(map(tool_name, house.reads))
 

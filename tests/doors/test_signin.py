@@ -107,7 +107,13 @@ def test_a_form_of_signing_in_belongs_to_the_browser_that_asked_for_it(browser, 
 
 @pytest.mark.parametrize(
     ("back", "leads"),
-    [("/guild?tag=a", "/guild?tag=a"), ("//evil.example", "/"), ("/\\evil.example", "/"), ("https://evil.example", "/"), ("", "/")],
+    [
+        ("/guild?tag=a", "/guild?tag=a"),
+        ("//evil.example", "/"),
+        ("/\\evil.example", "/"),
+        ("https://evil.example", "/"),
+        ("", "/"),
+    ],
 )
 def test_signing_in_leads_back_only_within_this_site(with_password, back: str, leads: str) -> None:
     form = with_password.form(f"/sign-in?back={back}")
@@ -119,7 +125,9 @@ def test_a_session_ended_elsewhere_is_nobody_and_no_error(signed_in, town, stran
     secret = signed_in.client.cookies[callers.SESSION_COOKIE]
     session = town.kernel.look(lambda ctx: service.actor_for_session(ctx, secret)).session
     as_session = {"authorization": f"Bearer {secret}"}
-    assert stranger.post("/api/v1/members/session/end", json={"session": session}, headers=as_session).status_code == 200
+    assert (
+        stranger.post("/api/v1/members/session/end", json={"session": session}, headers=as_session).status_code == 200
+    )
     page = signed_in.get("/guild")
     assert (page.status_code, "/sign-out" in page.text) == (200, False)
     assert stranger.get("/api/v1/guild/note", headers=as_session).status_code == 401

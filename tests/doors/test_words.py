@@ -57,7 +57,9 @@ def test_every_error_that_is_raised_is_worded() -> None:
 def test_every_worded_error_is_raised() -> None:
     literals = "\n".join(text for _, text in python())
     families = tuple(re.findall(r"""f["']([a-z]+\.[\w-]+-)\{""", literals))  # such as f"compliance.license-{why}"
-    unsaid = [code for code in words().errors if f'"{code}"' not in literals and not code.startswith(families or ("\0",))]
+    unsaid = [
+        code for code in words().errors if f'"{code}"' not in literals and not code.startswith(families or ("\0",))
+    ]
     assert unsaid == []
 
 

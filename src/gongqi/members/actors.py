@@ -131,7 +131,10 @@ def _actor(ctx: Read, statement: Select[Any], secret: str, prefix: str) -> Actor
             held.setdefault(org, set()).add(role)
     vocabulary = ctx.kernel.house.vocabulary
     return Actor(
-        id=party, kind=kind, name=name, session=session,
+        id=party,
+        kind=kind,
+        name=name,
+        session=session,
         grants={place: vocabulary.grants(frozenset(roles)) for place, roles in held.items()},
         orgs=frozenset(held) - {party, FOUNDATION},
         scopes=None if scopes is None else frozenset(scopes),

@@ -54,7 +54,9 @@ class Client:
             token = file.read_text("ascii").strip()
         return cls(os.environ.get("GONGQI_URL") or settings.origin, token, language=language)
 
-    def verb(self, name: str, /, *, key: str | None = None, if_match: str | None = None, **input: Any) -> dict[str, Any]:
+    def verb(
+        self, name: str, /, *, key: str | None = None, if_match: str | None = None, **input: Any
+    ) -> dict[str, Any]:
         headers = {"idempotency-key": key or secrets.token_urlsafe(18)}
         if if_match:
             headers["if-match"] = if_match

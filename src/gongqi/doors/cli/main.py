@@ -23,7 +23,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "token": ("gongqi.doors.cli.server:token", "显示运营者令牌所在的文件", "say where the operator's token is"),
     "push": ("gongqi.doors.cli.push:push", "上传一个目录为新版本", "upload a folder as a new revision"),
     "bundle": ("gongqi.doors.cli.verify:bundle", "取得发布的离线包", "fetch the offline bundle of a release"),
-    "verify": ("gongqi.doors.cli.verify:verify", "离线核验发布包或证据日志", "check a bundle, or the evidence log, offline"),
+    "verify": (
+        "gongqi.doors.cli.verify:verify",
+        "离线核验发布包或证据日志",
+        "check a bundle, or the evidence log, offline",
+    ),
 }
 ROOMS: dict[str, tuple[str, str]] = {
     "members": ("成员、角色与令牌", "people, organisations, roles, tokens"),

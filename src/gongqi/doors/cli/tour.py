@@ -102,7 +102,7 @@ class Tour:
         self.check_board()
         self.clients["agent"] = Client(self.url, self.agent(), language=language())
         self.line(
-            "三个组织、两名评审、一个代理，各持自己的令牌",
+            "三个组织、两名审查人、一个智能体，各持自己的令牌",
             "three organisations, two reviewers and an agent, each with a token of their own",
         )
 

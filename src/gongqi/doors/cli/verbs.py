@@ -46,7 +46,9 @@ def _command(house: House, each: Verb | ReadVerb, word: str) -> click.Command:
     def run(**values: Any) -> None:
         _run(each, values)
 
-    return click.Command(word, params=params, callback=run, help=words.help[language()], short_help=words.label[language()])
+    return click.Command(
+        word, params=params, callback=run, help=words.help[language()], short_help=words.label[language()]
+    )
 
 
 def is_get(each: Verb | ReadVerb) -> bool:

@@ -9,6 +9,9 @@ from typing import Any
 import click
 
 from gongqi.doors.cli.main import every_word, language
+from gongqi.kernel.errors import Refused
+
+MAX_PROOF_BYTES = 1024 * 1024  # a proof is a few kilobytes; an entry at most 64 KiB
 
 
 @click.command()
@@ -25,13 +28,49 @@ def bundle(release: str, output: Path) -> None:
 @click.command()
 @click.argument("subject")
 @click.option("--key", "keys", multiple=True, help="trust only this key id (may be given more than once)")
+@click.option(
+    "--keyset", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="the foundation's public keys, as `gongqi evidence log keys` gives them; needed for a proof",
+)
 @click.pass_obj
-def verify(application: Any, subject: str, keys: tuple[str, ...]) -> None:
-    """Check SUBJECT: a bundle file, needing no server and no network; or `log`, the evidence log of this home.
+def verify(application: Any, subject: str, keys: tuple[str, ...], keyset: Path | None) -> None:
+    """Check SUBJECT, needing no server and no network: the bundle of a release; the proof of an evidence entry, as
+    `gongqi evidence entry proof` gives it; or `log`, the evidence log of this home.
 
     Says of each claim whether it holds. Exit 0 when all hold, 1 when one does not.
     """
-    sys.exit(_verify_log(application) if subject == "log" else _verify_bundle(Path(subject), set(keys)))
+    if subject == "log":
+        sys.exit(_verify_log(application))
+    path = Path(subject)
+    if not path.is_file():
+        raise Refused("cli.file-missing", path=subject[:200])
+    with path.open("rb") as file:
+        is_proof = file.read(1) == b"{"
+    sys.exit(_verify_proof(path, keyset) if is_proof else _verify_bundle(path, set(keys)))
+
+
+def _verify_proof(path: Path, keyset: Path | None) -> int:
+    import orjson
+
+    from gongqi.books.evidence.keys import KeySet
+    from gongqi.books.evidence.verify import check_proof
+
+    if keyset is None:
+        raise Refused("cli.keyset-needed")
+    with path.open("rb") as file:
+        raw = file.read(MAX_PROOF_BYTES)
+    words = every_word()
+    try:
+        proof = orjson.loads(raw)
+        proven = check_proof(proof, KeySet.parse(keyset.read_bytes()))
+    except orjson.JSONDecodeError as error:
+        raise Refused("evidence.proof-malformed", detail=str(error)) from error
+    except Refused as error:
+        click.echo(f"✗ {words.error(error, language())[1]}")
+        return 1
+    facts = {"entry": proof["entry"]["id"], "index": proof["index"], "size": proven.checkpoint.size}
+    click.echo("✓ " + words.text("cli.verify.proof", language(), **facts))
+    return 0
 
 
 def _verify_bundle(path: Path, keys: set[str]) -> int:
@@ -58,6 +97,6 @@ def _verify_log(application: Any) -> int:
         count += 1
         click.echo(f"✗ {fault}")
     if not count:
-        click.echo("✓ " + ("证据日志完好" if language() == "zh" else "the evidence log holds"))
+        click.echo("✓ " + every_word().text("cli.verify.log", language()))
     return 1 if count else 0
 

@@ -58,7 +58,11 @@ class McpDoor:
             allowed_origins=[f"http://{name}:*" for name in sorted(names)],
         )
         self._manager = StreamableHTTPSessionManager(
-            app=server, json_response=True, stateless=True, security_settings=security, max_request_body_size=MAX_BODY_BYTES
+            app=server,
+            json_response=True,
+            stateless=True,
+            security_settings=security,
+            max_request_body_size=MAX_BODY_BYTES,
         )
         self._app = StreamableHTTPASGIApp(self._manager)
         # Stateless: there is no standing stream to GET and no session to DELETE.
@@ -81,7 +85,9 @@ class McpDoor:
 
     async def _list(self, ctx: Any, _params: Any) -> types.ListToolsResult:
         actor, language = ctx.request.state.actor, callers.language_of(ctx.request)
-        tools = [self._tool(name, each, language) for name, each in sorted(self.by_tool.items()) if offered(actor, each)]
+        tools = [
+            self._tool(name, each, language) for name, each in sorted(self.by_tool.items()) if offered(actor, each)
+        ]
         return types.ListToolsResult(tools=tools)
 
     async def _call(self, ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:

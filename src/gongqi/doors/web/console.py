@@ -81,7 +81,13 @@ class Console:
         ]
 
     def render(
-        self, request: Request, actor: Actor, template: str, values: Mapping[str, Any], *, status: int = 200,
+        self,
+        request: Request,
+        actor: Actor,
+        template: str,
+        values: Mapping[str, Any],
+        *,
+        status: int = 200,
         ctx: Read | None = None,
     ) -> Response:
         """A page with the words, the rail and the rights of this reader; `ctx` is the moment it shows."""
@@ -89,13 +95,18 @@ class Console:
         html = self._html(request, actor, template, values, language=language, ctx=ctx)
         response = Response(html, status, media_type="text/html", headers={"content-language": tag(language)})
         if request.query_params.get("lang") in LANGUAGES:
-            callers.set_cookie(
-                response, request, callers.LANGUAGE_COOKIE, language, seconds=callers.LANGUAGE_SECONDS
-            )
+            callers.set_cookie(response, request, callers.LANGUAGE_COOKIE, language, seconds=callers.LANGUAGE_SECONDS)
         return response
 
     def _html(
-        self, request: Request, actor: Actor, template: str, values: Mapping[str, Any], *, language: str, ctx: Read | None
+        self,
+        request: Request,
+        actor: Actor,
+        template: str,
+        values: Mapping[str, Any],
+        *,
+        language: str,
+        ctx: Read | None,
     ) -> str:
         """A template filled with the words and the rights of this reader and the given values."""
         words = self.kernel.house.words
@@ -122,7 +133,9 @@ class Console:
                 "lang": tag(language),
                 "zh": language == "zh",
                 "actor": None if actor.is_anonymous else actor,
-                "nav": [(href, key, path == href or (href != "/" and path.startswith(href))) for href, key in self.places],
+                "nav": [
+                    (href, key, path == href or (href != "/" and path.startswith(href))) for href, key in self.places
+                ],
                 "csrf": callers.csrf_token(request),
                 "path": path,
                 "query": dict(request.query_params),
@@ -174,8 +187,10 @@ class Console:
 
             def load(ctx: Read) -> Response:
                 values = view.load(ctx, **arguments)
-                panels = [self._panel(request, actor, panel, panel.load(ctx, **arguments), ctx)
-                          for panel in self.panels.get(view.template, ())]
+                panels = [
+                    self._panel(request, actor, panel, panel.load(ctx, **arguments), ctx)
+                    for panel in self.panels.get(view.template, ())
+                ]
                 return self.render(request, actor, view.template, {"panels": panels, **values}, ctx=ctx)
 
             return self.kernel.look(load, callers.caller(request, actor))
@@ -267,7 +282,9 @@ class Console:
             if more := typed.get("more"):
                 return self._form(request, actor, verb, typed | {f"{more}.rows": str(rows_in(more, typed) + 1)})
             try:
-                output = execute(self.kernel, verb, self._caller(request, actor, verb, typed), from_form(verb.input, typed))
+                output = execute(
+                    self.kernel, verb, self._caller(request, actor, verb, typed), from_form(verb.input, typed)
+                )
             except (Refused, Unavailable, ValidationError) as error:
                 return self._form(request, actor, verb, typed, problems.catalogued(error, request.state.request_id))
             if verb.secret:

@@ -20,7 +20,16 @@ MEDIA_TYPE = "application/problem+json"
 MAX_WHY = 300  # characters of a validation message that are repeated to the caller
 MAX_PATH = 200  # characters of an address that are repeated to the caller
 INVALID = "kernel.input-invalid"
-LIMITS = ("max_length", "min_length", "ge", "gt", "le", "lt", "expected", "pattern")  # what a validation measured against
+LIMITS = (
+    "max_length",
+    "min_length",
+    "ge",
+    "gt",
+    "le",
+    "lt",
+    "expected",
+    "pattern",
+)  # what a validation measured against
 
 log = structlog.get_logger("gongqi.web")
 
