@@ -8,6 +8,7 @@ a bare ASGI application that inserts one row and commits, called by the same cli
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import socket
 import sqlite3
@@ -246,12 +247,12 @@ def verb_over_http() -> Figure:
 
 
 def help_of_the_command() -> Figure:
-    ours, bare = (
-        statistics.median(
-            _seconds(lambda c=command: subprocess.run(c, stdout=subprocess.DEVNULL, check=True)) for _ in range(STARTS)
-        )
-        for command in ([sys.executable, "-m", "gongqi", "--help"], [sys.executable, "-c", "pass"])
-    )
+    def median(*arguments: str) -> float:
+        command = [sys.executable, *arguments]
+        run_it = functools.partial(subprocess.run, command, stdout=subprocess.DEVNULL, check=True)
+        return statistics.median(_seconds(run_it) for _ in range(STARTS))
+
+    ours, bare = median("-m", "gongqi", "--help"), median("-c", "pass")
     return Figure("gongqi --help", ours, "s", "≤ 0.2", "python -c pass", bare, ours / bare)
 
 

@@ -49,7 +49,8 @@ def test_a_stream_ends_after_its_lifetime(served, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(live, "PULSE_SECONDS", 0.05)
     monkeypatch.setattr(live, "LIFETIME_SECONDS", 0.2)
     with httpx.stream("GET", served.url + "/live", timeout=10) as stream:
-        assert list(stream.iter_lines())[0] == "retry: 3000"
+        lines = list(stream.iter_lines())
+    assert lines[0] == "retry: 3000"
 
 
 def test_one_listener_too_many_is_told_to_come_back(served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ SAID = re.compile(r"""\bt\(\s*["']([a-z][\w.:-]*)["']\s*(~)?""")
 @cache
 def words() -> Words:
     every = Words()
-    for path in sorted(SOURCE.glob("**/words.toml")) + [SOURCE / "doors" / "web" / "fields.toml"]:
+    for path in [*sorted(SOURCE.glob("**/words.toml")), SOURCE / "doors" / "web" / "fields.toml"]:
         every.load(path)
     return every
 
@@ -82,7 +82,7 @@ def test_every_written_key_is_said_somewhere() -> None:
     said = "\n".join(text for _, text in python())
     said += "\n".join(path.read_text("utf-8") for path in SOURCE.glob("**/templates/*.html"))
     families = set(re.findall(r"""["'](?:\w+=)?([a-z][\w-]*(?:\.[\w-]+)*\.)["'{]""", said)) | set(
-        re.findall(r"""f["']([a-z][\w-]*(?:\.[\w-]+)*\.)\{""", said)
+        re.findall(r"""f["']([a-z][\w-]*(?:\.[\w-]+)*[.-])\{""", said)
     )
     dead = [
         key

@@ -41,10 +41,6 @@ TERMS = {"agreement_zh": "可回传真实结果。", "agreement_en": "True outco
 VOTE = {"choice": "approve", "rationale": f"the {CANARY} is sound"}
 
 
-def card(title: str) -> bytes:
-    return f"---\nlicense: CC-BY-4.0\ntitle: {{zh: {title}, en: {title}}}\n---\n# {title}\n".encode()
-
-
 @dataclass
 class World:
     """The north's things. What an act uses up is there once for each person: `self.of[kind][person]`."""
@@ -159,9 +155,10 @@ class World:
         titles = {"title_zh": f"{CANARY} 记录", "title_en": f"{CANARY} records", "summary_en": f"a {CANARY}"}
         self.dataset = f.asset(own, self.north, f"{CANARY}-records", **titles)
         self.private.add(self.dataset)
+        card = (self.folder / "data" / "README.md").read_bytes()
         content = f"record,{CANARY},ill\n{CANARY}-1,1,0\n".encode()
         self.files = [
-            f.bring(own, self.north, "README.md", card(f"{CANARY} card"), component="data-card"),
+            f.bring(own, self.north, "README.md", card + f"\nThe {CANARY}.\n".encode(), component="data-card"),
             f.bring(own, self.north, f"{CANARY}.csv", content, component="datasets"),
         ]
         self.private |= {each["sha256"] for each in self.files}
@@ -186,7 +183,7 @@ class World:
         self.case = self._case(self.submitted)
         self.private.add(self.case)
         lineage = [{"revision": self.revision, "relation": "derived-from"}]
-        open_card = f.bring(own, self.north, "README.md", card("derived"), component="data-card")
+        open_card = f.bring(own, self.north, "README.md", card, component="data-card")
         derived = f.asset(own, self.north, "derived", visibility="public")
         self.derived_revision = own.verb(
             "hub:revision:commit", asset=derived, message="derived", files=[open_card], lineage=lineage)["id"]
@@ -198,7 +195,7 @@ class World:
         given = {"release": self.release, "unit": UNIT, "price_per_row": 3} | TERMS
         self.deployment = f.operator.verb("serving:deployment:create", name="diagnosis", org=self.home, **given)["id"]
         self.hosted = own.verb("serving:deployment:create", name="north-diagnosis", org=self.north, **given)["id"]
-        grant = f.operator.verb("ledger:credit:grant", owner=self.north, unit=UNIT, amount=10_000, purpose=f"for a {CANARY}")
+        grant = f.operator.verb("ledger:credit:grant", owner=self.north, unit=UNIT, amount=10_000)
         self.account = f"{self.north}/{UNIT}/available"
         statement = own.read("ledger:account:list", owner=self.north)["items"]
         self.account = next(each["id"] for each in statement if each["code"] == "available")

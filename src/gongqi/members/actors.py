@@ -12,7 +12,7 @@ import string
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, null, or_, select, update
+from sqlalchemy import and_, bindparam, null, or_, select, update
 from sqlalchemy.orm import aliased
 
 from gongqi.kernel.access import FOUNDATION, Actor
@@ -93,8 +93,8 @@ def _looks_like(secret: str, prefix: str) -> bool:
     return secret.startswith(prefix) and len(secret) == len(prefix) + SECRET_LENGTH
 
 
-def _with_memberships(statement: Select[Any]) -> Select[Any]:
-    """One row a current membership of the party, or one row of nulls. Built once: a statement costs more than its run."""
+def _with_memberships(statement: Any) -> Any:
+    """One row a current membership, or one row of nulls. Built once: making a statement costs more than running it."""
     return (
         statement.where(Party.state == "active")
         .outerjoin(Membership, and_(Membership.party == Party.id, Membership.until.is_(None)))
@@ -116,7 +116,7 @@ _BY_SESSION = _with_memberships(
 )
 
 
-def _actor(ctx: Read, statement: Select[Any], secret: str, prefix: str) -> Actor | None:
+def _actor(ctx: Read, statement: Any, secret: str, prefix: str) -> Actor | None:
     if not _looks_like(secret, prefix):
         return None
     known = {"digest": rules.digest(secret), "now": ctx.now}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from markupsafe import escape
+from starlette.testclient import TestClient
 
 from gongqi.chain.standards import service
+from gongqi.doors.web.server import build as build_app
 from gongqi.governance.ethics import service as ethics
 from gongqi.kernel.access import ANONYMOUS
 from gongqi.kernel.room import House
@@ -48,3 +53,15 @@ def test_the_list_can_be_narrowed_to_one_answerer(rules):
     kernel, _ = rules
     one = query(kernel, service.list_rules, Caller(ANONYMOUS), service.ListRules(source="hub.lineage")).items
     assert [rule.source for rule in one] == ["hub.lineage"] * 2
+
+
+@pytest.mark.parametrize(("language", "word"), [("zh", "审查委员会"), ("en", "Review board")])
+def test_the_page_lists_every_rule_to_everyone(build, language, word):
+    web = Path(build_app.__code__.co_filename).parent
+    words = [path for path in (web.parent / "words.toml", web / "words.toml", web / "fields.toml") if path.exists()]
+    kernel = build(House.build(ROOMS, VOCABULARY, *words))
+    page = TestClient(build_app(kernel)).get("/standards", params={"lang": language})
+    assert page.status_code == 200 and word in page.text
+    for rule in query(kernel, service.list_rules, Caller(ANONYMOUS), service.ListRules()).items:
+        assert str(escape(rule.zh if language == "zh" else rule.en)) in page.text
+    assert "standards.rule." not in page.text and "standards.authority." not in page.text

@@ -467,9 +467,37 @@ def test_sources_are_found_through_all_generations_each_once(hub):
     data, trained, tuned = chain(hub)
     found = hub.kernel.look(lambda ctx: service.sources(ctx, tuned.id))
     assert [(each.revision, each.relation, each.org) for each in found] == [
-        (data.id, "evaluated-on", hub.hospital),
+        (data.id, "trained-on", hub.hospital),
         (trained.id, "fine-tuned-from", hub.laboratory),
     ]
+
+
+def test_what_an_ancestor_learned_from_does_not_pass_for_a_mere_yardstick(hub):
+    data, trained, tuned = chain(hub)
+    found = {each.revision: each for each in hub.kernel.look(lambda ctx: service.sources(ctx, tuned.id))}
+    assert found[data.id].is_learned_from and found[trained.id].is_learned_from
+
+
+def test_what_a_yardstick_was_made_from_is_not_what_a_model_learned_from(hub):
+    asset = hub.asset()
+    first = hub.revision(asset)
+    second = hub.revision(asset, lineage=[{"revision": first.id, "relation": "derived-from"}])
+    model = hub.revision(
+        hub.asset(hub.laboratory, kind="model"), lineage=[{"revision": second.id, "relation": "evaluated-on"}]
+    )
+    found = hub.kernel.look(lambda ctx: service.sources(ctx, model.id))
+    assert {each.revision: each.is_learned_from for each in found} == {first.id: False, second.id: False}
+
+
+def test_a_walk_ends_where_too_many_have_derived_from_one_source(hub, monkeypatch):
+    monkeypatch.setattr("gongqi.resources.hub.lineage.MAX_EDGES", 2)
+    data = hub.revision(hub.asset())
+    for number in range(3):
+        model = hub.asset(hub.laboratory, slug=f"derived-{number}", kind="model")
+        made = hub.revision(model, lineage=[{"revision": data.id, "relation": "trained-on"}])
+    graph = hub.kernel.look(lambda ctx: service.lineage_of_revision(ctx, data.id), Caller(SYSTEM))
+    assert graph.truncated and len(graph.nodes) == 1
+    assert len(hub.kernel.look(lambda ctx: service.sources(ctx, made.id))) == 1  # nobody else's sources are lost by it
 
 
 def test_the_lineage_of_a_release_reaches_up_and_down(hub):

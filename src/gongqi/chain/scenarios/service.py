@@ -36,7 +36,7 @@ class Sign(Input):
 
     deployment: str = Field(max_length=ID)
     org: str = Field(max_length=ID)
-    version: int | None = Field(None, ge=1)
+    version: int | None = Field(None, ge=1, le=2**31)
 
 
 class RecordInput(Input):
@@ -182,7 +182,7 @@ def start_return(ctx: Write, input: StartReturn) -> ReturnOut:
     ctx.require(START, asset.org)
     deployment = serving.deployment_facts(ctx, input.deployment)
     release = hub.release_facts(ctx, deployment.release)
-    learned_from = {each.asset for each in hub.sources(ctx, release.revision) if each.relation != "evaluated-on"}
+    learned_from = {each.asset for each in hub.sources(ctx, release.revision) if each.is_learned_from}
     if asset.kind != "dataset" or asset.id not in learned_from:
         raise Refused("scenarios.dataset-unrelated", asset=asset.id, deployment=deployment.name)
     running = select(Return.id).where(Return.asset == asset.id, Return.state == "running")

@@ -1,4 +1,4 @@
-"""A small HTTP client of the public API: what the command line, the tour and anyone else may use. It has no back door."""
+"""A small HTTP client of the public API: what the command line, the tour and anyone else may use; no back door."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The command line's table of contents. Everything behind an entry is imported when that entry is used.
 
-Verbs come derived: `gongqi hub release publish --release rel_…` is `POST /api/v1/hub/release/publish` on the server that
-`GONGQI_URL` names. Commands that work on the home itself (`up`, `serve`, `migrate`, `ledger check`, `verify`) need no
+Verbs come derived: `gongqi hub release publish --release rel_…` is `POST /api/v1/hub/release/publish` on the server
+that `GONGQI_URL` names. Commands that work on the home itself (`up`, `serve`, `migrate`, `ledger check`, `verify`) need no
 server; `verify` needs not even a home.
 """
 
@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "verify": (
         "gongqi.doors.cli.verify:verify",
         "离线核验发布包或证据日志",
-        "check a bundle, or the evidence log, offline",
+        "check a bundle or the evidence log offline",
     ),
 }
 ROOMS: dict[str, tuple[str, str]] = {

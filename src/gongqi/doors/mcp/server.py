@@ -1,9 +1,9 @@
 """The MCP door: every verb and read as a tool, `hub:release:publish` → `hub_release_publish`.
 
-Spoken through the official SDK at `/mcp` (streamable HTTP, stateless; both protocol eras). A caller sees exactly the tools
-that it may use, so the list is private to its token. A refusal is a result with `isError` that carries the same problem
-document as the HTTP API; only a bad token is refused before the protocol begins, with HTTP 401. Retrying agents mint new
-ids: pass `_idempotency_key` to make a repeat harmless.
+Spoken through the official SDK at `/mcp` (streamable HTTP, stateless; both protocol eras). A caller sees exactly the
+tools that it may use, so the list is private to its token. A refusal is a result with `isError` that carries the same
+problem document as the HTTP API; only a bad token is refused before the protocol begins, with HTTP 401. Retrying agents
+mint new ids: pass `_idempotency_key` to make a repeat harmless.
 """
 
 from __future__ import annotations

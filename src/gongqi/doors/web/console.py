@@ -259,7 +259,7 @@ class Console:
             "fields": [asked(field, typed, wrong) for field in fields_of(verb.input)],
             "back": callers.safe_path(typed["back"]) if typed.get("back") else "",
             "problem": problem,
-            "form_key": typed.get("form") or secrets.token_urlsafe(16),  # pressing a button twice acts once
+            "form_key": typed.get("once") or secrets.token_urlsafe(16),  # pressing a button twice acts once
         }
         response = self.render(request, actor, "form.html", values, status=problem["status"] if problem else 200)
         if error and problem:
@@ -300,7 +300,7 @@ class Console:
         need a digest of it, and a digest of a password can be guessed at leisure."""
         caller = callers.caller(request, actor)
         secret = any(field.is_secret for field in fields_of(verb.input))
-        caller.idempotency_key = None if secret else typed.get("form") or None
+        caller.idempotency_key = None if secret else typed.get("once") or None
         return caller
 
     def _after(self, output: Any, back: str) -> str:

@@ -58,7 +58,7 @@ def document(house: House) -> dict[str, Any]:
 
 def _outputs(house: House) -> list[Any]:
     outputs = {id(each.output): each.output for each in (*house.verbs.values(), *house.reads.values())}
-    return [output for output in outputs.values()]
+    return list(outputs.values())
 
 
 def _operation(house: House, name: str, output: Any, mapping: Any) -> dict[str, Any]:

@@ -84,7 +84,8 @@ def worded(error: GongqiError, house: House, language: str) -> tuple[int, str, s
     """(status, message, remedy). The reason within an invalid input is worded too, where we have words for its kind."""
     key = f"web.why.{error.params.get('kind')}"
     if error.code == INVALID and house.words.has(key):
-        error = Refused(INVALID, **error.params | {"why": house.words.text(key, language, **error.params)})
+        params: dict[str, Any] = error.params | {"why": house.words.text(key, language, **error.params)}
+        error = Refused(INVALID, **params)
     return house.words.error(error, language)
 
 

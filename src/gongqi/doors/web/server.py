@@ -72,7 +72,7 @@ def build(kernel: Kernel, extra: Iterable[BaseRoute] = ()) -> ASGIApp:
 
 
 class Server(uvicorn.Server):
-    """Ends the live streams when it is told to stop: uvicorn waits for open responses, and they have no end of their own."""
+    """Ends the live streams when it is told to stop: uvicorn waits for open responses, and these have no end."""
 
     def __init__(self, config: uvicorn.Config, kernel: Kernel) -> None:
         super().__init__(config)

@@ -74,9 +74,7 @@ def parties(ctx: Read, org: str, revision: str) -> frozenset[str]:
 
     Not who lent the yardstick it is measured with: they are paid nothing for it.
     """
-    used = {key for key, relation in hub.revision_facts(ctx, revision).lineage if relation != YARDSTICK}
-    rests_on = [each for each in hub.sources(ctx, revision) if each.relation != YARDSTICK or each.revision in used]
-    return frozenset({org} | {source.org for source in rests_on})
+    return frozenset({org} | {source.org for source in hub.sources(ctx, revision) if source.is_learned_from})
 
 
 def latest_case(ctx: Read, release: str) -> ReviewCase | None:

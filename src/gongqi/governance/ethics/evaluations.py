@@ -167,13 +167,9 @@ def plan(ctx: Read, release: str) -> dict[str, Any]:
     dataset = hub.revision_facts(ctx, yardsticks[0])
     model = _only(facts.files, "parameters", ".onnx", "ethics.evaluation-model-not-found")
     data = _only(dataset.files, "evaluation-data", ".csv", "ethics.evaluation-data-not-found")
-    for source in hub.sources(ctx, facts.revision):
-        if source.revision == dataset.revision or source.relation == YARDSTICK:
-            continue
-        if data in {file.sha256 for file in hub.revision_facts(ctx, source.revision).files}:
+    for source in hub.sources(ctx, facts.revision):  # also the yardstick itself, when an ancestor has learned from it
+        if source.is_learned_from and data in {f.sha256 for f in hub.revision_facts(ctx, source.revision).files}:
             raise Refused("ethics.evaluation-data-trained-on", revision=source.revision)
-    if any(source == dataset.revision and relation != YARDSTICK for source, relation in facts.lineage):
-        raise Refused("ethics.evaluation-data-trained-on", revision=dataset.revision)
     return {"dataset_revision": dataset.revision, "job": _job(ctx, dataset.card, model=model, data=data).to_json()}
 
 

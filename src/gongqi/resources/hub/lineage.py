@@ -20,6 +20,8 @@ from gongqi.resources.hub.releases import OneRelease
 
 MAX_NODES = 200  # what one picture or one split can account for
 MAX_DEPTH = 32  # generations
+MAX_EDGES = 4000  # read for one generation: anyone may derive from what is public, as often as they like
+EVALUATED_ON = "evaluated-on"
 
 POLICY = "Gongqi release policy"
 POLICY_DATE = "2026-11-01"
@@ -28,12 +30,16 @@ CITE_ARTEFACT = Citation(POLICY, "artefact safety", "policy", POLICY_DATE)
 
 
 class Source(NamedTuple):
-    """A revision that another rests on, directly or through others; `relation` is that of the edge that led here."""
+    """A revision that another rests on, directly or through others; `relation` is that of the edge that led here.
+
+    `is_learned_from`: some path leads here on which nothing was only a yardstick.
+    """
 
     revision: str
     relation: str
     org: str
     asset: str
+    is_learned_from: bool
 
 
 class LineageNode(Output):
@@ -84,15 +90,25 @@ def lineage_of_revision(ctx: Read, revision: str) -> LineageOut:
 
 
 def sources(ctx: Read, revision: str) -> list[Source]:
-    """Everything a revision rests on, nearest first, each revision once. For rooms above: the caller has authorised."""
+    """Everything a revision rests on, nearest first, each revision once. For rooms above: the caller has authorised.
+
+    What was both learned from and evaluated on is named for the learning: the milder word must not hide the other.
+    """
     edges, _ = _walk(ctx, revision, Lineage.from_revision, Lineage.to_revision)
     relations: dict[str, str] = {}
+    learned_from = {revision}
     for edge in edges:
-        relations.setdefault(edge.to_revision, edge.relation)
+        if relations.setdefault(edge.to_revision, edge.relation) == EVALUATED_ON:
+            relations[edge.to_revision] = edge.relation
+    grown = True
+    while grown:
+        more = {e.to_revision for e in edges if e.relation != EVALUATED_ON and e.from_revision in learned_from}
+        grown = not more <= learned_from
+        learned_from |= more
     query = select(Revision.id, Asset.org, Asset.id).join(Asset, Asset.id == Revision.asset)
     rows = ctx.session.execute(query.where(Revision.id.in_(relations)))
     homes = {key: (org, asset) for key, org, asset in rows}
-    return [Source(key, relation, *homes[key]) for key, relation in relations.items()]
+    return [Source(key, relation, *homes[key], key in learned_from) for key, relation in relations.items()]
 
 
 def _walk(
@@ -102,9 +118,12 @@ def _walk(
     seen, frontier, edges = {start}, [start], []
     order = (Lineage.from_revision, Lineage.relation, Lineage.to_revision)
     for _ in range(MAX_DEPTH):
-        found = ctx.session.scalars(select(Lineage).where(near.in_(frontier)).order_by(*order)).all()
+        beside = select(Lineage).where(near.in_(frontier)).order_by(*order).limit(MAX_EDGES + 1)
+        found = ctx.session.scalars(beside).all()
         if not found:
             return edges, True
+        if len(found) > MAX_EDGES:
+            return edges, False
         frontier = [key for key in dict.fromkeys(getattr(edge, far.key) for edge in found) if key not in seen]
         if len(seen) + len(frontier) > MAX_NODES:
             return edges, False

@@ -80,8 +80,7 @@ async def live(request: Request) -> Response:
 @protocol
 async def ready(request: Request) -> Response:
     """Ready when the database answers; a model is loaded when it is first asked for."""
-    await anyio.to_thread.run_sync(request.state.kernel.look, service.totals)
-    return _json({"ready": True})
+    return _json({"ready": await anyio.to_thread.run_sync(request.state.kernel.look, service.is_reachable)})
 
 
 @protocol

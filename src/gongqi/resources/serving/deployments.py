@@ -226,6 +226,12 @@ def deployment_facts(ctx: Read, deployment: str) -> DeploymentOut:
     return DeploymentOut.model_validate(ctx.find(Deployment, deployment, to="serving:deployment:read"))
 
 
+def is_reachable(ctx: Read) -> bool:
+    """Whether the book of deployments can be read: true, or an error."""
+    ctx.session.scalar(select(Deployment.id).limit(1))
+    return True
+
+
 def deployment_named(ctx: Read, name: str, version: str | None = None) -> DeploymentOut:
     """The deployment that answers under `name`, and only as release `version` when one is given.
 

@@ -30,6 +30,7 @@ from gongqi.resources.serving.deployments import (
     deployment_facts,
     deployment_named,
     get_deployment,
+    is_reachable,
     list_budgets,
     list_deployments,
     reprice,
@@ -42,7 +43,7 @@ from gongqi.resources.serving.deployments import (
 __all__ = [
     "CLEARING", "BudgetOut", "CallOut", "Create", "DeploymentOut", "ListBudgets", "ListCalls", "ListDeployments",
     "OneCall", "OneDeployment", "Reprice", "SetBudget", "Upgrade", "actions", "count_deployments", "create",
-    "deployment_facts", "deployment_named", "get_call", "get_deployment", "infer", "list_budgets", "list_calls",
+    "deployment_facts", "deployment_named", "get_call", "get_deployment", "infer", "is_reachable", "list_budgets", "list_calls",
     "list_deployments", "org_for", "reprice", "require_caller", "retire", "retire_withdrawn", "set_budget",
     "settled_call", "sweep", "totals", "upgrade",
 ]  # fmt: skip
