@@ -1,4 +1,4 @@
-"""A small house behind all its doors: the members, and a guild: one room with one of everything that a door must bear."""
+"""A small house behind all its doors: the members, and a guild with one of everything that a door must bear."""
 
 from __future__ import annotations
 

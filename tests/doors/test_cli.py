@@ -35,7 +35,15 @@ def run(served, town, house, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = f"import sys; sys.argv = ['gongqi', '--help']\nfrom gongqi.__main__ import main\ntry: main()\nexcept SystemExit: print([m for m in {HEAVY!r} if m in sys.modules])"
+    code = f"""
+import sys
+from gongqi.__main__ import main
+sys.argv = ["gongqi", "--help"]
+try:
+    main()
+except SystemExit:
+    print([name for name in {HEAVY!r} if name in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("[]")
     assert "hub" in done.stdout and "evidence" in done.stdout

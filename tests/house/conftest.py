@@ -46,8 +46,10 @@ class Foundation:
         app.prepare(self.kernel)
         self.token = (self.settings.home / "operator.token").read_text("ascii").strip()
         self.operator = self.client(self.token)
+        application = app.application(self.kernel)
+        self.routes = application.app.app.routes  # of the web application within the lifespan and the envelope
         config = uvicorn.Config(
-            app.application(self.kernel), lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=5
+            application, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=5
         )
         self._server = Server(config, self.kernel)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve([listener])), daemon=True)

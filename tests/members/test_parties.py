@@ -265,6 +265,18 @@ def test_suspending_shuts_out_at_once_and_restoring_lets_back_in(foundation):
         foundation.do(foundation.operator, "members:party:restore", party=person.id)
 
 
+def test_an_owner_restores_whom_the_organisation_has_suspended_but_not_whom_the_foundation_has(foundation):
+    org = foundation.organisation("clinic")
+    owner = foundation.person("olive", org, "owner")
+    agent = foundation.do(owner, "members:agent:create", handle="clinic-bot", name="Bot", org=org)
+    foundation.do(owner, "members:party:suspend", party=agent.id)
+    assert foundation.do(owner, "members:party:restore", party=agent.id).state == "active"
+    foundation.do(foundation.operator, "members:party:suspend", party=agent.id)
+    with refused("access.forbidden"):
+        foundation.do(owner, "members:party:restore", party=agent.id)
+    assert foundation.do(foundation.operator, "members:party:restore", party=agent.id).state == "active"
+
+
 def test_a_suspended_organisation_gives_its_members_nothing(foundation):
     org = foundation.organisation("hospital")
     owner = foundation.person("owner-one", org, "owner")

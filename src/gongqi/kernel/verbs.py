@@ -353,8 +353,15 @@ def query(kernel: Kernel, read: ReadVerb, caller: Caller, input: Input) -> Any:
         return read.run(Read(kernel, session, caller), input)
 
 
+def _key(ctx: Write, input: Input) -> str | None:
+    """The caller's key. An input with a secret goes without: no digest of ours may cover the secret, and a digest that
+    leaves it out would take another password for the same request."""
+    has_secret = any(isinstance(value, SecretStr) for value in input.__dict__.values())
+    return None if has_secret else ctx.caller.idempotency_key
+
+
 def _replay(ctx: Write, verb: Verb, input: Input) -> Any | None:
-    key = ctx.caller.idempotency_key
+    key = _key(ctx, input)
     row = ctx.session.get(IdempotencyRow, (_owner_of_key(ctx, input), key)) if key else None
     if row is None:
         return None
@@ -366,7 +373,7 @@ def _replay(ctx: Write, verb: Verb, input: Input) -> Any | None:
 
 
 def _remember(ctx: Write, verb: Verb, input: Input, output: Any) -> None:
-    key = ctx.caller.idempotency_key
+    key = _key(ctx, input)
     if not key:
         return
     response = None if verb.secret else output.model_dump_json()

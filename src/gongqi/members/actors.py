@@ -121,7 +121,7 @@ def _actor(ctx: Read, statement: Any, secret: str, prefix: str) -> Actor | None:
         return None
     known = {"digest": rules.digest(secret), "now": ctx.now}
     limits = {"oldest": ctx.now - rules.SESSION_LIFE, "idlest": ctx.now - rules.SESSION_IDLE}
-    rows = ctx.session.connection().execute(statement, known | limits).all()
+    rows: Any = ctx.session.connection().execute(statement, known | limits).all()
     if not rows:
         return None
     session, scopes, party, kind, name, *_ = rows[0]

@@ -188,6 +188,7 @@ def suspend(ctx: Write, input: OneParty) -> PartyOut:
     for row in ctx.session.scalars(select(Membership).where(Membership.party == party.id, Membership.until.is_(None))):
         _keep_one(ctx, row)
     party.state = "suspended"
+    party.suspended_by = FOUNDATION if ctx.actor.may("members:party:suspend") else party.org
     for session in ctx.session.scalars(select(ConsoleSession).where(ConsoleSession.party == party.id)):
         ctx.session.delete(session)
     ctx.record(party.id)
@@ -201,7 +202,7 @@ def restore(ctx: Write, input: OneParty) -> PartyOut:
     party = ctx.find(Party, input.party, to="members:party:restore")
     if party.state != "suspended":
         raise Refused("members.not-suspended", party=party.id)
-    party.state = "active"
+    party.state, party.suspended_by = "active", None
     ctx.record(party.id)
     ctx.session.flush()
     return PartyOut.model_validate(party)

@@ -53,7 +53,10 @@ POLICIES = (
                 foundation,
             ),
             "members:party:suspend": any_of(both(_machines, within(Party.org)), foundation),
-            "members:party:restore": any_of(both(_machines, within(Party.org)), foundation),
+            # What the foundation has shut out, its owner does not let back in.
+            "members:party:restore": any_of(
+                both(and_(_machines, Party.suspended_by.is_distinct_from(FOUNDATION)), within(Party.org)), foundation
+            ),
             "members:token:issue": any_of(owned_by_actor(Party.id), both(_machines, within(Party.org))),
             "members:password:set": both(Party.kind == "person", owned_by_actor(Party.id)),
             # An owner may bring in whom they invited until that person has come in; then the account is theirs alone.

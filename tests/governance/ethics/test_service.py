@@ -81,6 +81,7 @@ def test_a_dataset_needs_no_evaluation(foundation, reviewed):
         ({"held_out": "undeclared"}, "ethics.evaluation-undeclared"),
         ({"held_out": "datasets"}, "ethics.evaluation-data-not-found"),
         ({"held_out": "same-file"}, "ethics.evaluation-data-trained-on"),
+        ({"lineage": "of-its-ancestor"}, "ethics.evaluation-data-trained-on"),
         ({"held_out": "no-column"}, "ethics.data-column-missing"),
     ],
     ids=lambda value: str(value)[:40],
@@ -106,6 +107,10 @@ def test_what_cannot_be_evaluated_is_stored_shown_and_denied(foundation, change,
     if change.get("held_out") == "same-file":
         data = foundation.dataset("hospital", "held-out", "copy")
         given["lineage"] = [(data, "trained-on"), (given["held_out"], "evaluated-on")]
+    if change.get("lineage") == "of-its-ancestor":
+        asset, files = foundation.asset("laboratory", "model", "base"), foundation.read("model-1")
+        base = foundation.commit("laboratory", asset, files, laboratory.MODEL_PARTS, lineage=[(data, "trained-on")])
+        given["lineage"] = [(base, "fine-tuned-from"), (data, "evaluated-on")]
     release = foundation.submit(foundation.model(**given))
     foundation.work()
     found = foundation.ask(ethics.get_evaluation, "operator", release=release)

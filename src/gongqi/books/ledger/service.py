@@ -29,6 +29,7 @@ __all__ = [  # what other rooms use
     "post_many", "release", "reserve", "reverse", "settle", "statement", "written",
 ]
 
+CURSOR_DIGITS = 18  # what always fits a BIGINT column
 MAX_EXPIRING = 500  # holds ended in one commit by the sweep
 
 
@@ -324,7 +325,7 @@ def statement(ctx: Read, account: str, *, limit: int = 50, cursor: str | None = 
     )
     if cursor:
         sequence, _, position = cursor.partition(".")
-        if not (sequence.isdecimal() and position.isdecimal() and len(cursor) <= 30):
+        if not (sequence.isdecimal() and position.isdecimal() and max(len(sequence), len(position)) <= CURSOR_DIGITS):
             raise Refused("kernel.cursor-invalid")
         query = query.where(tuple_(Posting.sequence, Posting.position) < (int(sequence), int(position)))
     rows = ctx.session.execute(query.limit(limit + 1)).all()

@@ -7,6 +7,7 @@ accepted cannot be published; nor can a release whose card carries another licen
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -160,6 +161,12 @@ def list_donations(ctx: Read, input: ListDonations) -> Page[DonationOut]:
 @read("upstream:donation:get")
 def get_donation(ctx: Read, input: OneDonation) -> DonationOut:
     return DonationOut.model_validate(ctx.find(Donation, input.donation, to="upstream:donation:read"))
+
+
+def visible_donations(ctx: Read, keys: Collection[str]) -> dict[str, DonationOut]:
+    """Of these donations, those that the reader may see."""
+    query = ctx.visible(Donation, to="upstream:donation:read").where(Donation.id.in_(keys))
+    return {row.id: DonationOut.model_validate(row) for row in ctx.session.scalars(query)}
 
 
 @read("upstream:pledge:list")

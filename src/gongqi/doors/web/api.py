@@ -107,7 +107,7 @@ def path_of(name: str) -> str:
 async def read_body(request: Request, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
     """The request body, refused as soon as it is known to be too large."""
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit_bytes:
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit_bytes:
         raise Refused("kernel.body-too-large", limit_bytes=limit_bytes)
     chunks, size = [], 0
     async for chunk in request.stream():

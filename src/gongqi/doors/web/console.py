@@ -142,7 +142,7 @@ class Console:
                 "kept": kept_query(request),
                 "can": can,
                 "go": self.address,
-                "name_of": Naming(look, self.by_prefix),
+                "name_of": Naming(look, self.by_prefix, values),
                 "label": lambda name: words.verbs[name].label[language],
                 "help": lambda name: words.verbs[name].help[language],
                 "foundation": self.kernel.settings.foundation,
@@ -370,7 +370,7 @@ def rows_in(name: str, typed: Mapping[str, str]) -> int:
     pattern = re.compile(re.escape(name) + r"\.(\d{1,3})\.")
     numbers = [int(match[1]) for key in typed if (match := pattern.match(key))]
     asked_for = typed.get(f"{name}.rows", "0")
-    return min(MAX_ROWS, max([number + 1 for number in numbers] + [int(asked_for) if asked_for.isdecimal() else 0]))
+    return min(MAX_ROWS, max([number + 1 for number in numbers] + [int(asked_for[:3]) if asked_for.isdecimal() else 0]))
 
 
 def from_form(model: type[Input], typed: Mapping[str, str]) -> Input:

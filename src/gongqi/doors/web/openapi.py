@@ -104,10 +104,10 @@ def _get(house: House, read: ReadVerb, mapping: Any) -> dict[str, Any]:
 def _parameters(model: type[Input], *, by_key: bool) -> list[dict[str, Any]]:
     parameters = []
     for position, (name, field) in enumerate(model.model_fields.items()):
-        annotation = field.annotation
-        schema = TypeAdapter(
-            typing.Annotated[annotation, *field.metadata] if field.metadata else annotation
-        ).json_schema()
+        kind: Any = field.annotation
+        if field.metadata:
+            kind = typing.Annotated.__class_getitem__((kind, *field.metadata))  # type: ignore[attr-defined]
+        schema = TypeAdapter(kind).json_schema()
         in_path = by_key and position == 0
         parameters.append(
             {

@@ -6,7 +6,7 @@ log holds their digests, the tables their words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -235,6 +235,12 @@ def list_cases(ctx: Read, input: ListCases) -> Page[CaseOut]:
     elif input.state:
         query = query.where(ReviewCase.state == input.state)
     return ctx.page(query, ReviewCase.id, input, to=CaseOut)
+
+
+def visible_cases(ctx: Read, keys: Collection[str]) -> dict[str, CaseOut]:
+    """Of these cases, those that the reader may see."""
+    query = ctx.visible(ReviewCase, to="ethics:case:read").where(ReviewCase.id.in_(keys))
+    return {row.id: CaseOut.model_validate(row) for row in ctx.session.scalars(query)}
 
 
 @read("ethics:case:get")

@@ -26,7 +26,6 @@ from gongqi.resources.hub import service as hub
 from gongqi.resources.hub.events import ReleaseSubmitted
 
 REVIEWER = "reviewer"
-YARDSTICK = "evaluated-on"
 
 
 @cache

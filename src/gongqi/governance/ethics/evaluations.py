@@ -21,7 +21,6 @@ from pydantic import Field
 from sqlalchemy import func, select
 
 from gongqi.governance.ethics import rules
-from gongqi.governance.ethics.decisions import YARDSTICK
 from gongqi.governance.ethics.evaluate import Job, Unfit
 from gongqi.governance.ethics.models import Evaluation
 from gongqi.governance.ethics.rules import Comparison
@@ -37,6 +36,7 @@ HEAD_BYTES = 1 << 20  # where a CSV file shows its header and its first record
 FEATURES = 10_000  # columns; more are not a table but an image
 NAME = 200  # characters of a column's name
 ALL_NUMERIC = "all-numeric"
+YARDSTICK = "evaluated-on"
 
 
 class OneEvaluation(Input):

@@ -27,7 +27,7 @@ def load_queue(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
         "waiting": [case for case in pending if case.id in mine],
         "pending": [case for case in pending if case.id not in mine],
         "decided": decided,
-        "assets": {key: hub.asset_out(ctx, key) for key in {case.asset for case in shown}},
+        "assets": hub.assets_of(ctx, {case.asset for case in shown}),
         "names": members.names(ctx, {case.org for case in shown}),
         "open": service.open_cases(ctx),
         "board": service.policy().board,

@@ -21,6 +21,7 @@ from gongqi.governance.ethics.board import (
     get_case,
     list_cases,
     request_case,
+    visible_cases,
 )
 from gongqi.governance.ethics.decisions import latest_case, open_cases, policy
 from gongqi.governance.ethics.evaluations import (
@@ -41,7 +42,7 @@ __all__ = [
     "EvaluationOut", "ListCases", "OneCase", "OneEvaluation", "OpenCase", "actions", "answer_board",
     "answer_evaluation", "awaiting", "cast_vote", "comparison", "confirm_condition", "declare_recusal",
     "finished_evaluations", "get_case", "get_evaluation", "latest_case", "list_cases", "on_submitted", "open_cases",
-    "policy", "request_case", "shown_evaluation",
+    "policy", "request_case", "shown_evaluation", "visible_cases",
 ]  # fmt: skip
 
 

@@ -258,6 +258,12 @@ def latest_releases(ctx: Read, assets: Collection[str]) -> dict[str, ReleaseOut]
     return {row.asset: ReleaseOut.model_validate(row) for row in rows}
 
 
+def visible_releases(ctx: Read, keys: Collection[str]) -> dict[str, ReleaseOut]:
+    """Of these releases, those that the reader may see."""
+    query = ctx.visible(Release, to="hub:release:read").where(Release.id.in_(keys))
+    return {row.id: ReleaseOut.model_validate(row) for row in ctx.session.scalars(query)}
+
+
 def release_actions(ctx: Read, release: str) -> list[str]:
     """The verbs that the actor may use on a release in its state."""
     row = _row(ctx, release)

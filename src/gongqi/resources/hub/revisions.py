@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -146,6 +146,12 @@ def get_revision(ctx: Read, input: GetRevision) -> RevisionDetail:
         files=[FileOut.model_validate(row) for row in files_of(ctx, revision.id)],
         lineage=[SourceOut(revision=row.to_revision, relation=row.relation) for row in lineage_of(ctx, revision.id)],
     )
+
+
+def visible_revisions(ctx: Read, keys: Collection[str]) -> dict[str, RevisionOut]:
+    """Of these revisions, those that the reader may see."""
+    query = ctx.visible(Revision, to="hub:revision:read").where(Revision.id.in_(keys))
+    return {row.id: RevisionOut.model_validate(row) for row in ctx.session.scalars(query)}
 
 
 def find_file(ctx: Read, revision: str, path: str) -> FileFacts:

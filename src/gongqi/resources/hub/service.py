@@ -16,6 +16,7 @@ from gongqi.resources.hub.assets import (
     Visibility,
     asset_actions,
     asset_out,
+    assets_of,
     count_assets,
     create,
     create_asset,
@@ -60,6 +61,7 @@ from gongqi.resources.hub.releases import (
     release_facts,
     releases_of,
     submit,
+    visible_releases,
     withdraw,
     worded,
 )
@@ -81,6 +83,7 @@ from gongqi.resources.hub.revisions import (
     latest_revision,
     list_revisions,
     revision_facts,
+    visible_revisions,
 )
 from gongqi.resources.hub.statements import bundle_of
 
@@ -89,10 +92,11 @@ __all__ = [
     "GetRevision", "Inspected", "Kind", "LineageOut", "ListAssets", "ListReleases", "ListRevisions", "OneRelease",
     "OpenAsset", "Relation", "ReleaseDetail", "ReleaseFacts", "ReleaseOut", "RevisionDetail", "RevisionFacts",
     "RevisionOut", "Source", "SourceInput", "Visibility", "Withdraw", "answer_artefact", "answer_lineage",
-    "ask_gates", "asset_actions", "asset_out", "bundle_of", "card_text", "check", "commit", "commit_revision",
+    "ask_gates", "asset_actions", "asset_out", "assets_of", "bundle_of", "card_text", "check", "commit", "commit_revision",
     "count_assets", "create", "create_asset", "draft", "edit", "find_file", "get_asset", "get_release",
     "get_revision", "graph", "inspect_blob", "latest_releases", "latest_revision", "lineage_of_revision",
     "list_assets", "list_releases", "list_revisions", "open_asset", "previous_release", "publish",
     "published_releases", "receive_blob", "release_actions", "release_envelope", "release_facts", "releases_of",
-    "revision_facts", "set_visibility", "sources", "submit", "visible_assets", "withdraw", "worded",
+    "revision_facts", "set_visibility", "sources", "submit", "visible_assets", "visible_releases",
+    "visible_revisions", "withdraw", "worded",
 ]  # fmt: skip

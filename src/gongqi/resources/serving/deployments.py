@@ -7,6 +7,7 @@ another published release of the same asset in the place of the present one, so 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -224,6 +225,12 @@ def count_deployments(ctx: Read) -> int:
 def deployment_facts(ctx: Read, deployment: str) -> DeploymentOut:
     """Any deployment; it is public. Raises Refused access.not-found."""
     return DeploymentOut.model_validate(ctx.find(Deployment, deployment, to="serving:deployment:read"))
+
+
+def visible_deployments(ctx: Read, keys: Collection[str]) -> dict[str, DeploymentOut]:
+    """Of these deployments, those that the reader may see."""
+    query = ctx.visible(Deployment, to="serving:deployment:read").where(Deployment.id.in_(keys))
+    return {row.id: DeploymentOut.model_validate(row) for row in ctx.session.scalars(query)}
 
 
 def is_reachable(ctx: Read) -> bool:

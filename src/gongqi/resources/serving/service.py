@@ -38,12 +38,13 @@ from gongqi.resources.serving.deployments import (
     retire_withdrawn,
     set_budget,
     upgrade,
+    visible_deployments,
 )
 
 __all__ = [
     "CLEARING", "BudgetOut", "CallOut", "Create", "DeploymentOut", "ListBudgets", "ListCalls", "ListDeployments",
     "OneCall", "OneDeployment", "Reprice", "SetBudget", "Upgrade", "actions", "count_deployments", "create",
-    "deployment_facts", "deployment_named", "get_call", "get_deployment", "infer", "is_reachable", "list_budgets", "list_calls",
-    "list_deployments", "org_for", "reprice", "require_caller", "retire", "retire_withdrawn", "set_budget",
-    "settled_call", "sweep", "totals", "upgrade",
+    "deployment_facts", "deployment_named", "get_call", "get_deployment", "infer", "is_reachable", "list_budgets",
+    "list_calls", "list_deployments", "org_for", "reprice", "require_caller", "retire", "retire_withdrawn",
+    "set_budget", "settled_call", "sweep", "totals", "upgrade", "visible_deployments",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from markupsafe import Markup, escape
 
@@ -35,6 +36,7 @@ def measure(text: str, size: float) -> float:
     return size * sum(_advance(letter) for letter in text)
 
 
+@lru_cache(maxsize=8192)  # a page writes some thousand letters, of few kinds
 def _advance(letter: str) -> float:
     if unicodedata.combining(letter):
         return 0.0
@@ -118,18 +120,13 @@ def _pieces(text: str) -> list[str]:
 
 def element(name: str, *children: str | Markup, **attributes: object) -> Markup:
     """One SVG element. `class_` is class, `_` is `-`; an attribute that is None is left out; text is escaped."""
-    written = Markup("").join(
-        Markup(' {}="{}"').format(_attribute(key), _value(value))
+    # Names are ours and values are escaped here; `Markup.format` would look at each of them again.
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_value(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
-    if not children:
-        return Markup("<{0}{1}/>").format(Markup(name), written)
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, join(*children))
-
-
-def _attribute(key: str) -> Markup:
-    return Markup(key.rstrip("_").replace("_", "-"))
+    return Markup(f"<{name}{written}>{join(*children)}</{name}>" if children else f"<{name}{written}/>")
 
 
 def _value(value: object) -> str:
