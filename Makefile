@@ -1,6 +1,7 @@
 # Two commands do all the set-up: `make up` runs a foundation, `make test` runs the tests.
 .PHONY: up test test-postgres test-browser test-clients check bench lock docs clean
 PY := .venv/bin/python
+PINS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 up:            ## install, start on http://127.0.0.1:$${GONGQI_PORT:-8420}, walk the chain once
 	@scripts/bootstrap
@@ -35,8 +36,9 @@ docs:          ## rewrite the generated reference pages
 	@$(PY) scripts/reference
 
 lock:          ## pin every dependency with its hashes
-	@$(PY) -m piptools compile -q --generate-hashes --allow-unsafe --no-header --no-annotate --no-emit-index-url --strip-extras -o requirements.lock pyproject.toml
-	@$(PY) -m piptools compile -q --generate-hashes --allow-unsafe --no-header --no-annotate --no-emit-index-url --strip-extras --group dev -o requirements-dev.lock pyproject.toml
+	@scripts/bootstrap dev
+	@.venv/bin/uv pip compile -q $(PINS) --group build -o requirements.lock pyproject.toml
+	@.venv/bin/uv pip compile -q $(PINS) --group build --group dev -o requirements-dev.lock pyproject.toml
 
 clean:
 	@rm -rf .venv .hypothesis dist build

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,6 +37,7 @@ from gongqi.doors.mcp.server import tool_name
 from gongqi.doors.web.api import path_of
 
 CANARY = "kestrel"
+MOST_PAGES = 120  # some pages of the south's own come last and may be left out
 UNIT = "CNY-fen"
 PEOPLE = ("stranger", "south", "member", "owner", "operator")
 OUTSIDERS = ("stranger", "south")
@@ -95,26 +97,34 @@ class World:
         self.each("suspended", lambda person: agent("suspended", person))
         for each in self.of["suspended"].values():
             own.verb("members:party:suspend", party=each)
-        self.each("token", lambda person: self.keep(own.verb(
-            "members:token:issue", party=self.of["agent"][person], label=f"{CANARY} token", days=1)))
-        self.site = self.keep(own.verb(
-            "members:site:create", handle=f"{CANARY}-site", name=f"{CANARY} site", role="member", **inside))
+        self.each(
+            "token",
+            lambda person: self.keep(
+                own.verb("members:token:issue", party=self.of["agent"][person], label=f"{CANARY} token", days=1)
+            ),
+        )
+        self.site = self.keep(
+            own.verb("members:site:create", handle=f"{CANARY}-site", name=f"{CANARY} site", role="member", **inside)
+        )
 
         def invited(person: str) -> str:
             given = {"handle": f"{CANARY}-guest-{person}", "name": f"{CANARY} guest", "email": f"{CANARY}@example.org"}
             return self.keep(own.verb("members:person:create", role="member", **given, **inside))
 
         self.each("guest", invited)
-        grants = {each["party"]: each["id"] for each in own.read("members:membership:list", limit=200, **inside)["items"]}
+        grants = {
+            each["party"]: each["id"] for each in own.read("members:membership:list", limit=200, **inside)["items"]
+        }
         self.of["membership"] = {person: grants[self.of["guest"][person]] for person in PEOPLE}
         self.each("session", lambda _person: self.foundation.sign_in(own.party).session)
 
-    def _push(self, folder: str, parts: list[laboratory.Part], slug: str, kind: str, lineage: Any = ()) -> tuple[str, str]:
+    def _push(
+        self, folder: str, parts: list[laboratory.Part], slug: str, kind: str, lineage: Any = ()
+    ) -> tuple[str, str]:
         asset = self.foundation.asset(self.owner, self.north, slug, kind, visibility="public")
         kinds = {part.path: f"{part.component}:{part.license}" for part in parts}
         lineage = [{"relation": relation, "revision": revision} for relation, revision in lineage]
-        made = push_folder(
-            self.owner, asset, self.folder / folder, message="as it is", kinds=kinds, lineage=lineage)
+        made = push_folder(self.owner, asset, self.folder / folder, message="as it is", kinds=kinds, lineage=lineage)
         return asset, made["id"]
 
     def _public(self) -> None:
@@ -125,7 +135,8 @@ class World:
         _, yardstick = self._push("held-out", held_out, "yardstick", "dataset")
         source = self.folder / "data"
         parts = laboratory.train(
-            [source / "data.csv"], self.folder / "model", data_card=source / "README.md", lineage=[])
+            [source / "data.csv"], self.folder / "model", data_card=source / "README.md", lineage=[]
+        )
         lineage = (("trained-on", self.data_revision), ("evaluated-on", yardstick))
         self.model, self.model_revision = self._push("model", parts, "diagnosis", "model", lineage)
         self.release = self._release(self.model, self.model_revision, "1.0.0")
@@ -190,7 +201,8 @@ class World:
         open_card = f.bring(own, self.north, "README.md", card, component="data-card")
         derived = f.asset(own, self.north, "derived", visibility="public")
         self.derived_revision = own.verb(
-            "hub:revision:commit", asset=derived, message="derived", files=[open_card], lineage=lineage)["id"]
+            "hub:revision:commit", asset=derived, message="derived", files=[open_card], lineage=lineage
+        )["id"]
         self.derived = self._release(derived, self.derived_revision, "1.0.0")
         self.derived_case = self._case(self.derived)
 
@@ -204,9 +216,12 @@ class World:
         statement = own.read("ledger:account:list", owner=self.north)["items"]
         self.account = next(each["id"] for each in statement if each["code"] == "available")
         self.transaction = grant["id"]
-        self.private |= {self.account, self.transaction}
-        self.budget = self.keep(own.verb(
-            "serving:budget:set", deployment=self.deployment, org=self.north, limit_amount=5_000))
+        spare = f.operator.verb("ledger:credit:grant", owner=self.north, unit=UNIT, amount=7)["id"]
+        self.spare = spare
+        self.private |= {self.account, self.transaction, self.spare}
+        self.budget = self.keep(
+            own.verb("serving:budget:set", deployment=self.deployment, org=self.north, limit_amount=5_000)
+        )
         own.verb("scenarios:agreement:sign", deployment=self.deployment, org=self.north)
         self.features = laboratory.table().features[0]
         answer = own.http.post("/v2/models/diagnosis/infer", json=infer(self.features)).json()
@@ -215,8 +230,9 @@ class World:
         names = laboratory.table().columns
         self.record = {"record": f"{CANARY}-2", "features": dict(zip(names, self.features, strict=True)), "label": 1}
         own.verb("scenarios:outcome:report", deployment=self.deployment, call=self.call, records=[self.record])
-        self.split = self.keep(self.wait(
-            lambda: next(iter(own.read("credits:split:list", call=self.call)["items"]), None)))
+        self.split = self.keep(
+            self.wait(lambda: next(iter(own.read("credits:split:list", call=self.call)["items"]), None))
+        )
         self.back = self.keep(own.verb("scenarios:return:start", deployment=self.deployment, asset=self.data))
         self.wait(lambda: own.read("scenarios:return:get", self.back)["finished_at"])
 
@@ -233,7 +249,9 @@ class World:
         self.entry = read("evidence:entry:list", subject=self.donation)["items"][0]["id"]
         bundle = f"/api/v1/hub/release/{self.published}/bundle"
         self.wait(lambda: self.foundation.operator.http.get(bundle).status_code == 200 or None)
-        self.wait(lambda: self.owner.http.get(f"/api/v1/evidence/entry/proof?entry={self.entry}").status_code == 200 or None)
+        self.wait(
+            lambda: self.owner.http.get(f"/api/v1/evidence/entry/proof?entry={self.entry}").status_code == 200 or None
+        )
         self.size = self.foundation.evidence_size()
 
     # ---- how each comes in
@@ -261,8 +279,15 @@ def infer(features: Any, **parameters: Any) -> dict[str, Any]:
 
 def donation(w: World, slug: str) -> dict[str, Any]:
     return {
-        "org": w.north, "slug": slug, "kind": "dataset", "title_zh": slug, "title_en": slug, "license": "CC-BY-4.0",
-        "provenance": f"from a {CANARY}", "patent_scope": "donated-work", "patent_text": f"the {CANARY} pledge",
+        "org": w.north,
+        "slug": slug,
+        "kind": "dataset",
+        "title_zh": slug,
+        "title_en": slug,
+        "license": "CC-BY-4.0",
+        "provenance": f"from a {CANARY}",
+        "patent_scope": "donated-work",
+        "patent_text": f"the {CANARY} pledge",
         "schedule": [{"audience": "public", "opens_at": "2027-06-01T00:00:00Z"}],
     }
 
@@ -278,14 +303,29 @@ def nothing(_w: World, _person: str) -> dict[str, Any]:
 # route → (what stranger, south, member, owner, operator get; the input). Inputs name the north's private things.
 VERBS: dict[str, tuple[str, Given]] = {
     "ledger:credit:grant": ("401 403 403 403 200", lambda w, p: {"owner": w.north, "unit": UNIT, "amount": 1}),
-    "ledger:transaction:reverse": ("401 404 403 403 200", lambda w, p: {"transaction": w.transaction, "reason": "mistake"}),
+    "ledger:transaction:reverse": ("401 404 403 403 200", lambda w, p: {"transaction": w.spare, "reason": "mistake"}),
     "members:organisation:create": ("401 403 403 403 200", lambda w, p: {"handle": f"made-by-{p}", "name": "made"}),
-    "members:person:create": ("401 403 403 200 200", lambda w, p: {"handle": f"{CANARY}-by-{p}", "name": CANARY, "org": w.north, "role": "member"}),
-    "members:agent:create": ("401 403 403 200 200", lambda w, p: {"handle": f"agent-by-{p}", "name": "made", "org": w.north}),
-    "members:site:create": ("401 403 403 200 200", lambda w, p: {"handle": f"site-by-{p}", "name": "made", "org": w.north}),
-    "members:membership:grant": ("401 403 403 200 200", lambda w, p: {"party": w.of["guest"][p], "org": w.north, "role": "developer"}),
+    "members:person:create": (
+        "401 403 403 200 200",
+        lambda w, p: {"handle": f"{CANARY}-by-{p}", "name": CANARY, "org": w.north, "role": "member"},
+    ),
+    "members:agent:create": (
+        "401 403 403 200 200",
+        lambda w, p: {"handle": f"agent-by-{p}", "name": "made", "org": w.north},
+    ),
+    "members:site:create": (
+        "401 403 403 200 200",
+        lambda w, p: {"handle": f"site-by-{p}", "name": "made", "org": w.north},
+    ),
+    "members:membership:grant": (
+        "401 403 403 200 200",
+        lambda w, p: {"party": w.of["guest"][p], "org": w.north, "role": "developer"},
+    ),
     "members:membership:end": ("401 404 403 200 200", lambda w, p: {"membership": w.of["membership"][p]}),
-    "members:token:issue": ("401 403 403 200 ?", lambda w, p: {"party": w.of["agent"][p], "label": f"{CANARY} token"}),
+    "members:token:issue": (
+        "401 403 403 200 200",
+        lambda w, p: {"party": w.of["agent"][p], "label": f"{CANARY} token"},
+    ),
     "members:party:suspend": ("401 403 403 200 200", lambda w, p: {"party": w.of["agent"][p]}),
     "members:party:restore": ("401 403 403 200 200", lambda w, p: {"party": w.of["suspended"][p]}),
     "members:token:revoke": ("401 404 404 200 200", lambda w, p: {"token": w.of["token"][p]}),
@@ -293,28 +333,51 @@ VERBS: dict[str, tuple[str, Given]] = {
     "members:signin:link": ("401 404 403 200 200", lambda w, p: {"party": w.of["guest"]["stranger"]}),
     "members:session:end": ("401 404 404 200 200", lambda w, p: {"session": w.of["session"][p]}),
     "members:password:set": ("401 200 200 200 200", lambda w, p: {"password": "a long way round the hill"}),
-    "hub:asset:create": ("401 403 403 200 200", lambda w, p: {"org": w.north, "slug": f"{CANARY}-{p}", "kind": "code", "title_zh": CANARY, "title_en": CANARY}),
+    "hub:asset:create": (
+        "401 403 403 200 200",
+        lambda w, p: {"org": w.north, "slug": f"{CANARY}-{p}", "kind": "code", "title_zh": CANARY, "title_en": CANARY},
+    ),
     "hub:asset:edit": ("401 404 403 200 200", lambda w, p: {"asset": w.dataset, "title_en": f"{CANARY} edited"}),
     "hub:asset:open": ("401 404 403 200 200", lambda w, p: {"asset": w.dataset, "visibility": "private"}),
-    "hub:revision:commit": ("401 404 403 200 200", lambda w, p: {"asset": w.dataset, "message": f"{CANARY} {p}", "files": w.files}),
-    "hub:release:draft": ("401 404 403 200 200", lambda w, p: {"asset": w.dataset, "revision": w.revision, "name": f"3.0.{PEOPLE.index(p)}"}),
+    "hub:revision:commit": (
+        "401 404 403 200 200",
+        lambda w, p: {"asset": w.dataset, "message": f"{CANARY} {p}", "files": w.files},
+    ),
+    "hub:release:draft": (
+        "401 404 403 200 200",
+        lambda w, p: {"asset": w.dataset, "revision": w.revision, "name": f"3.0.{PEOPLE.index(p)}"},
+    ),
     "hub:release:submit": ("401 404 403 200 200", lambda w, p: {"release": w.of["draft"][p]}),
     "hub:release:publish": ("401 404 403 409 409", lambda w, p: {"release": w.submitted}),
     "hub:release:withdraw": ("401 404 403 200 200", lambda w, p: {"release": w.of["withdrawn"][p], "reason": CANARY}),
-    "serving:deployment:create": ("401 403 403 200 200", lambda w, p: {"release": w.release, "name": f"by-{p}", "org": w.north, "unit": UNIT, "price_per_row": 1} | TERMS),
+    "serving:deployment:create": (
+        "401 403 403 200 200",
+        lambda w, p: (
+            {"release": w.release, "name": f"by-{p}", "org": w.north, "unit": UNIT, "price_per_row": 1} | TERMS
+        ),
+    ),
     "serving:deployment:upgrade": ("401 403 403 200 200", lambda w, p: {"deployment": w.hosted, "release": w.release}),
     "serving:deployment:reprice": ("401 403 403 200 200", lambda w, p: {"deployment": w.hosted, "price_per_row": 4}),
     "serving:deployment:retire": ("401 403 403 200 410", lambda w, p: {"deployment": w.hosted}),
-    "serving:budget:set": ("401 403 403 200 200", lambda w, p: {"deployment": w.deployment, "org": w.north, "limit_amount": 4_000}),
+    "serving:budget:set": (
+        "401 403 403 200 200",
+        lambda w, p: {"deployment": w.deployment, "org": w.north, "limit_amount": 4_000},
+    ),
     "ethics:vote:cast": ("401 404 403 403 403", lambda w, p: {"case": w.case} | VOTE),
     "ethics:recusal:declare": ("401 404 403 403 403", lambda w, p: {"case": w.case, "reason": CANARY}),
     "ethics:case:open": ("401 404 403 409 409", lambda w, p: {"release": w.submitted, "reason": CANARY}),
     "ethics:condition:confirm": ("401 404 403 403 409", lambda w, p: {"case": w.case, "number": 1, "finding": CANARY}),
     "upstream:donation:offer": ("401 403 403 200 200", lambda w, p: donation(w, f"{CANARY}-by-{p}")),
     "upstream:donation:accept": ("401 404 403 403 200", lambda w, p: {"donation": w.of["offered"][p]}),
-    "upstream:donation:decline": ("401 404 403 403 200", lambda w, p: {"donation": w.of["declined"][p], "reason": CANARY}),
+    "upstream:donation:decline": (
+        "401 404 403 403 200",
+        lambda w, p: {"donation": w.of["declined"][p], "reason": CANARY},
+    ),
     "scenarios:agreement:sign": ("401 403 403 409 409", lambda w, p: {"deployment": w.deployment, "org": w.north}),
-    "scenarios:outcome:report": ("401 404 403 200 404", lambda w, p: {"deployment": w.deployment, "call": w.call, "records": [w.record]}),
+    "scenarios:outcome:report": (
+        "401 404 403 200 404",
+        lambda w, p: {"deployment": w.deployment, "call": w.call, "records": [w.record]},
+    ),
     "scenarios:return:start": ("401 403 403 409 409", lambda w, p: {"deployment": w.deployment, "asset": w.data}),
     "credits:policy:publish": ("401 403 403 403 200", lambda w, p: SPLIT),
 }
@@ -328,7 +391,7 @@ READS: dict[str, tuple[str, Given]] = {
     "evidence:private:get": ("401 403 403 403 200", lambda w, p: {"entry": w.entry}),
     "ledger:account:get": ("404 404 200 200 200", lambda w, p: {"account": w.account}),
     "ledger:account:list": ("200/0 200/0 200/2 200/2 200/2", lambda w, p: {"owner": w.north}),
-    "ledger:account:statement": ("404 404 200 200 200", lambda w, p: {"account": w.account}),
+    "ledger:account:statement": ("404 404 200/4 200/4 200/4", lambda w, p: {"account": w.account}),
     "ledger:transaction:get": ("404 404 200 200 200", lambda w, p: {"transaction": w.transaction}),
     "ledger:book:check": ("401 403 403 403 200", nothing),
     "members:party:list": ("200/10 200/10 200/18 200/18 200/18", lambda w, p: {"org": w.north}),
@@ -336,7 +399,7 @@ READS: dict[str, tuple[str, Given]] = {
     "members:membership:list": ("200/0 200/0 200/18 200/18 200/18", lambda w, p: {"org": w.north}),
     "members:me:show": ("401 200 200 200 200", nothing),
     "members:token:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"party": w.of["agent"]["owner"]}),
-    "members:session:list": ("200/0 200/1 200/1 200/7 200/1", nothing),
+    "members:session:list": ("200/0 200/1 200/1 200/6 200/1", nothing),
     "hub:asset:list": ("200/4 200/4 200/16 200/16 200/16", lambda w, p: {"org": w.north, "limit": 200}),
     "hub:asset:get": ("404 404 200 200 200", lambda w, p: {"asset": w.dataset}),
     "hub:revision:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"asset": w.dataset}),
@@ -351,14 +414,14 @@ READS: dict[str, tuple[str, Given]] = {
     "serving:call:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"org": w.north}),
     "serving:call:get": ("404 404 404 200 200", lambda w, p: {"call": w.call}),
     "compliance:verdict:show": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
-    "ethics:case:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"release": w.submitted}),
-    "ethics:case:get": ("404 404 404 200 200", lambda w, p: {"case": w.case}),
+    "ethics:case:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"release": w.submitted}),
+    "ethics:case:get": ("404 404 200 200 200", lambda w, p: {"case": w.case}),
     "ethics:evaluation:get": ("404 404 404 404 404", lambda w, p: {"release": w.submitted}),
     "upstream:donation:list": ("200/0 200/0 200/11 200/11 200/11", lambda w, p: {"org": w.north}),
     "upstream:donation:get": ("404 404 200 200 200", lambda w, p: {"donation": w.donation}),
     "upstream:pledge:list": ("200/0 200/0 200/0 200/0 200/0", nothing),
-    "standards:rule:list": ("200 200 200 200 200", nothing),
-    "scenarios:agreement:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"deployment": w.deployment}),
+    "standards:rule:list": ("200/21 200/21 200/21 200/21 200/21", nothing),
+    "scenarios:agreement:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"deployment": w.deployment}),
     "scenarios:outcome:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"deployment": w.deployment}),
     "scenarios:return:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"asset": w.data}),
     "scenarios:return:get": ("404 404 404 200 200", lambda w, p: {"back": w.back}),
@@ -370,64 +433,94 @@ READS: dict[str, tuple[str, Given]] = {
 
 # Protocols that rooms serve, pages, and what the doors add. The input: `path` and `query` parameters, `json`, `content`, `data`.
 ENDPOINTS: dict[str, tuple[str, Given]] = {
-    "GET /log/checkpoint": ("?", nothing),
-    "GET /log/tile/{path:path}": ("?", lambda w, p: {"path": f"entries/000.p/{w.size}"}),
-    "PUT /api/v1/hub/blob/{sha256}": ("?", lambda w, p: {"sha256": sha256(b"x").hexdigest(), "query": {"org": w.north, "path": "x"}, "content": b"x"}),
-    "GET /api/v1/hub/revision/{key}/file/{path:path}": ("?", lambda w, p: {"key": w.revision, "path": f"{CANARY}.csv"}),
-    "GET /api/v1/hub/release/{key}/bundle": ("?", lambda w, p: {"key": w.published}),
-    "GET /v2": ("?", nothing),
-    "GET /v2/health/live": ("?", nothing),
-    "GET /v2/health/ready": ("?", nothing),
-    "GET /v2/models/{name}": ("?", lambda w, p: {"name": "diagnosis"}),
-    "GET /v2/models/{name}/versions/{version}": ("?", lambda w, p: {"name": "diagnosis", "version": "1.0.0"}),
-    "GET /v2/models/{name}/ready": ("?", lambda w, p: {"name": "diagnosis"}),
-    "GET /v2/models/{name}/versions/{version}/ready": ("?", lambda w, p: {"name": "diagnosis", "version": "1.0.0"}),
-    "POST /v2/models/{name}/infer": ("?", lambda w, p: {"name": "diagnosis", "json": infer(w.features, org=w.north)}),
-    "POST /v2/models/{name}/versions/{version}/infer": ("?", lambda w, p: {"name": "diagnosis", "version": "1.0.0", "json": infer(w.features, org=w.north)}),
-    "GET /api/v1/openapi.json": ("?", nothing),
-    "GET /health": ("?", nothing),
-    "GET /static/{path}": ("?", lambda w, p: {"path": "../server.py"}),
-    "GET /mcp": ("?", nothing),
-    "POST /mcp": ("?", nothing),
-    "DELETE /mcp": ("?", nothing),
+    "GET /log/checkpoint": ("200 200 200 200 200", nothing),
+    "GET /log/tile/{path:path}": ("200 200 200 200 200", lambda w, p: {"path": f"entries/000.p/{w.size}"}),
+    "PUT /api/v1/hub/blob/{sha256}": (
+        "401 403 403 201 201",
+        lambda w, p: {"sha256": sha256(b"x").hexdigest(), "query": {"org": w.north, "path": "x"}, "content": b"x"},
+    ),
+    "GET /api/v1/hub/revision/{key}/file/{path:path}": (
+        "404 404 200 200 200",
+        lambda w, p: {"key": w.revision, "path": f"{CANARY}.csv"},
+    ),
+    "GET /api/v1/hub/release/{key}/bundle": ("404 404 200 200 200", lambda w, p: {"key": w.published}),
+    "GET /v2": ("200 200 200 200 200", nothing),
+    "GET /v2/health/live": ("200 200 200 200 200", nothing),
+    "GET /v2/health/ready": ("200 200 200 200 200", nothing),
+    "GET /v2/models/{name}": ("200 200 200 200 200", lambda w, p: {"name": "diagnosis"}),
+    "GET /v2/models/{name}/versions/{version}": (
+        "200 200 200 200 200",
+        lambda w, p: {"name": "diagnosis", "version": "1.0.0"},
+    ),
+    "GET /v2/models/{name}/ready": ("200 200 200 200 200", lambda w, p: {"name": "diagnosis"}),
+    "GET /v2/models/{name}/versions/{version}/ready": (
+        "200 200 200 200 200",
+        lambda w, p: {"name": "diagnosis", "version": "1.0.0"},
+    ),
+    "POST /v2/models/{name}/infer": (
+        "401 403 403 200 403",
+        lambda w, p: {"name": "diagnosis", "json": infer(w.features, org=w.north)},
+    ),
+    "POST /v2/models/{name}/versions/{version}/infer": (
+        "401 403 403 200 403",
+        lambda w, p: {"name": "diagnosis", "version": "1.0.0", "json": infer(w.features, org=w.north)},
+    ),
+    "GET /api/v1/openapi.json": ("200 200 200 200 200", nothing),
+    "GET /health": ("200 200 200 200 200", nothing),
+    "GET /static/{path}": ("404 404 404 404 404", lambda w, p: {"path": "../server.py"}),
+    "POST /mcp": ("400 400 400 400 400", nothing),
 }
 PAGES: dict[str, tuple[str, Given]] = {
-    "GET /": ("?", nothing),
-    "GET /evidence": ("?", lambda w, p: {"query": {"subject": w.dataset}}),
-    "GET /evidence/entry/{key}": ("?", lambda w, p: {"key": w.entry}),
-    "GET /ledger": ("?", lambda w, p: {"query": {"owner": w.north}}),
-    "GET /ledger/account/{key}": ("?", lambda w, p: {"key": w.account}),
-    "GET /ledger/transaction/{key}": ("?", lambda w, p: {"key": w.transaction}),
-    "GET /members": ("?", nothing),
-    "GET /members/organisation/{key}": ("?", lambda w, p: {"key": w.north}),
-    "GET /members/person/{key}": ("?", lambda w, p: {"key": w.owner.party}),
-    "GET /members/agent/{key}": ("?", lambda w, p: {"key": w.of["agent"]["owner"]}),
-    "GET /members/site/{key}": ("?", lambda w, p: {"key": w.site}),
-    "GET /me": ("?", nothing),
-    "GET /hub": ("?", lambda w, p: {"query": {"org": w.north}}),
-    "GET /hub/asset/{key}": ("?", lambda w, p: {"key": w.dataset}),
-    "GET /hub/revision/{key}": ("?", lambda w, p: {"key": w.revision}),
-    "GET /hub/release/{key}": ("?", lambda w, p: {"key": w.published}),
-    "GET /serving": ("?", nothing),
-    "GET /serving/deployment/{key}": ("?", lambda w, p: {"key": w.deployment}),
-    "GET /compliance/{release}": ("?", lambda w, p: {"release": w.published}),
-    "GET /ethics": ("?", nothing),
-    "GET /ethics/case/{key}": ("?", lambda w, p: {"key": w.case}),
-    "GET /ethics/evaluation/{release}": ("?", lambda w, p: {"release": w.submitted}),
-    "GET /upstream": ("?", nothing),
-    "GET /upstream/donation/{key}": ("?", lambda w, p: {"key": w.donation}),
-    "GET /standards": ("?", nothing),
-    "GET /scenarios": ("?", nothing),
-    "GET /credits": ("?", nothing),
-    "GET /credits/split/{key}": ("?", lambda w, p: {"key": w.split}),
-    "GET /sign-in": ("?", nothing),
-    "GET /sign-in/{secret}": ("?", lambda w, p: {"secret": "gql_nobodys"}),
-    "POST /sign-in": ("?", lambda w, p: {"data": {"handle": f"{CANARY}-owner", "password": "guessed"}}),
-    "POST /sign-in/{secret}": ("?", lambda w, p: {"secret": "gql_nobodys", "data": {}}),
-    "POST /sign-out": ("?", lambda w, p: {"data": {}}),
-    "GET /go/{key}": ("?", lambda w, p: {"key": w.dataset}),
-    "GET /do/{room}/{noun}/{word}": ("?", lambda w, p: {"room": "hub", "noun": "asset", "word": "edit", "query": {"asset": w.dataset}}),
-    "POST /do/{room}/{noun}/{word}": ("?", lambda w, p: {"room": "hub", "noun": "asset", "word": "edit", "data": {"asset": w.dataset, "title_en": f"{CANARY} again", "csrf": w.csrf(p)}}),
+    "GET /": ("200 200 200 200 200", nothing),
+    "GET /evidence": ("200 200 200 200 200", lambda w, p: {"query": {"subject": w.dataset}}),
+    "GET /evidence/entry/{key}": ("200 200 200 200 200", lambda w, p: {"key": w.entry}),
+    "GET /ledger": ("200 200 200 200 200", lambda w, p: {"query": {"owner": w.north}}),
+    "GET /ledger/account/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.account}),
+    "GET /ledger/transaction/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.transaction}),
+    "GET /members": ("200 200 200 200 200", nothing),
+    "GET /members/organisation/{key}": ("200 200 200 200 200", lambda w, p: {"key": w.north}),
+    "GET /members/person/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.owner.party}),
+    "GET /members/agent/{key}": ("200 200 200 200 200", lambda w, p: {"key": w.of["agent"]["owner"]}),
+    "GET /members/site/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.site}),
+    "GET /me": ("401 200 200 200 200", nothing),
+    "GET /hub": ("200 200 200 200 200", lambda w, p: {"query": {"org": w.north}}),
+    "GET /hub/asset/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.dataset}),
+    "GET /hub/revision/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.revision}),
+    "GET /hub/release/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.published}),
+    "GET /serving": ("200 200 200 200 200", nothing),
+    "GET /serving/deployment/{key}": ("200 200 200 200 200", lambda w, p: {"key": w.deployment}),
+    "GET /compliance/{release}": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
+    "GET /ethics": ("200 200 200 200 200", nothing),
+    "GET /ethics/case/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.case}),
+    "GET /ethics/evaluation/{release}": ("404 404 404 404 404", lambda w, p: {"release": w.submitted}),
+    "GET /upstream": ("200 200 200 200 200", nothing),
+    "GET /upstream/donation/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.donation}),
+    "GET /standards": ("200 200 200 200 200", nothing),
+    "GET /scenarios": ("200 200 200 200 200", nothing),
+    "GET /credits": ("200 200 200 200 200", nothing),
+    "GET /credits/split/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.split}),
+    "GET /sign-in": ("200 200 200 200 200", nothing),
+    "GET /sign-in/{secret}": ("200 200 200 200 200", lambda w, p: {"secret": "gql_nobodys"}),
+    "POST /sign-in": (
+        "403 403 403 403 403",
+        lambda w, p: {"data": {"handle": f"{CANARY}-owner", "password": "guessed"}},
+    ),
+    "POST /sign-in/{secret}": ("403 403 403 403 403", lambda w, p: {"secret": "gql_nobodys", "data": {}}),
+    "POST /sign-out": ("403 403 403 403 403", lambda w, p: {"data": {}}),
+    "GET /go/{key}": ("303 303 303 303 303", lambda w, p: {"key": w.dataset}),
+    "GET /do/{room}/{noun}/{word}": (
+        "401 200 403 200 200",
+        lambda w, p: {"room": "hub", "noun": "asset", "word": "edit", "query": {"asset": w.dataset}},
+    ),
+    "POST /do/{room}/{noun}/{word}": (
+        "403 404 403 303 303",
+        lambda w, p: {
+            "room": "hub",
+            "noun": "asset",
+            "word": "edit",
+            "data": {"asset": w.dataset, "title_en": f"{CANARY} again", "csrf": w.csrf(p)},
+        },
+    ),
 }
 STREAMS = {"GET /live"}  # has no end; see below
 
@@ -481,7 +574,6 @@ def ask(w: World, route: str, person: str, given: Mapping[str, Any], *, browser:
     return Answer(route, person, answer.status_code, answer.text, sent, len(listed) if listed is not None else None)
 
 
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, found: Any, new_database: Any, wait: Any) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("tenants")
@@ -528,3 +620,98 @@ def test_everyone_gets_what_the_table_says_and_nothing_private_comes_out(world: 
             if answer.person in OUTSIDERS and (found := leaks(world, answer)):
                 wrong.append(f"{route}: {answer.person} is told {found}: {answer.text[:300]}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_link_leads_an_outsider_to_anything_private(world: World) -> None:
+    """Every page that can be reached from the home page by links is read, and says nothing of the north's."""
+    for person in OUTSIDERS:
+        client, seen, ahead = world.browser(person), set(), ["/"]
+        while ahead and len(seen) < MOST_PAGES:
+            path = ahead.pop(0)
+            seen.add(path)
+            answer = client.get(path, follow_redirects=True)
+            assert answer.status_code < 500, path
+            assert CANARY not in answer.text.lower(), (person, path)
+            links = re.findall(r'href="(/[^"#]*)"', answer.text)
+            ahead += [link for each in links if (link := unescape(each)) not in {*seen, *ahead} and "lang=" not in link]
+        assert {"/hub", "/evidence", "/members"} < seen
+
+
+def test_lineage_tells_an_outsider_that_a_source_is_there_and_nothing_else_of_it(world: World) -> None:
+    for person in OUTSIDERS:
+        graph = world.http(person).get("/api/v1/hub/release/lineage", params={"release": world.derived}).json()
+        hidden = next(node for node in graph["nodes"] if node["revision"] == world.revision)
+        assert hidden["hidden"] and not any(value for key, value in hidden.items() if key not in ("revision", "hidden"))
+        for path in (f"/hub/release/{world.derived}", f"/hub/revision/{world.derived_revision}"):
+            assert CANARY not in world.browser(person).get(path).text.lower()
+
+
+def test_forms_refuse_the_other_tenant_as_the_api_does(world: World) -> None:
+    browser, wrong = world.browser("south"), []
+    for name, (wanted, given) in VERBS.items():
+        want = int(wanted.split()[1])
+        if want in (200, 410):  # open to all, or what is the south's own
+            continue
+        typed = flat(given(world, "south"))
+        action = f"/do/{name.replace(':', '/')}"
+        answer = browser.post(action, data=typed | {"csrf": world.csrf("south")})
+        if answer.status_code != want or (
+            CANARY in answer.text.lower().replace(str(typed).lower(), "") and CANARY not in str(typed)
+        ):
+            wrong.append(f"{name}: {answer.status_code} instead of {want}")
+        shown = browser.get(action, params=typed)
+        if shown.status_code >= 500 or (CANARY in shown.text.lower() and CANARY not in str(typed)):
+            wrong.append(f"{name}: the form itself, {shown.status_code}")
+    assert not wrong, "\n".join(wrong)
+
+
+def flat(given: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """An input as a form sends it: rows as `name.0.part`, structures as JSON."""
+    typed: dict[str, str] = {}
+    for name, value in given.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            for number, row in enumerate(value):
+                typed |= flat(row, f"{prefix}{name}.{number}.")
+        else:
+            typed[prefix + name] = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return typed
+
+
+def test_tools_refuse_the_outsiders_as_the_api_does(world: World) -> None:
+    async def walk(person: str) -> list[str]:
+        wrong = []
+        token = {} if person == "stranger" else {"authorization": f"Bearer {world.people[person].secret}"}
+        async with httpx.AsyncClient(headers=token, timeout=30, trust_env=False) as http:
+            transport = streamable_http_client(world.foundation.url + "/mcp", http_client=http)
+            async with McpClient(transport) as tools:
+                for name, (wanted, given) in {**READS, **VERBS}.items():
+                    want = wanted.split()[PEOPLE.index(person)]
+                    if name == "members:signin:redeem" or (name in VERBS and want == "200"):
+                        continue  # no tool; what would act once more
+                    sent = given(world, person)
+                    answer = await tools.call_tool(tool_name(name), sent)
+                    told = Answer(name, person, 0, json.dumps(answer.structured_content), json.dumps(sent))
+                    status = (answer.structured_content or {}).get("status", 200) if answer.is_error else 200
+                    if str(status) != want.partition("/")[0] or leaks(world, told):
+                        wrong.append(f"{person} {name}: {status} instead of {want}, {leaks(world, told)}")
+        return wrong
+
+    wrong = [each for person in OUTSIDERS for each in asyncio.run(walk(person))]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_live_numbers_are_those_of_the_public(world: World) -> None:
+    def first(person: str) -> str:
+        with world.browser(person).stream("GET", "/live") as stream:
+            return next(line for line in stream.iter_lines() if line.startswith("data:"))
+
+    told = {person: json.loads(first(person)[5:]) for person in ("stranger", "south", "operator")}
+    assert told["stranger"] == told["south"] == told["operator"]
+    assert CANARY not in json.dumps(told)
+
+
+def test_bytes_of_another_tenant_are_not_had_by_naming_their_digest(world: World) -> None:
+    south, file = world.people["south"], world.files[1]
+    asset = world.foundation.asset(south, world.south, "borrowed")
+    answer = south.http.post("/api/v1/hub/revision/commit", json={"asset": asset, "message": "mine", "files": [file]})
+    assert (answer.status_code, answer.json()["code"]) == (422, "hub.blob-unknown")

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 from sqlalchemy import func, or_, select
 
 from gongqi.kernel.access import FOUNDATION
@@ -64,7 +64,7 @@ class MeOut(Output):
 
 class Named(Input):
     handle: str = Field(pattern=rules.HANDLE_PATTERN)
-    name: str = Field(min_length=1, max_length=rules.MAX_NAME)
+    name: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(min_length=1, max_length=rules.MAX_NAME)
 
 
 class CreateOrganisation(Named):
@@ -323,7 +323,7 @@ def add_party(
     if ctx.session.scalar(select(Party.id).where(Party.handle == named.handle)):
         raise Refused("members.handle-taken", handle=named.handle)
     party = Party(
-        id=ctx.new_id(rules.prefix_of(kind)), kind=kind, handle=named.handle, name=named.name.strip(),
+        id=ctx.new_id(rules.prefix_of(kind)), kind=kind, handle=named.handle, name=named.name,
         email=email, org=org, state=state, created_at=ctx.now,
     )
     ctx.add(party)
@@ -340,7 +340,8 @@ def add_membership(ctx: Write, party: str, org: str, role: str) -> Membership:
 def _create_machine(ctx: Write, kind: str, input: CreateMachine) -> PartyOut:
     _known(ctx, input.org, kind="organisation")
     party = add_party(ctx, kind, input, org=input.org)
-    ctx.record(party.id, org=input.org, handle=party.handle)
+    public = {"handle": party.handle} if kind == "agent" else {}  # a site's name is its organisation's own
+    ctx.record(party.id, org=input.org, **public)
     _grant(ctx, party, input.org, input.role)
     return PartyOut.model_validate(party)
 

@@ -112,6 +112,50 @@ def test_a_budget_holds_under_concurrent_calls(market, deployment):
     assert market.balance("application") == 970 and market.book_holds()
 
 
+def test_one_key_in_many_hands_is_one_call_and_one_charge(market, deployment):
+    together = threading.Barrier(8)
+    fees = []
+
+    def call():
+        together.wait(10)
+        fees.append(market.infer([(1.0, 2.0)], key="one")["parameters"]["fee"])
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(fees), len(market.calls())) == (8, 1)
+    assert market.balance("application") == 1000 - fees[0]
+    assert market.balance(deployment.id, "clearing") == fees[0]
+    assert market.book_holds()
+
+
+def test_two_deployments_do_not_spend_the_same_funds(market, deployment):
+    """The budgets allow far more than there is: the ledger's floor is what holds."""
+    other = market.deploy(deployment.release, name="second")
+    market.budget(other, 1000)
+    market.do(market.operator, "ledger:credit:grant", owner=market.orgs["hospital"], unit="CNY-fen", amount=10)
+    for each in (deployment, other):
+        market.budget(each, 1000, role="hospital")
+    answered, refusals = [], []
+
+    def call(name):
+        try:
+            answered.append(market.infer([(1.0, 2.0)], name=name, role="hospital"))
+        except Refused as refusal:
+            refusals.append(refusal.code)
+
+    threads = [threading.Thread(target=call, args=(name,)) for name in ("diagnosis", "second") * 6]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(answered), set(refusals)) == (3, {"ledger.balance-too-low"})
+    assert market.balance("hospital") == 10 - 3 * 3
+    assert market.book_holds()
+
+
 def test_a_stranger_and_a_member_without_the_right_cannot_call(market, deployment):
     for grants in (("hub:*",), ("serving:deployment:read",)):
         assert refusal(market, actor=market.owner("application", *grants)) == "access.forbidden"

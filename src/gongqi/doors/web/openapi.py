@@ -106,7 +106,7 @@ def _parameters(model: type[Input], *, by_key: bool) -> list[dict[str, Any]]:
     for position, (name, field) in enumerate(model.model_fields.items()):
         kind: Any = field.annotation
         if field.metadata:
-            kind = typing.Annotated.__class_getitem__((kind, *field.metadata))  # type: ignore[attr-defined]
+            kind = typing.Annotated[kind, *field.metadata]  # type: ignore[valid-type]
         schema = TypeAdapter(kind).json_schema()
         in_path = by_key and position == 0
         parameters.append(

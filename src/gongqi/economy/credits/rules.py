@@ -5,8 +5,10 @@ from, the compute, the foundation. The rule, in full:
 
 1. The fee is divided among the shares by their weights (largest remainder, ties as in `kernel.money.split`).
 2. A model that names no dataset leaves the datasets' share to the model.
-3. The datasets' part is divided equally among the dataset assets in the lineage, each asset once however many of its
-   revisions are in it. Equally, not by records: a count of records is the donor's own claim, and an incentive to pad.
+3. The datasets' part is divided equally among the organisations whose datasets are in the lineage, then each one's
+   equally among its dataset assets, each once however many of its revisions are in it. Equally, not by records: a count
+   of records is the donor's own claim, and an incentive to pad. By organisation first: cutting one dataset into many
+   must not take from the others.
 4. A dataset that was only used to evaluate is no source: `evaluated-on` is not followed.
 
 Laws (tests/laws/test_split_laws.py): the parts sum to the fee to the unit; none is negative; the result does not depend
@@ -66,9 +68,18 @@ def divide(fee: int, weights: Mapping[str, int], to: Receivers) -> list[Part]:
         if share != "datasets":
             parts.append(Part(share, owners[share], amounts[share]))
         elif to.datasets:
-            each = split(amounts[share], dict.fromkeys(to.datasets, 1))
+            each = _among(amounts[share], to.datasets)
             parts += [Part(share, to.datasets[asset], each[asset], asset) for asset in sorted(each)]
     return [part for part in parts if part.amount]
+
+
+def _among(amount: int, datasets: Mapping[str, str]) -> dict[str, int]:
+    """asset → its part, equally by organisation and then by asset."""
+    of_owner = split(amount, dict.fromkeys(datasets.values(), 1))
+    parts: dict[str, int] = {}
+    for owner, part in of_owner.items():
+        parts |= split(part, {asset: 1 for asset, org in datasets.items() if org == owner})
+    return parts
 
 
 def sources(start: str, edges: Iterable[tuple[str, str, str]]) -> list[str]:
