@@ -53,6 +53,12 @@ class Foundation:
         """A fresh one-time link for this person."""
         return self.operator.verb("members:signin:link", party=self.party(handle))["link"]
 
+    def seat_reviewers(self) -> None:
+        """The tour's reviewers sit on the board for the tour alone; here they stay for the tests."""
+        for number in (1, 2):
+            party = self.party(f"reviewer-{number}-person")
+            self.operator.verb("members:membership:grant", party=party, org="*", role="reviewer")
+
     def submitted(self) -> str:
         """One more release of the hospital's dataset, waiting for the board."""
         self.releases += 1
@@ -78,7 +84,9 @@ class Foundation:
 @pytest.fixture(scope="session")
 def foundation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foundation]:
     if "P_URL" in os.environ:  # XXX
-        yield Foundation(os.environ["P_URL"], Path(os.environ["P_HOME"]), int(time.time()) % 100000)  # XXX
+        made = Foundation(os.environ["P_URL"], Path(os.environ["P_HOME"]), int(time.time()) % 100000)  # XXX
+        made.seat_reviewers()  # XXX
+        yield made  # XXX
         return  # XXX
     home = tmp_path_factory.mktemp("foundation")
     with socket.socket() as free:
@@ -95,7 +103,9 @@ def foundation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foundation]
             tour = (*gongqi_, "tour", "--name", "first")
             walked = subprocess.run(tour, env=environment, capture_output=True, timeout=TOUR_SECONDS, check=False)
             assert walked.returncode == 0, walked.stdout.decode() + walked.stderr.decode()
-            yield Foundation(url, home)
+            made = Foundation(url, home)
+            made.seat_reviewers()
+            yield made
         finally:
             server.send_signal(signal.SIGINT)
             server.wait(START_SECONDS)

@@ -51,14 +51,33 @@ def test_no_share_is_off_by_a_unit_or_more(fee, weights, data):
         assert abs(amount * WHOLE - fee * expected[share]) < WHOLE
 
 
-@given(fees, weightings, datasets)
-def test_datasets_are_paid_alike_to_within_one_unit(fee, weights, data):
+def paid_for(fee, weights, data) -> dict[str, int]:
+    """asset → what it got."""
     paid = dict.fromkeys(data, 0)
     for part in divide(fee, weights, receivers(data)):
         if part.share == "datasets":
             assert part.asset is not None and part.owner == data[part.asset]
             paid[part.asset] += part.amount
-    assert not paid or max(paid.values()) - min(paid.values()) <= 1
+    return paid
+
+
+def by_owner(paid, data) -> dict[str, int]:
+    return {owner: sum(paid[asset] for asset in data if data[asset] == owner) for owner in data.values()}
+
+
+@given(fees, weightings, datasets)
+def test_donors_of_data_and_each_ones_datasets_are_paid_alike_to_within_one_unit(fee, weights, data):
+    paid = paid_for(fee, weights, data)
+    owners = by_owner(paid, data)
+    of_each = [[paid[asset] for asset in data if data[asset] == owner] for owner in owners]
+    assert all(max(amounts) - min(amounts) <= 1 for amounts in [list(owners.values()), *of_each] if amounts)
+
+
+@given(fees, weightings, datasets.filter(bool), st.integers(1, 20))
+def test_cutting_a_dataset_into_many_takes_nothing_from_other_donors(fee, weights, data, pieces):
+    cutter = min(data.values())
+    cut = data | {f"piece-{number}": cutter for number in range(pieces)}
+    assert by_owner(paid_for(fee, weights, cut), cut) == by_owner(paid_for(fee, weights, data), data)
 
 
 edges = st.lists(

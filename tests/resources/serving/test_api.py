@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import anyio
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
 from gongqi.doors.web.server import build as build_app
 from gongqi.resources.serving.api import MAX_BODY_BYTES
+from gongqi.resources.serving.engine import Engine
 
 INFER = "/v2/models/diagnosis/infer"
 
@@ -37,6 +41,39 @@ def agent(app, market, deployment):
     made = market.do(market.operator, "members:agent:create", **values)
     token = market.do(market.operator, "members:token:issue", party=made.id, label="test", days=1).secret
     return TestClient(app, headers={"authorization": f"Bearer {token}"})
+
+
+def test_slow_models_leave_the_rest_of_the_server_its_threads(app, agent, sim, monkeypatch):
+    let_go, run = threading.Event(), Engine.run
+
+    def slow(self, *given):
+        let_go.wait(20)
+        return run(self, *given)
+
+    monkeypatch.setattr(Engine, "run", slow)
+    codes = []
+
+    async def crowd():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=30) as client:
+
+            async def call():
+                answer = await client.post(INFER, content=sim.body([(1.0, 2.0)]), headers=dict(agent.headers))
+                codes.append(answer.status_code)
+
+            async with anyio.create_task_group() as calls:
+                for _ in range(45):  # more than there are threads
+                    calls.start_soon(call)
+                try:
+                    with anyio.fail_after(10):
+                        for _ in range(3):
+                            assert (await client.get("/v2/health/ready")).status_code == 200
+                    assert not codes
+                finally:
+                    let_go.set()
+
+    anyio.run(crowd)
+    assert codes == [200] * 45
 
 
 def test_the_server_says_what_it_is_to_everyone(stranger):

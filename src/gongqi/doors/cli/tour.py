@@ -169,9 +169,12 @@ class Tour:
     def donate_dataset(self) -> dict[str, Any]:
         folder = self.folder / "dataset"
         parts = laboratory.make_dataset(folder)
-        asset = self.donate("hospital", "breast-cancer-wisconsin", "dataset", parts[0].license, (
-            "威斯康星乳腺癌诊断数据", "Breast Cancer Wisconsin (Diagnostic)",
-        ))
+        titles = ("威斯康星乳腺癌诊断数据", "Breast Cancer Wisconsin (Diagnostic)")
+        summaries = (
+            "乳腺肿块细胞核的三十项测量，每条附良恶性诊断。",
+            "Thirty measurements of the cell nuclei of a breast mass, each record with its diagnosis.",
+        )
+        asset = self.donate("hospital", "breast-cancer-wisconsin", "dataset", parts[0].license, titles, summaries)
         revision = self.push("data-1", "hospital", asset, folder, parts, "第一批记录 First records", [])
         rows = sum(1 for _ in (folder / "data.csv").open("rb")) - 1
         self.line(f"上游：医院捐赠数据集，{rows} 条记录", f"upstream: the hospital donates a dataset of {rows} records")
@@ -196,7 +199,13 @@ class Tour:
 
     def donate_model(self, data: dict[str, Any], held_out: dict[str, Any]) -> dict[str, Any]:
         titles = ("乳腺癌诊断模型", "Breast cancer diagnosis model")
-        asset = self.donate("laboratory", "breast-cancer-diagnosis", "model", "Apache-2.0 AND CC-BY-4.0", titles)
+        summaries = (
+            "由三十项细胞核测量估计肿块为恶性的概率；供研究，不作诊断依据。",
+            "From thirty measurements of cell nuclei, the probability that a mass is malignant; for research, not for diagnosis.",
+        )
+        asset = self.donate(
+            "laboratory", "breast-cancer-diagnosis", "model", "Apache-2.0 AND CC-BY-4.0", titles, summaries
+        )
         return self.train_and_release("model-1", asset, data, held_out, "1.0.0")
 
     def train_and_release(
@@ -221,10 +230,13 @@ class Tour:
         release = self.release(step, "laboratory", asset, revision, name, evaluated=True)
         return {"asset": asset, "revision": revision, "release": release}
 
-    def donate(self, role: str, slug: str, kind: str, licence: str, titles: tuple[str, str]) -> str:
+    def donate(
+        self, role: str, slug: str, kind: str, licence: str, titles: tuple[str, str], summaries: tuple[str, str]
+    ) -> str:
         offered = self.act(
             self.clients[role], f"offer-{slug}", "upstream:donation:offer", org=self.orgs[role], slug=self.handle(slug),
-            kind=kind, title_zh=titles[0], title_en=titles[1], summary_zh=titles[0], summary_en=titles[1], license=licence,
+            kind=kind, title_zh=titles[0], title_en=titles[1], summary_zh=summaries[0],
+            summary_en=summaries[1], license=licence,
             provenance="UCI Machine Learning Repository, dataset 17, doi:10.24432/C5DW2B", patent_scope="donated-work",
             patent_text="", schedule=[{"audience": "members", "opens_at": None}, {"audience": "public", "opens_at": None}],
         )

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from importlib.metadata import version as version_of
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import orjson
 from starlette.requests import Request
@@ -23,9 +24,12 @@ from gongqi.resources.serving.engine import Engine
 
 MAX_BODY_BYTES = 8 << 20  # some 400,000 numbers as JSON text
 PLATFORM = "onnx_onnxv1"
+MAX_AT_ONCE = 16  # of the server's 40 threads; while slow models have these, people still sign in
 BINARY_HEADER = "inference-header-content-length"  # announces the binary tensor extension, which we do not speak
 
 Answer = Callable[[Request], Awaitable[Response]]
+
+_turns = anyio.CapacityLimiter(MAX_AT_ONCE)
 
 
 def protocol(answer: Answer) -> Answer:
@@ -86,12 +90,12 @@ async def ready(request: Request) -> Response:
 @protocol
 async def model(request: Request) -> Response:
     """What a model takes and gives: names, datatypes and shapes; -1 is a length that the request chooses."""
-    return await anyio.to_thread.run_sync(_model, request)
+    return await anyio.to_thread.run_sync(_model, request, limiter=_turns)
 
 
 @protocol
 async def model_ready(request: Request) -> Response:
-    return await anyio.to_thread.run_sync(_model_ready, request)
+    return await anyio.to_thread.run_sync(_model_ready, request, limiter=_turns)
 
 
 @protocol
@@ -104,7 +108,8 @@ async def infer(request: Request) -> Response:
     body = await _read_body(request)
     path = request.path_params
     answer = await anyio.to_thread.run_sync(
-        lambda: service.infer(request.state.kernel, caller, name=path["name"], version=path.get("version"), body=body)
+        lambda: service.infer(request.state.kernel, caller, name=path["name"], version=path.get("version"), body=body),
+        limiter=_turns,
     )
     return _json(answer)
 
