@@ -9,6 +9,7 @@ of the catalogue was never among them. Workers of pytest-xdist send home what th
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
+from gongqi.governance.ethics.evaluate import Unfit
 from gongqi.kernel.blobs.folder import FolderBlobs
 from gongqi.kernel.clock import FixedClock
 from gongqi.kernel.config import Settings
@@ -25,6 +27,7 @@ from gongqi.kernel.db import Base, Database
 from gongqi.kernel.errors import GongqiError
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.words import Words
+from gongqi.resources.hub.formats import Finding
 
 POSTGRES = os.environ.get("GONGQI_TEST_POSTGRES")
 SOURCE = Path(__file__).parents[1] / "src" / "gongqi"
@@ -106,13 +109,18 @@ def made_codes() -> set[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    build = GongqiError.__init__
+    """A code is made as an error, as a finding in a file, or as the reason why a model cannot be evaluated."""
+    for family in (GongqiError, Finding, Unfit):
+        family.__init__ = noting(family.__init__)  # type: ignore[method-assign]
 
-    def build_and_note(self: GongqiError, code: str, **params: Any) -> None:
+
+def noting(build: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(build)
+    def build_and_note(self: Any, code: str, *values: Any, **named: Any) -> None:
         MADE.add(code)
-        build(self, code, **params)
+        build(self, code, *values, **named)
 
-    GongqiError.__init__ = build_and_note  # type: ignore[method-assign]
+    return build_and_note
 
 
 @pytest.hookimpl(optionalhook=True)

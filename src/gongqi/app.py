@@ -156,5 +156,4 @@ def serve(kernel: Kernel, listener: socket.socket) -> None:
         application(kernel), loop="uvloop", http="httptools", lifespan="on", log_config=None, access_log=False,
         server_header=False, timeout_graceful_shutdown=GRACEFUL_SECONDS, h11_max_incomplete_event_size=64 * 1024,
     )
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped
-        Server(config, kernel).run(sockets=[listener])
+    Server(config, kernel).run(sockets=[listener])

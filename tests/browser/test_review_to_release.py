@@ -70,7 +70,10 @@ def test_two_reviewers_vote_and_the_operator_publishes(read: Any, foundation: An
     name = foundation.operator.read("hub:release:get", release)["name"]
     for number in (1, 2):
         page = read(language, who=f"reviewer-{number}-person", javascript=javascript)
-        step(page, page.locator(".rail").get_by_role("link", name=foundation.text("web.nav.review", language), exact=True))
+        step(
+            page,
+            page.locator(".rail").get_by_role("link", name=foundation.text("web.nav.review", language), exact=True),
+        )
         expect(in_main(page, "heading", foundation.text("ethics.waiting", language))).to_be_visible()
         step(page, in_main(page, "link", re.compile(re.escape(name))))
         step(page, in_main(page, "link", foundation.label("ethics:vote:cast", language)))

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -136,29 +137,36 @@ def foundation(tmp_path: Path, database_url: str) -> Iterator[Foundation]:
 
 
 class Command:
-    """`gongqi ARGUMENTS` as a process, its lines as they come."""
+    """`gongqi ARGUMENTS` as a process, its lines as they come; `terminal` gives it one to write to."""
 
-    def __init__(self, *arguments: str, home: Path, port: int, language: str = "en", **environment: str) -> None:
+    def __init__(
+        self, *arguments: str, home: Path, port: int, language: str = "en", terminal: bool = False, **environment: str
+    ) -> None:  # fmt: skip
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("GONGQI_", "LC_", "LANG"))}
         given = {"GONGQI_HOME": str(home), "GONGQI_PORT": str(port), "GONGQI_LANG": language}
-        self.home = home
+        self.home, self.port = home, port
+        ours, theirs = os.openpty() if terminal else (None, subprocess.PIPE)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gongqi", *arguments], env=kept | given | environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            [sys.executable, "-m", "gongqi", *arguments], env=kept | given | environment,
+            stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
+        if terminal:
+            os.close(theirs)
         self.lines: list[str] = []
         self.errors: list[str] = []
+        out = self.process.stdout if ours is None else os.fdopen(ours, "rb", buffering=0)
         self._readers = [
             threading.Thread(target=self._read, args=(stream, lines), daemon=True)
-            for stream, lines in ((self.process.stdout, self.lines), (self.process.stderr, self.errors))
+            for stream, lines in ((out, self.lines), (self.process.stderr, self.errors))
         ]
         for reader in self._readers:
             reader.start()
 
     @staticmethod
     def _read(stream: Any, lines: list[str]) -> None:
-        for line in stream:
-            lines.append(line.rstrip("\n"))
+        with contextlib.suppress(OSError):  # a terminal whose other end is gone says EIO, not the end
+            for line in iter(stream.readline, b""):
+                lines.append(line.decode().rstrip("\r\n"))
 
     def says(self, words: str, seconds: float = WAIT_SECONDS) -> str:
         """The first line with `words` in it, once it is there."""

@@ -37,7 +37,7 @@ from gongqi.doors.mcp.server import tool_name
 from gongqi.doors.web.api import path_of
 
 CANARY = "kestrel"
-MOST_PAGES = 120  # some pages of the south's own come last and may be left out
+MOST_PAGES = 40  # some pages of the south's own come last and may be left out
 UNIT = "CNY-fen"
 PEOPLE = ("stranger", "south", "member", "owner", "operator")
 OUTSIDERS = ("stranger", "south")

@@ -277,6 +277,17 @@ def test_an_owner_restores_whom_the_organisation_has_suspended_but_not_whom_the_
     assert foundation.do(foundation.operator, "members:party:restore", party=agent.id).state == "active"
 
 
+def test_an_owner_does_not_come_in_as_a_reviewer_whom_they_once_invited(foundation):
+    org = foundation.organisation("clinic")
+    owner = foundation.person("olive", org, "owner")
+    invited = foundation.do(owner, "members:person:create", handle="rita", name="Rita", org=org)
+    assert foundation.do(owner, "members:signin:link", party=invited.id).party == invited.id
+    foundation.do(foundation.operator, "members:membership:grant", party=invited.id, org="*", role="reviewer")
+    with refused("access.forbidden"):
+        foundation.do(owner, "members:signin:link", party=invited.id)
+    assert foundation.do(foundation.operator, "members:signin:link", party=invited.id).party == invited.id
+
+
 def test_a_suspended_organisation_gives_its_members_nothing(foundation):
     org = foundation.organisation("hospital")
     owner = foundation.person("owner-one", org, "owner")

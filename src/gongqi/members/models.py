@@ -19,7 +19,7 @@ class Party(Base):
     """Whoever can act or be acted for: kind is person, organisation, agent or site. state: invited, active, suspended.
 
     `org`: for an agent or a site the organisation it belongs to; for a person the organisation that invited them.
-    `suspended_by`: whose decision a suspension is, the organisation's or ("*") the foundation's; None when there is none.
+    `suspended_by`: whose decision a suspension is, the organisation's or ("*") the foundation's.
 
     Personal data (people): name, handle, email. Purpose: to let members know whom they work with, and to reach them
     about their account. Basis: the membership agreement (GDPR 6(1)(b), PIPL 13(2)). Kept while the membership lasts;

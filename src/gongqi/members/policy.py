@@ -16,6 +16,12 @@ from gongqi.members.rules import MACHINES
 REVIEWER = "reviewer"
 
 _machines = Party.kind.in_(sorted(MACHINES))
+_has_roles_elsewhere = (
+    select(Membership.id)
+    .where(Membership.party == Party.id, Membership.org != Party.org, Membership.until.is_(None))
+    .correlate(Party)
+    .exists()
+)
 _reviewers = select(Membership.party).where(Membership.org == FOUNDATION, Membership.role == REVIEWER)
 
 
@@ -60,8 +66,10 @@ POLICIES = (
             "members:token:issue": any_of(owned_by_actor(Party.id), both(_machines, within(Party.org))),
             "members:password:set": both(Party.kind == "person", owned_by_actor(Party.id)),
             # An owner may bring in whom they invited until that person has come in; then the account is theirs alone.
+            # So it is once others have given that person a role: an owner must not come in as a reviewer.
             "members:signin:link": both(
-                Party.kind == "person", any_of(foundation, both(Party.state == "invited", within(Party.org)))
+                Party.kind == "person",
+                any_of(foundation, both(and_(Party.state == "invited", ~_has_roles_elsewhere), within(Party.org))),
             ),
         },
     ),

@@ -227,7 +227,7 @@ def test_a_dataset_without_one_table_takes_nothing(market, deployment):
     assert refused(start, market, deployment) == "scenarios.dataset-without-table"
 
 
-def test_a_dataset_that_never_rests_is_given_up(market, deployment, monkeypatch):
+def test_a_dataset_that_never_rests_is_given_up(market, deployment, monkeypatch, made_codes):
     sign(market, deployment)
     report(market, deployment)
     started = start(market, deployment)
@@ -243,3 +243,4 @@ def test_a_dataset_that_never_rests_is_given_up(market, deployment, monkeypatch)
     monkeypatch.setattr(flows, "_build", partial(overtaken))
     market.work()
     assert get(market, started).reason == "scenarios.dataset-busy"
+    made_codes.add("scenarios.dataset-busy")

@@ -82,6 +82,13 @@ def test_a_donation_brings_a_private_asset_and_opens_when_accepted(kernel, do, a
     ]  # fmt: skip
 
 
+def test_a_donors_own_words_stay_out_of_the_log(kernel, do):
+    """The log forgets nothing, and a licence that nobody has read yet may be a sentence about somebody."""
+    do(service.offer, DONOR, **OFFER | {"license": "Ask Mei Example", "provenance": "From Mei Example"})
+    with kernel.db.reading() as session:
+        assert not any(b"Mei Example" in leaf for leaf in session.scalars(select(EntryRow.leaf)))
+
+
 def test_a_donation_opens_to_each_audience_at_its_hour_and_not_before(kernel, do, ask, clock):
     start = clock.now()
     schedule = [

@@ -307,8 +307,9 @@ def test_adding_an_open_component_never_lowers_the_class(components, another):
 
 
 @pytest.mark.parametrize(("claimed", "has_card"), list(product(["CC-BY-4.0", "CC-BY-NC-4.0", None], [True, False])))
-def test_a_dataset_is_open_by_licence_and_card_together(claimed, has_card, words):
+def test_a_dataset_is_open_by_licence_and_card_together(claimed, has_card, words, made_codes):
     found = rules.dataset_openness(claimed, has_data_card=has_card, tables=TABLES)
     assert found.open == (claimed == "CC-BY-4.0" and has_card)
     assert ("compliance.data-card-missing" in found.reasons) == (not has_card)
     assert all(reason in words.errors or words.has(reason) for reason in found.reasons)
+    made_codes.update(found.reasons)

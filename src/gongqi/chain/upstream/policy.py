@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, and_, false, true
 
-from gongqi.chain.upstream.models import Donation
+from gongqi.chain.upstream.models import PLEDGED, Donation
 from gongqi.kernel.access import Actor, Policy, any_of, where, within
 
 
@@ -29,7 +29,7 @@ POLICIES = (
             "upstream:donation:read": any_of(where(Donation.visibility == "public"), _as_member, within(Donation.org)),
             "upstream:donation:accept": _of_the_foundation,
             "upstream:donation:decline": _of_the_foundation,
-            "upstream:pledge:read": where(and_(Donation.state == "accepted", Donation.patent_scope != "none")),
+            "upstream:pledge:read": where(and_(Donation.state == "accepted", PLEDGED)),
         },
     ),
 )

@@ -29,6 +29,8 @@ LAYERS = {
 }
 BACK = ("scenarios.outcomes", "credits.paid", "ledger.transactions", "evidence.size")  # MAX_BACK of the picture
 LATEST = 8  # entries of evidence: what a reader takes in at a glance
+RECENT = 40  # entries among which they are found
+EVERYDAY = frozenset({"members.link-made", "members.token-issued", "members.token-revoked"})  # in the log, not news
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,12 @@ STARTS = (
 
 def home(console: Console) -> Any:
     kernel = console.kernel
+    measured = live.Figures(kernel)
 
     def show(request: Request) -> Response:
         try:
             actor = callers.cookie(request, kernel)
-            figures = live.measure(kernel)
+            figures = measured.latest()
             language = callers.language_of(request)
 
             def load(ctx: Read) -> Response:
@@ -142,4 +145,5 @@ def starts(house: House, actor: Actor) -> list[tuple[str, str]]:
 def latest(ctx: Read) -> list[evidence.EntryOut]:
     if evidence.list_entries.name not in ctx.kernel.house.reads:
         return []
-    return evidence.list_entries.run(ctx, evidence.Entries(limit=LATEST)).items
+    entries = evidence.list_entries.run(ctx, evidence.Entries(kind=None, subject=None, limit=RECENT, cursor=None)).items
+    return [entry for entry in entries if entry.kind not in EVERYDAY][:LATEST]

@@ -36,7 +36,7 @@ class Evaluation(Base):
     revision: Mapped[str]
     digest: Mapped[str] = mapped_column(String(64))
     dataset_revision: Mapped[str | None]
-    state: Mapped[str]
+    state: Mapped[str] = mapped_column(index=True)
     job: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
     result_digest: Mapped[str | None] = mapped_column(String(64))

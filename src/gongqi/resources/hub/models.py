@@ -24,7 +24,9 @@ class Asset(Base):
     """What somebody gives: a model, a dataset, code, an agent. `visibility`: private, members, public."""
 
     __tablename__ = "asset"
-    __table_args__ = (UniqueConstraint("org", "slug"), Index(None, "kind", "id"), Index(None, "org", "id"))
+    __table_args__ = (
+        UniqueConstraint("org", "slug"), Index(None, "kind", "id"), Index(None, "org", "id"), Index(None, "visibility", "id"),
+    )  # fmt: skip
     version: Mapped[int] = mapped_column()
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the mapper reads it once
 
@@ -123,13 +125,16 @@ class Release(Base):
     """
 
     __tablename__ = "release"
-    __table_args__ = (UniqueConstraint("asset", "name"), Index(None, "asset", "id"), Index(None, "state", "id"))
+    __table_args__ = (
+        UniqueConstraint("asset", "name"), Index(None, "asset", "id"), Index(None, "asset", "state"),
+        Index(None, "revision", "state"), Index(None, "state", "asset"), Index(None, "state", "id"),
+    )  # fmt: skip
     version: Mapped[int] = mapped_column()
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the mapper reads it once
 
     id: Mapped[str] = mapped_column(primary_key=True)
     asset: Mapped[str] = mapped_column(ForeignKey("asset.id"))
-    revision: Mapped[str] = mapped_column(ForeignKey("revision.id"), index=True)
+    revision: Mapped[str] = mapped_column(ForeignKey("revision.id"))
     org: Mapped[str]
     name: Mapped[str]
     state: Mapped[str]

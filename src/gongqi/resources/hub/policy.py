@@ -24,8 +24,12 @@ ASSET_READ = any_of(where(Asset.visibility == "public"), _as_member, within(Asse
 
 
 def of_asset(column: InstrumentedAttribute[Any], rule: Rule) -> Rule:
-    """Rows whose asset fits `rule`."""
-    return lambda actor, permission: column.in_(select(Asset.id).where(rule(actor, permission)))
+    """Rows whose asset fits `rule`, looked up row by row: `IN (SELECT …)` would first list every asset that fits."""
+
+    def fits(actor: Actor, permission: str) -> ColumnElement[bool]:
+        return select(Asset.id).where(Asset.id == column, rule(actor, permission)).correlate_except(Asset).exists()
+
+    return fits
 
 
 def _submitted(actor: Actor, permission: str) -> ColumnElement[bool]:

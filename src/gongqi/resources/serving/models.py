@@ -67,6 +67,9 @@ class Call(Base):
     __tablename__ = "call"
     __table_args__ = (
         Index(None, "deployment", "org", "state"),
+        Index(None, "deployment", "id"),
+        Index(None, "deployment", "state", "rows"),
+        Index(None, "state", "rows"),
         Index(None, "org", "id"),
         Index(None, "state", "expires_at"),
     )
