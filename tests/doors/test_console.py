@@ -275,3 +275,19 @@ def test_the_page_that_says_the_database_is_gone_still_comes(town, browser, monk
     page = browser.get("/guild")
     assert page.status_code == 500
     assert "kernel.broken" in page.text
+
+
+def test_who_acts_for_one_organisation_chooses_it_by_name(new_browser, town) -> None:
+    with town.client(town.start.token) as operator:
+        made = operator.post(
+            "/api/v1/members/organisation/create", json={"handle": "weavers", "name": "Weavers <of> the north"}
+        ).json()
+        person = operator.post(
+            "/api/v1/members/person/create",
+            json={"handle": "weaver", "name": "Weaver", "org": made["id"], "role": "owner"},
+        ).json()
+        link = operator.post("/api/v1/members/signin/link", json={"party": person["id"]}).json()["link"]
+    reader = new_browser()
+    assert reader.sign_in(link).status_code == 303
+    page = reader.get("/do/members/agent/create").text
+    assert f'<option value="{made["id"]}" selected>Weavers &lt;of&gt; the north</option>' in page

@@ -470,10 +470,11 @@ def test_a_call_of_a_hundred_megabytes_is_refused_long_before_it_has_come(servin
     def ask() -> httpx.Response:
         with socket.create_connection(("127.0.0.1", serving.foundation.port), timeout=30) as line:
             length = f"content-length: {size}" if declared else "transfer-encoding: chunked"
-            line.sendall(
-                f"POST /v2/models/diagnosis/infer HTTP/1.1\r\nhost: 127.0.0.1\r\naccept-language: en\r\n"
-                f"authorization: Bearer {serving.owner.secret}\r\ncontent-type: application/json\r\n{length}\r\n\r\n".encode()
-            )
+            head = (
+                "POST /v2/models/diagnosis/infer HTTP/1.1", "host: 127.0.0.1", "accept-language: en",
+                f"authorization: Bearer {serving.owner.secret}", "content-type: application/json", length,
+            )  # fmt: skip
+            line.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
             for _ in range(0 if declared else 10):
                 line.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
             reply = HTTPResponse(line)

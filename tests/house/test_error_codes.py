@@ -20,7 +20,7 @@ from gongqi.kernel.errors import Refused
 SOURCE = Path(gongqi.__file__).parent
 SAID = re.compile(r'\b(?:Refused|Unavailable|Broken|Unfit)\(\s*"([a-z]+\.[a-z0-9-]+)"')
 FAMILIES = {"Refused": range(400, 500), "Unavailable": (429, 503), "Broken": (500,)}
-# A refusal of the command line before any server answers has no HTTP status that fits; a page shows these as our side's.
+# What the command line says before any server answers has no HTTP status that fits its family.
 AT_START = ("app.", "cli.", "kernel.home-", "kernel.port-", "kernel.schema-")
 HAN = re.compile(r"[\u4e00-\u9fff]")
 

@@ -1,8 +1,8 @@
 """Two tenants and every way into the house: nobody sees or does what is not theirs.
 
-`ROWS` says for every verb, read, page and endpoint what five people get when they reach for what belongs to the north:
-a stranger, the owner of the south (another tenant, who may do everything at home), a plain member of the north, the
-north's owner, and the operator. A route that is missing from the table fails the test, and so does a row without a route.
+The table says for every verb, read, page and endpoint what five people get when they reach for what is the north's: a
+stranger, the owner of the south (another tenant, who may do everything at home), a plain member of the north, the
+north's owner, and the operator. A route that is missing from it fails the test, and so does a row without a route.
 
 Everything private of the north has the word `CANARY` in its names, titles, texts, paths and contents, and its ids and
 digests are written down. The word must never come out to the stranger or the south, by any door. Ids and digests come
@@ -308,7 +308,8 @@ def nothing(_w: World, _person: str) -> dict[str, Any]:
     return {}
 
 
-# route → (what stranger, south, member, owner, operator get; the input). Inputs name the north's private things.
+# verb → (what stranger, south, member, owner and operator get, in this order; the input, which names the north's things).
+# `200/4` is a list of four.
 VERBS: dict[str, tuple[str, Given]] = {
     "ledger:credit:grant": ("401 403 403 403 200", lambda w, p: {"owner": w.north, "unit": UNIT, "amount": 1}),
     "ledger:transaction:reverse": ("401 404 403 403 200", lambda w, p: {"transaction": w.spare, "reason": "mistake"}),
@@ -439,7 +440,7 @@ READS: dict[str, tuple[str, Given]] = {
     "credits:split:get": ("404 404 200 200 200", lambda w, p: {"split": w.split}),
 }
 
-# Protocols that rooms serve, pages, and what the doors add. The input: `path` and `query` parameters, `json`, `content`, `data`.
+# What rooms serve as protocols, and what the doors add. An input: the path's parameters, `query`, and a body.
 ENDPOINTS: dict[str, tuple[str, Given]] = {
     "GET /log/checkpoint": ("200 200 200 200 200", nothing),
     "GET /log/tile/{path:path}": ("200 200 200 200 200", lambda w, p: {"path": f"entries/000.p/{w.size}"}),

@@ -125,7 +125,7 @@ def test_up_walks_the_chain_once_through_two_kills(command, tmp_path: Path, port
 def test_up_walks_the_chain_once_through_six_kills_at_random_moments(
     command, tmp_path: Path, port: int, seed: int
 ) -> None:
-    """Now the server alone, now all it has started; the tour that is left without a server must not walk beside its heir."""
+    """Now the server alone, now all that it has started: a tour left alone must not walk beside its heir."""
     chance = random.Random(seed)
     home = tmp_path / "home"
     for number in range(6):

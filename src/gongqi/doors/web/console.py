@@ -30,6 +30,7 @@ from gongqi.kernel.money import UNITS
 from gongqi.kernel.room import Kernel, Panel, View
 from gongqi.kernel.verbs import Caller, Input, Read, Verb, execute
 from gongqi.kernel.words import LANGUAGES, tag
+from gongqi.members import service as members
 
 MAX_FORM_BYTES = 1024 * 1024
 MAX_FORM_FIELDS = 1000
@@ -256,7 +257,7 @@ class Console:
         values = {
             "verb": verb,
             "word": lambda name: self._word(verb, name, callers.language_of(request)),
-            "fields": [asked(field, typed, wrong) for field in fields_of(verb.input)],
+            "fields": self._own_orgs(request, actor, verb, [asked(field, typed, wrong) for field in fields_of(verb.input)]),
             "back": callers.safe_path(typed["back"]) if typed.get("back") else "",
             "problem": problem,
             "form_key": typed.get("once") or secrets.token_urlsafe(16),  # pressing a button twice acts once
@@ -265,6 +266,20 @@ class Console:
         if error and problem:
             response.headers.update(problems.headers(error, problem["status"]))
         return response
+
+    def _own_orgs(
+        self, request: Request, actor: Actor, verb: Verb, fields: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Who acts for organisations of their own chooses among them by name; who acts for all types an id."""
+        orgs = sorted(actor.orgs_with(verb.name) & actor.orgs)
+        if not orgs or actor.may(verb.name):
+            return fields
+        names = self.kernel.look(lambda ctx: members.names(ctx, orgs), callers.caller(request, actor))
+        choices = {"x-choices": [(org, names[org]) for org in orgs], "default": orgs[0]}
+        return [
+            each | {"schema": {**each["schema"], **choices}} if each["name"] == "org" and each["kind"] == "text" else each
+            for each in fields
+        ]
 
     def _word(self, verb: Verb, name: str, language: str) -> str:
         """The label of a field, or with `.hint` its hint: this verb's own word, else the word all verbs share."""
