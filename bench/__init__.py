@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measurement. `target` is what was promised, in words; `ratio` is value to peer_value."""
+    """One measurement. `target` is what was promised: "≤ 1", "≥ 1,000", or with more to it in words behind a semicolon.
+
+    `ratio` is value to peer_value; `least_ratio` is promised of it where the target says so.
+    """
 
     name: str
     value: float
@@ -20,3 +23,14 @@ class Figure:
     peer: str = ""
     peer_value: float | None = None
     ratio: float | None = None
+    least_ratio: float | None = None
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the promise was kept in this run; None where nothing was promised."""
+        sign, _, rest = self.target.partition(" ")
+        if sign not in ("≤", "≥"):
+            return None
+        limit = float(rest.partition(";")[0].replace(",", ""))
+        kept = self.value <= limit if sign == "≤" else self.value >= limit
+        return kept and (self.least_ratio is None or (self.ratio or 0.0) >= self.least_ratio)

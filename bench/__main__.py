@@ -1,4 +1,7 @@
-"""`python -m bench [name …]`: run the benchmarks, or those named, and print one table."""
+"""`python -m bench [--markdown] [name …]`: run the benchmarks, or those named, and print one table.
+
+With `--markdown` the rows come as `docs/en/benchmarks.md` takes them, each as soon as it is known, not aligned.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,25 @@ from pathlib import Path
 
 from bench import Figure
 
-COLUMNS = ("what", "measured", "unit", "target", "peer", "peer measured", "ratio")
+COLUMNS = ("what", "measured", "unit", "target", "met", "peer", "peer measured", "ratio")
+MET = {True: "yes", False: "no", None: ""}
 
 
-def main(names: list[str]) -> None:
+def main(arguments: list[str]) -> None:
+    names = [each for each in arguments if each != "--markdown"]
     found = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
     modules = [name for name in found if name.startswith("bench_")]
     wanted = [name for name in modules if not names or name.removeprefix("bench_") in names]
     if not wanted:
         sys.exit(f"bench: no benchmark named {' or '.join(names)}")
-    rows = [COLUMNS]
-    for name in wanted:
-        rows += [row(figure) for figure in importlib.import_module(f"bench.{name}").run()]
+    figures = (figure for name in wanted for figure in importlib.import_module(f"bench.{name}").run())
+    if "--markdown" in arguments:
+        for cells in (COLUMNS, ("---",) * len(COLUMNS)):
+            print("| " + " | ".join(cells) + " |")
+        for figure in figures:
+            print("| " + " | ".join(row(figure)) + " |", flush=True)
+        return
+    rows = [COLUMNS, *map(row, figures)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for number, cells in enumerate(rows):
         print("| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |")
@@ -30,7 +40,8 @@ def main(names: list[str]) -> None:
 
 def row(figure: Figure) -> tuple[str, ...]:
     peer = number(figure.peer_value)
-    return (figure.name, number(figure.value), figure.unit, figure.target, figure.peer, peer, number(figure.ratio))
+    measured = (figure.name, number(figure.value), figure.unit, figure.target, MET[figure.is_met])
+    return (*measured, figure.peer, peer, number(figure.ratio))
 
 
 def number(value: float | None) -> str:

@@ -1,20 +1,19 @@
 """How fast the ledger posts, beside the same rows inserted raw into the same tables in the same run.
 
-    python bench/bench_ledger.py [--transactions N] [--url postgresql://…]
+    python -m bench ledger
+    python -m bench.bench_ledger postgresql://…
 
 The peer is the driver's own `executemany` of the finished rows, in the same batches, into the same schema (indexes,
 foreign keys and triggers included), with nothing looked up, weighed or kept. A second peer inserts the same rows into
 bare SQLite tables without keys, triggers or indexes: the most that this disk and driver can do. Each transaction of the
 ledger has its key looked up and its floors held, and moves two balances.
-
-Prints a table, then one JSON line a measure: {name, value, unit, peer, ratio}.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sqlite3
+import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from bench import Figure
 from gongqi.books.ledger import replay
 from gongqi.books.ledger import service as ledger
 from gongqi.books.ledger.models import Account, Balance, Posting, Transaction
@@ -65,8 +65,11 @@ def drafts(opened: Sequence[str], count: int, prefix: str) -> list[Draft]:
     size = len(opened)
     return [
         Draft(
-            f"{prefix}:{number}", "bench.call", f"call_{number:08}",
-            (Line(opened[number % size], -3), Line(opened[(number * 7 + 1) % size], 3)), {"tokens": 3},
+            f"{prefix}:{number}",
+            "bench.call",
+            f"call_{number:08}",
+            (Line(opened[number % size], -3), Line(opened[(number * 7 + 1) % size], 3)),
+            {"tokens": 3},
         )
         for number in range(count)
     ]
@@ -173,33 +176,27 @@ def one_round(home: Path, url: str | None, count: int) -> dict[str, float]:
     return rates
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--transactions", type=int, default=20_000)
-    parser.add_argument("--url", help="a throw-away PostgreSQL database, which is emptied; default: SQLite")
-    options = parser.parse_args()
+def run(count: int = 20_000, url: str | None = None) -> list[Figure]:
+    """The median of `ROUNDS` runs on fresh databases, on SQLite unless `url` names a throw-away PostgreSQL database."""
     rounds = []
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as home:
-            rounds.append(one_round(Path(home), options.url, options.transactions))
-    rates = {name: sorted(each[name] for each in rounds)[ROUNDS // 2] for name in rounds[0]}
-    where = "postgresql" if options.url else "sqlite"
-    table = [
-        ("ledger.batched", "batched", "raw", f"batches of {BATCH:,}, idempotent, balances kept"),
-        ("ledger.batched-bare", "batched", "bare", "the same beside bare SQLite tables"),
-        ("ledger.replayed-keys", "replayed keys", "raw", "every key seen before, nothing posted"),
-        ("ledger.one-by-one", "one by one", "raw one by one", "one durable commit a transaction"),
-        ("ledger.check", "check", "raw", "full replay"),
+            rounds.append(one_round(Path(home), url, count))
+    rates = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+    return [
+        Figure(
+            f"ledger: {name}", rates[ours], "postings/s", target, what, rates[peer], rates[ours] / rates[peer], least
+        )
+        for name, ours, target, least, what, peer in (
+            ("batched, idempotent", "batched", "≥ 50,000; ratio ≥ 0.5", 0.5, "raw batched inserts", "raw"),
+            ("batched, idempotent", "batched", "", None, "bare tables without a key", "bare"),
+            ("keys seen before", "replayed keys", "", None, "raw batched inserts", "raw"),
+            ("one durable commit each", "one by one", "", None, "raw inserts, one by one", "raw one by one"),
+            ("full replay", "check", "", None, "raw batched inserts", "raw"),
+        )
     ]
-    print(f"{where}: postings/s, {options.transactions:,} transactions of two postings, median of {ROUNDS} runs")
-    print(f"{'measure':<22}{'ours':>12}{'peer':>12}{'ratio':>8}  what")
-    for name, ours, peer, what in table:
-        print(f"{name:<22}{rates[ours]:>12,.0f}{rates[peer]:>12,.0f}{rates[ours] / rates[peer]:>8.2f}  {what}")
-    for name, ours, peer, _ in table:
-        ratio = round(rates[ours] / rates[peer], 3)
-        values = {"value": round(rates[ours]), "unit": "postings/s", "peer": round(rates[peer]), "ratio": ratio}
-        print(json.dumps({"name": f"{name}.{where}", **values}))
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # on PostgreSQL: python -m bench.bench_ledger URL, a database that is emptied
+    for figure in run(url=sys.argv[1]):
+        print(figure)

@@ -56,7 +56,7 @@ OPEN_CASES = 20
 BATCH = 10_000  # assets filled in one transaction
 NOW = datetime.now(UTC) - timedelta(days=1)
 CARD = "# What this is\n\n" + "A card says what the asset is, what it is for and what it is not for.\n\n" * 30
-WORDS = {"title_zh": "肿块良恶性分类", "title_en": "Tumour classifier", "summary_zh": "依三十项测量。", "summary_en": "By thirty."}
+WORDS = {"title_zh": "肿块分类", "title_en": "Tumour classifier", "summary_zh": "依测量。", "summary_en": "By thirty."}
 
 
 def run() -> list[Figure]:
@@ -79,7 +79,11 @@ def measured(assets: int) -> dict[tuple[str, str], list[float]]:
         command = [sys.executable, "-m", "gongqi", "serve"]
         with server(command, port, GONGQI_HOME=folder, GONGQI_PORT=str(port)):
             readers = {"stranger": {}, "operator": {"cookie": f"gongqi_session={cookie}"}}
-            return {(who, page): ask(port, page, path, headers) for page, path in pages.items() for who, headers in readers.items()}
+            return {
+                (who, page): ask(port, page, path, headers)
+                for page, path in pages.items()
+                for who, headers in readers.items()
+            }
 
 
 def ask(port: int, page: str, path: str, headers: Mapping[str, str]) -> list[float]:
@@ -108,7 +112,9 @@ def fill(home: Path, assets: int) -> tuple[dict[str, str], str]:
     link = app.prepare(kernel)
     secret = SecretStr(link.rpartition("/")[2])
     cookie = execute(kernel, sessions.redeem, Caller(ANONYMOUS), sessions.Redeem(secret=secret)).secret
-    with contextlib.closing(kernel.db.writer.raw_connection()) as connection:  # the one of its pool; durability is for later
+    with contextlib.closing(
+        kernel.db.writer.raw_connection()
+    ) as connection:  # the one of its pool; durability is for later
         connection.cursor().execute("PRAGMA synchronous=OFF")
     orgs = [mint("org", NOW) for _ in range(assets // ASSETS_PER_ORGANISATION)]
     put(kernel, [Party], people(orgs))
@@ -143,11 +149,25 @@ def put(kernel: Kernel, tables: list[type[Base]], rows: Iterator[tuple[type[Base
 def people(orgs: list[str]) -> Iterator[tuple[type[Base], dict[str, Any]]]:
     common = {"email": None, "state": "active", "created_at": NOW, "version": 1}
     for number, org in enumerate(orgs):
-        yield Party, {"id": org, "kind": "organisation", "handle": f"org-{number}", "name": f"Institute {number}", "org": None} | common
+        yield (
+            Party,
+            {"id": org, "kind": "organisation", "handle": f"org-{number}", "name": f"Institute {number}", "org": None}
+            | common,
+        )
         for seat in range(PEOPLE_PER_ORGANISATION):
             person, name = mint("per", NOW), f"member-{number}-{seat}"
             yield Party, {"id": person, "kind": "person", "handle": name, "name": name, "org": org} | common
-            yield Membership, {"id": mint("mem", NOW), "party": person, "org": org, "role": "maintainer", "since": NOW, "until": None}
+            yield (
+                Membership,
+                {
+                    "id": mint("mem", NOW),
+                    "party": person,
+                    "org": org,
+                    "role": "maintainer",
+                    "since": NOW,
+                    "until": None,
+                },
+            )
 
 
 class Given:
@@ -175,7 +195,10 @@ class Given:
         dated = {"created_at": at, "version": 1}
         openness = "private" if number % 10 == 0 else "public"
         kind = ("model", "dataset", "code", "agent")[number % 4]
-        yield Asset, {"id": asset, "org": org, "slug": f"asset-{number}", "kind": kind, "visibility": openness} | WORDS | dated
+        yield (
+            Asset,
+            {"id": asset, "org": org, "slug": f"asset-{number}", "kind": kind, "visibility": openness} | WORDS | dated,
+        )
         yield Blob, {"sha256": digest, "size": 1000, "at": at}
         yield BlobOwner, {"sha256": digest, "org": org, "at": at}
         yield Inspection, {"sha256": digest, "name": "README.md", "findings": [], "external": [], "at": at}
@@ -184,7 +207,17 @@ class Given:
             "card_sha256": digest, "message": "First", "author": org, "created_at": at,
         }  # fmt: skip
         for path in ("README.md", "data/records.csv", "evaluation/results.json"):
-            yield File, {"revision": revision, "path": path, "sha256": digest, "size": 1000, "component": None, "license": None}
+            yield (
+                File,
+                {
+                    "revision": revision,
+                    "path": path,
+                    "sha256": digest,
+                    "size": 1000,
+                    "component": None,
+                    "license": None,
+                },
+            )
         if number % 10:
             yield Lineage, {"from_revision": revision, "to_revision": self.before, "relation": "derived-from"}
         state = "submitted" if number < OPEN_CASES else "published"
@@ -195,7 +228,9 @@ class Given:
         } | dated  # fmt: skip
         yield from self.decided(number, asset, release, revision, org, digest, at)
         yield from self.used(number, release, org, digest, at)
-        leaf = Leaf(entry, "hub.release-published", org, "hub:release:publish", release, at, {"digest": digest}).encode()
+        leaf = Leaf(
+            entry, "hub.release-published", org, "hub:release:publish", release, at, {"digest": digest}
+        ).encode()
         yield EntryRow, {
             "id": entry, "index": None, "kind": "hub.release-published", "actor": org, "verb": "hub:release:publish",
             "subject": release, "at": at, "leaf": leaf, "private": None,
@@ -225,10 +260,19 @@ class Given:
                 "rationale": "The evidence supports the claim.", "conditions": [], "at": at,
             }  # fmt: skip
 
-    def used(self, number: int, release: str, org: str, digest: str, at: datetime) -> Iterator[tuple[type[Base], dict[str, Any]]]:
+    def used(
+        self, number: int, release: str, org: str, digest: str, at: datetime
+    ) -> Iterator[tuple[type[Base], dict[str, Any]]]:
         place = number // ASSETS_PER_DEPLOYMENT
         if number % ASSETS_PER_DEPLOYMENT == 0:
-            terms = {"text_zh": "只用于改进。", "text_en": "For improvement.", "purpose": "improvement", "retention_days": 365, "version": 1, "sha256": digest}
+            terms = {
+                "text_zh": "只用于改进。",
+                "text_en": "For improvement.",
+                "purpose": "improvement",
+                "retention_days": 365,
+                "version": 1,
+                "sha256": digest,
+            }
             yield Deployment, {
                 "id": self.deployments[place], "name": f"service-{place}", "org": org, "asset": "", "release": release,
                 "release_name": "1.0", "blob": digest, "unit": "CNY-fen", "price_per_row": 2, "price_version": 1,
@@ -243,10 +287,33 @@ class Given:
 
 
 def verdict() -> dict[str, Any]:
-    cite = {"source": "Gongqi release policy", "article": "card", "authority": "policy", "date": "2026-11-01", "url": ""}
-    answer = {"decision": "allow", "reason": "compliance.card-complete", "params": {}, "cites": [cite], "evidence": None}
-    sources = ("hub.lineage", "hub.artefact", "compliance.licence", "compliance.card", "ethics.evaluation", "ethics.board")
-    return {"gate": RELEASE_PUBLISH.name, "allowed": True, "answers": [{"source": source} | answer for source in sources]}
+    cite = {
+        "source": "Gongqi release policy",
+        "article": "card",
+        "authority": "policy",
+        "date": "2026-11-01",
+        "url": "",
+    }
+    answer = {
+        "decision": "allow",
+        "reason": "compliance.card-complete",
+        "params": {},
+        "cites": [cite],
+        "evidence": None,
+    }
+    sources = (
+        "hub.lineage",
+        "hub.artefact",
+        "compliance.licence",
+        "compliance.card",
+        "ethics.evaluation",
+        "ethics.board",
+    )
+    return {
+        "gate": RELEASE_PUBLISH.name,
+        "allowed": True,
+        "answers": [{"source": source} | answer for source in sources],
+    }
 
 
 def lines(kernel: Kernel, orgs: list[str], assets: int) -> None:
@@ -256,11 +323,16 @@ def lines(kernel: Kernel, orgs: list[str], assets: int) -> None:
         issuer = ledger.account(ctx, "foundation", "CNY-fen", "issued", floor=None)
         held = [ledger.account(ctx, org, "CNY-fen") for org in orgs]
         ledger.post_many(ctx, [draft(f"bench:grant:{account}", issuer, account, 10**6) for account in held])
-        pairs = ((number, held[number % len(held)], held[(number + 1) % len(held)]) for number in range(start, min(start + BATCH, assets)))
+        pairs = (
+            (number, held[number % len(held)], held[(number + 1) % len(held)])
+            for number in range(start, min(start + BATCH, assets))
+        )
         ledger.post_many(ctx, [draft(f"bench:{number}", payer, payee, 3) for number, payer, payee in pairs])
 
     def draft(key: str, payer: str, payee: str, amount: int) -> ledger.Draft:
-        return ledger.Draft(key, "bench.paid", "bench", (ledger.Line(payer, -amount), ledger.Line(payee, amount)), {"rows": 1})
+        return ledger.Draft(
+            key, "bench.paid", "bench", (ledger.Line(payer, -amount), ledger.Line(payee, amount)), {"rows": 1}
+        )
 
     for start in range(0, assets, BATCH):
         kernel.transact(lambda ctx, start=start: work(ctx, start), reason="bench")

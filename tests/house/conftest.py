@@ -197,12 +197,13 @@ class Command:
 
 
 @pytest.fixture
-def command(tmp_path: Path, port: int) -> Iterator[Callable[..., Command]]:
-    """`command("serve")`: on a home of its own (`home=`) and a free port (`port=`)."""
+def command(tmp_path: Path, port: int, database_url: str) -> Iterator[Callable[..., Command]]:
+    """`command("serve")`: on a home of its own (`home=`), a free port (`port=`) and the database of this run."""
     started: list[Command] = []
+    elsewhere = {} if database_url.startswith("sqlite") else {"GONGQI_DATABASE_URL": database_url}
 
     def start(*arguments: str, **given: Any) -> Command:
-        started.append(Command(*arguments, **({"home": tmp_path / "home", "port": port} | given)))
+        started.append(Command(*arguments, **({"home": tmp_path / "home", "port": port} | elsewhere | given)))
         return started[-1]
 
     yield start

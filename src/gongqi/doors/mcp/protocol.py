@@ -44,7 +44,11 @@ class Protocol:
             allowed_origins=[f"http://{name}:*" for name in sorted(names)],
         )
         manager = StreamableHTTPSessionManager(
-            app=server, json_response=True, stateless=True, security_settings=security, max_request_body_size=MAX_BODY_BYTES
+            app=server,
+            json_response=True,
+            stateless=True,
+            security_settings=security,
+            max_request_body_size=MAX_BODY_BYTES,
         )
         self.running = manager.run
         self.app = StreamableHTTPASGIApp(manager)
