@@ -111,7 +111,7 @@ def fill(home: Path, assets: int) -> tuple[dict[str, str], str]:
     kernel = app.assemble(Settings.from_environment({"GONGQI_HOME": str(home)}))
     link = app.prepare(kernel)
     secret = SecretStr(link.rpartition("/")[2])
-    cookie = execute(kernel, sessions.redeem, Caller(ANONYMOUS), sessions.Redeem(secret=secret)).secret
+    cookie = execute(kernel, sessions.redeem, Caller(ANONYMOUS), sessions.Redeem(secret=secret, user_agent="")).secret
     with contextlib.closing(
         kernel.db.writer.raw_connection()
     ) as connection:  # the one of its pool; durability is for later
@@ -143,7 +143,7 @@ def put(kernel: Kernel, tables: list[type[Base]], rows: Iterator[tuple[type[Base
     with kernel.db.writer.begin() as connection:
         for table, values in sorted_rows.items():
             if values:
-                connection.execute(insert(table.__table__), values)
+                connection.execute(insert(table), values)
 
 
 def people(orgs: list[str]) -> Iterator[tuple[type[Base], dict[str, Any]]]:
@@ -174,8 +174,8 @@ class Given:
     """What organisations have given: asset by asset, each resting on the one before, in families of ten."""
 
     tables = (
-        Asset, Blob, BlobOwner, Inspection, Revision, File, Lineage, Release, Donation, ReviewCase, ReviewVote, Deployment, Call,
-        EntryRow,
+        Asset, Blob, BlobOwner, Inspection, Revision, File, Lineage, Release, Donation, ReviewCase, ReviewVote, Deployment,
+        Call, EntryRow,
     )  # fmt: skip
 
     def __init__(self, orgs: list[str], deployments: list[str], assets: int) -> None:
@@ -203,8 +203,8 @@ class Given:
         yield BlobOwner, {"sha256": digest, "org": org, "at": at}
         yield Inspection, {"sha256": digest, "name": "README.md", "findings": [], "external": [], "at": at}
         yield Revision, {
-            "id": revision, "asset": asset, "number": 1, "digest": digest, "card": {"license": "CC-BY-4.0"}, "card_body": CARD,
-            "card_sha256": digest, "message": "First", "author": org, "created_at": at,
+            "id": revision, "asset": asset, "number": 1, "digest": digest, "card": {"license": "CC-BY-4.0"},
+            "card_body": CARD, "card_sha256": digest, "message": "First", "author": org, "created_at": at,
         }  # fmt: skip
         for path in ("README.md", "data/records.csv", "evaluation/results.json"):
             yield (
@@ -222,9 +222,10 @@ class Given:
             yield Lineage, {"from_revision": revision, "to_revision": self.before, "relation": "derived-from"}
         state = "submitted" if number < OPEN_CASES else "published"
         yield Release, {
-            "id": release, "asset": asset, "revision": revision, "org": org, "name": "1.0", "state": state, "submitted_at": at,
-            "verdict": verdict() if state == "published" else None, "envelope": None, "statement_digest": digest,
-            "evidence": entry, "published_at": at, "published_by": org, "withdrawn_at": None, "withdrawn_reason": None,
+            "id": release, "asset": asset, "revision": revision, "org": org, "name": "1.0", "state": state,
+            "submitted_at": at, "verdict": verdict() if state == "published" else None, "envelope": None,
+            "statement_digest": digest, "evidence": entry, "published_at": at, "published_by": org,
+            "withdrawn_at": None, "withdrawn_reason": None,
         } | dated  # fmt: skip
         yield from self.decided(number, asset, release, revision, org, digest, at)
         yield from self.used(number, release, org, digest, at)

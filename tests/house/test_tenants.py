@@ -308,7 +308,7 @@ def nothing(_w: World, _person: str) -> dict[str, Any]:
     return {}
 
 
-# verb → (what stranger, south, member, owner and operator get, in this order; the input, which names the north's things).
+# verb → (what stranger, south, member, owner and operator get; the input, which names the north's things).
 # `200/4` is a list of four.
 VERBS: dict[str, tuple[str, Given]] = {
     "ledger:credit:grant": ("401 403 403 403 200", lambda w, p: {"owner": w.north, "unit": UNIT, "amount": 1}),

@@ -340,7 +340,7 @@ def add_membership(ctx: Write, party: str, org: str, role: str) -> Membership:
 def _create_machine(ctx: Write, kind: str, input: CreateMachine) -> PartyOut:
     _known(ctx, input.org, kind="organisation")
     party = add_party(ctx, kind, input, org=input.org)
-    public = {"handle": party.handle} if kind == "agent" else {}  # a site's name is its organisation's own
+    public: dict[str, Any] = {"handle": party.handle} if kind == "agent" else {}  # a site's name is its organisation's own
     ctx.record(party.id, org=input.org, **public)
     _grant(ctx, party, input.org, input.role)
     return PartyOut.model_validate(party)
