@@ -44,7 +44,9 @@ log = structlog.get_logger("gongqi.app")
 
 def house() -> House:
     """All rooms joined, with the doors' words; raises ValueError at whatever does not fit."""
-    return House.build(ROOMS, VOCABULARY, *(DOORS / name for name in ("words.toml", "web/words.toml", "web/fields.toml")))
+    return House.build(
+        ROOMS, VOCABULARY, *(DOORS / name for name in ("words.toml", "web/words.toml", "web/fields.toml"))
+    )
 
 
 def assemble(settings: Settings, *, clock: Clock | None = None, migrate: bool = False) -> Kernel:
@@ -153,7 +155,14 @@ def listen(settings: Settings) -> socket.socket:
 def serve(kernel: Kernel, listener: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM; running requests and steps get a few seconds to end."""
     config = uvicorn.Config(
-        application(kernel), loop="uvloop", http="httptools", lifespan="on", log_config=None, access_log=False,
-        server_header=False, timeout_graceful_shutdown=GRACEFUL_SECONDS, h11_max_incomplete_event_size=64 * 1024,
+        application(kernel),
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        h11_max_incomplete_event_size=64 * 1024,
     )
     Server(config, kernel).run(sockets=[listener])

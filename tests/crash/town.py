@@ -155,9 +155,7 @@ HOUSE = House.build(
 
 def kernel_on(order: dict[str, Any], clock: FixedClock | None = None) -> Kernel:
     OUTSIDE[:] = [Path(order["outside"])]
-    settings = Settings.from_environment(
-        {"GONGQI_HOME": str(OUTSIDE[0].parent), "GONGQI_DATABASE_URL": order["url"]}
-    )
+    settings = Settings.from_environment({"GONGQI_HOME": str(OUTSIDE[0].parent), "GONGQI_DATABASE_URL": order["url"]})
     database = Database(settings.database_url)
     return Kernel(settings, HOUSE, database, FolderBlobs(settings.home / "blobs"), record=see, clock=clock)
 

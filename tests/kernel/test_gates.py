@@ -54,7 +54,13 @@ def test_a_verdict_is_told_as_json_with_its_citations(ask):
     told = ask("MIT", Answerer(GATE, "law", licence), Answerer(GATE, "board", board)).as_json()
     assert told["allowed"] is True
     assert told["answers"][0]["cites"] == [
-        {"source": "Act", "article": "§ 1", "authority": "statute", "date": "2020-01-01", "url": "https://example.org/act"}
+        {
+            "source": "Act",
+            "article": "§ 1",
+            "authority": "statute",
+            "date": "2020-01-01",
+            "url": "https://example.org/act",
+        }
     ]
     assert [answer["decision"] for answer in told["answers"]] == ["allow", "allow", "require"]
     assert told["answers"][2]["evidence"] == "ev_1"

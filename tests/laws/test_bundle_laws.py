@@ -13,9 +13,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.resources.hub import container
 
 NAMES = st.lists(st.text("abc/é样.", min_size=1, max_size=12).filter(container._is_plain), unique=True, max_size=6)
-MEMBERS = NAMES.flatmap(
-    lambda names: st.tuples(*(st.tuples(st.just(name), st.binary(max_size=200)) for name in names))
-)
+MEMBERS = NAMES.flatmap(lambda names: st.tuples(*(st.tuples(st.just(name), st.binary(max_size=200)) for name in names)))
 
 
 def encoded(members: tuple[tuple[str, bytes], ...]) -> bytes:

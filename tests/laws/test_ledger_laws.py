@@ -187,8 +187,10 @@ def test_the_digest_does_not_depend_on_the_order_of_lines_or_facts_and_does_on_e
     usual = rules.digest("t.k", "s", [("a", 3), ("b", -1), ("c", -2)], facts, None)
     assert rules.digest("t.k", "s", raw, dict(reversed(facts.items())), None) == usual
     others = [
-        rules.digest("t.l", "s", raw, facts, None), rules.digest("t.k", "t", raw, facts, None),
-        rules.digest("t.k", "s", raw[:2], facts, None), rules.digest("t.k", "s", raw, {**facts, "more": 1}, None),
+        rules.digest("t.l", "s", raw, facts, None),
+        rules.digest("t.k", "t", raw, facts, None),
+        rules.digest("t.k", "s", raw[:2], facts, None),
+        rules.digest("t.k", "s", raw, {**facts, "more": 1}, None),
         rules.digest("t.k", "s", raw, facts, "txn_x"),
     ]
     assert usual not in others and len(set(others)) == 5

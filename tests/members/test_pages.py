@@ -55,8 +55,14 @@ def hospital(foundation):
 def test_every_page_speaks_both_languages_wholly(get, hospital, foundation, language):
     org, agent, secret = hospital
     owner = foundation.by_session(secret).id
-    paths = ("/members", "/members?kind=agent", f"/members/organisation/{org}", f"/members/agent/{agent}",
-             f"/members/person/{owner}", "/me")
+    paths = (
+        "/members",
+        "/members?kind=agent",
+        f"/members/organisation/{org}",
+        f"/members/agent/{agent}",
+        f"/members/person/{owner}",
+        "/me",
+    )
     for path in paths:
         page = get(path, secret, language)
         assert "members." not in page, path  # a key that nobody wrote shows as itself

@@ -178,9 +178,7 @@ def test_the_last_owner_and_the_last_operator_cannot_go(foundation):
         foundation.do(owner, "members:membership:end", membership=membership.id)
     with refused("members.last-owner"):
         foundation.do(foundation.operator, "members:party:suspend", party=owner.id)
-    invited = foundation.do(
-        owner, "members:person:create", handle="heir", name="Heir", org=org, role="owner"
-    )
+    invited = foundation.do(owner, "members:person:create", handle="heir", name="Heir", org=org, role="owner")
     with refused("members.last-owner"):  # an heir who has never come in cannot act
         foundation.do(owner, "members:membership:end", membership=membership.id)
     foundation.redeem(foundation.do(owner, "members:signin:link", party=invited.id).link)
@@ -330,6 +328,7 @@ def test_the_roster_holds_those_who_can_act(foundation):
 def test_names_are_given_to_those_who_may_see_them(foundation):
     org = foundation.organisation("hospital")
     person = foundation.person("person-one", org)
+
     def names(actor) -> dict[str, str]:
         return foundation.kernel.look(lambda ctx: service.names(ctx, {org, person.id}), Caller(actor))
 

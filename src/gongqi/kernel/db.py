@@ -87,13 +87,21 @@ class Database:
             self._group = GroupCommit(self.writer, wait_seconds=WRITER_WAIT_SECONDS)
         else:
             self.writer = create_engine(
-                self.url, pool_size=16, max_overflow=8, pool_pre_ping=True, isolation_level="SERIALIZABLE",
+                self.url,
+                pool_size=16,
+                max_overflow=8,
+                pool_pre_ping=True,
+                isolation_level="SERIALIZABLE",
                 connect_args={"connect_timeout": CONNECT_SECONDS},
             )
             self.reader = create_engine(
-                self.url, pool_size=READER_POOL, pool_pre_ping=True, isolation_level="REPEATABLE READ",
+                self.url,
+                pool_size=READER_POOL,
+                pool_pre_ping=True,
+                isolation_level="REPEATABLE READ",
                 connect_args={
-                    "connect_timeout": CONNECT_SECONDS, "options": "-c default_transaction_read_only=on",
+                    "connect_timeout": CONNECT_SECONDS,
+                    "options": "-c default_transaction_read_only=on",
                 },
             )
 

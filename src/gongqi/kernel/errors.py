@@ -39,9 +39,7 @@ class Unavailable(GongqiError):
 
     family = "unavailable"
 
-    def __init__(
-        self, code: str, *, retry_after_seconds: int = 1, detail: str | None = None, **params: Param
-    ) -> None:
+    def __init__(self, code: str, *, retry_after_seconds: int = 1, detail: str | None = None, **params: Param) -> None:
         super().__init__(code, detail=detail, **params)
         self.retry_after_seconds = retry_after_seconds
 

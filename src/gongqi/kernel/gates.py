@@ -90,7 +90,13 @@ class Verdict:
                     "reason": answer.reason,
                     "params": dict(answer.params),
                     "cites": [
-                        {"source": c.source, "article": c.article, "authority": c.authority, "date": c.date, "url": c.url}
+                        {
+                            "source": c.source,
+                            "article": c.article,
+                            "authority": c.authority,
+                            "date": c.date,
+                            "url": c.url,
+                        }
                         for c in answer.cites
                     ],
                     "evidence": answer.evidence,

@@ -174,8 +174,14 @@ class Kernel:
     """A house standing on a database, a blob store and a clock. `record` is the evidence book's way in."""
 
     def __init__(
-        self, settings: Settings, house: House, db: Database, blobs: FolderBlobs, *,
-        record: Callable[[Write, Entry], None], clock: Clock | None = None,
+        self,
+        settings: Settings,
+        house: House,
+        db: Database,
+        blobs: FolderBlobs,
+        *,
+        record: Callable[[Write, Entry], None],
+        clock: Clock | None = None,
     ) -> None:
         self.settings = settings
         self.house = house

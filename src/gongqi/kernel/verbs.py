@@ -248,15 +248,24 @@ class Write(Read):
             self._check_match(row)
         return row
 
-    def record(self, subject: str, *, kind: str | None = None, private: Mapping[str, Any] | None = None, **facts: Any) -> str:
+    def record(
+        self, subject: str, *, kind: str | None = None, private: Mapping[str, Any] | None = None, **facts: Any
+    ) -> str:
         """Leave evidence about `subject`. `facts` become public for ever; `private` stays outside the log, its digest
         goes in. Returns the entry's id."""
         kind = kind or (self.verb.evidence if self.verb else None)
         if kind is None:
             raise Broken("kernel.evidence-kind-missing", subject=subject)
         entry = Entry(
-            id=self.new_id("ev"), kind=kind, actor=self.actor.id, verb=self.verb.name if self.verb else "", subject=subject,
-            at=self.now, facts=facts, private=private, request_id=self.caller.request_id,
+            id=self.new_id("ev"),
+            kind=kind,
+            actor=self.actor.id,
+            verb=self.verb.name if self.verb else "",
+            subject=subject,
+            at=self.now,
+            facts=facts,
+            private=private,
+            request_id=self.caller.request_id,
         )
         self.kernel.record(self, entry)
         self.recorded.append(entry.id)
@@ -265,7 +274,11 @@ class Write(Read):
     def emit(self, event: Event) -> None:
         """Write `event` to the outbox, start its deliveries and wake whoever waits for it."""
         row = EventRow(
-            id=self.new_id("evt"), kind=event.kind, subject=event.subject, payload=payload_of(event), emitted_at=self.now
+            id=self.new_id("evt"),
+            kind=event.kind,
+            subject=event.subject,
+            payload=payload_of(event),
+            emitted_at=self.now,
         )
         self.session.add(row)
         for handler in self.kernel.house.handlers.get(event.kind, ()):
@@ -379,8 +392,12 @@ def _remember(ctx: Write, verb: Verb, input: Input, output: Any) -> None:
     response = None if verb.secret else output.model_dump_json()
     ctx.add(
         IdempotencyRow(
-            actor_id=_owner_of_key(ctx, input), key=key, verb=verb.name, payload_digest=digest_of(input),
-            response=response, at=ctx.now,
+            actor_id=_owner_of_key(ctx, input),
+            key=key,
+            verb=verb.name,
+            payload_digest=digest_of(input),
+            response=response,
+            at=ctx.now,
         )
     )
 
@@ -427,5 +444,3 @@ def _decode_cursor(cursor: str) -> str:
     if _encode_cursor(value) != cursor or not value.isprintable():  # the decoder overlooks what is not base 64
         raise Refused("kernel.cursor-invalid")
     return value
-
-

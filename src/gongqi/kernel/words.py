@@ -55,7 +55,9 @@ class Words:
         """Add one room's words. Raises ValueError naming the key that is double, unknown or monolingual."""
         content = tomllib.loads(path.read_text("utf-8"))
         for code, row in content.pop("error", {}).items():
-            self._add(self.errors, code, ErrorWords(code, int(row["status"]), _both(code, row), _both(code, row, "remedy_")))
+            self._add(
+                self.errors, code, ErrorWords(code, int(row["status"]), _both(code, row), _both(code, row, "remedy_"))
+            )
         for table in ("verb", "read"):
             for name, row in content.pop(table, {}).items():
                 self._add(self.verbs, name, VerbWords(_both(name, row), _both(name, row, "help_")))
@@ -114,5 +116,3 @@ def negotiate(header: str | None) -> str:
         if quality > best_quality:
             best, best_quality = match[1].lower(), quality
     return best
-
-

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 from sqlalchemy import func, or_, select
@@ -246,7 +246,11 @@ def show_me(ctx: Read, input: Nothing) -> MeOut:
     if actor.is_anonymous:
         raise Refused("access.sign-in-needed", permission="members:me:show")
     return MeOut(
-        id=actor.id, kind=actor.kind, name=actor.name, orgs=sorted(actor.orgs), session=actor.session,
+        id=actor.id,
+        kind=actor.kind,
+        name=actor.name,
+        orgs=sorted(actor.orgs),
+        session=actor.session,
         grants={place: sorted(patterns) for place, patterns in actor.grants.items()},
         scopes=None if actor.scopes is None else sorted(actor.scopes),
     )
@@ -323,8 +327,14 @@ def add_party(
     if ctx.session.scalar(select(Party.id).where(Party.handle == named.handle)):
         raise Refused("members.handle-taken", handle=named.handle)
     party = Party(
-        id=ctx.new_id(rules.prefix_of(kind)), kind=kind, handle=named.handle, name=named.name,
-        email=email, org=org, state=state, created_at=ctx.now,
+        id=ctx.new_id(rules.prefix_of(kind)),
+        kind=kind,
+        handle=named.handle,
+        name=named.name,
+        email=email,
+        org=org,
+        state=state,
+        created_at=ctx.now,
     )
     ctx.add(party)
     ctx.session.flush()
@@ -340,7 +350,9 @@ def add_membership(ctx: Write, party: str, org: str, role: str) -> Membership:
 def _create_machine(ctx: Write, kind: str, input: CreateMachine) -> PartyOut:
     _known(ctx, input.org, kind="organisation")
     party = add_party(ctx, kind, input, org=input.org)
-    public: dict[str, Any] = {"handle": party.handle} if kind == "agent" else {}  # a site's name is its organisation's own
+    public: dict[str, Any] = (
+        {"handle": party.handle} if kind == "agent" else {}
+    )  # a site's name is its organisation's own
     ctx.record(party.id, org=input.org, **public)
     _grant(ctx, party, input.org, input.role)
     return PartyOut.model_validate(party)
@@ -383,7 +395,9 @@ def _keep_one(ctx: Write, leaving: Membership) -> None:
     if code is None:
         return
     others = (
-        select(func.count()).select_from(Membership).join(Party, Party.id == Membership.party)
+        select(func.count())
+        .select_from(Membership)
+        .join(Party, Party.id == Membership.party)
         .where(Membership.org == leaving.org, Membership.role == leaving.role, Membership.until.is_(None))
         .where(Membership.party != leaving.party, Party.state == "active")
     )

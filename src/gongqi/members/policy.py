@@ -43,8 +43,6 @@ def colleagues(actor: Actor, permission: str) -> ColumnElement[bool]:
     return or_(Party.id.in_(inside), and_(Party.kind == "person", Party.org.in_(orgs), Party.state == "invited"))
 
 
-
-
 POLICIES = (
     Policy(
         Party,

@@ -53,8 +53,14 @@ LONGEST_LOCK = timedelta(hours=1)
 MACHINES = frozenset({"agent", "site"})
 _PREFIXES = {"person": "per", "organisation": "org", "agent": "agt", "site": "site"}
 _AGENTS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
-_SYSTEMS = (("Android", "Android"), ("iPhone", "iOS"), ("iPad", "iOS"), ("Windows", "Windows"), ("Mac OS", "macOS"),
-            ("Linux", "Linux"))
+_SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iOS"),
+    ("iPad", "iOS"),
+    ("Windows", "Windows"),
+    ("Mac OS", "macOS"),
+    ("Linux", "Linux"),
+)
 
 
 def prefix_of(kind: str) -> str:

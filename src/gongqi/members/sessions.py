@@ -183,8 +183,12 @@ def add_link(ctx: Write, party: Party) -> LinkOut:
 def begin_session(ctx: Write, party: Party, user_agent: str) -> SignedInOut:
     secret = new_secret(SESSION_PREFIX)
     row = ConsoleSession(
-        id=ctx.new_id("ses"), digest=rules.digest(secret), party=party.id, browser=rules.summarise_agent(user_agent),
-        created_at=ctx.now, last_seen_at=ctx.now,
+        id=ctx.new_id("ses"),
+        digest=rules.digest(secret),
+        party=party.id,
+        browser=rules.summarise_agent(user_agent),
+        created_at=ctx.now,
+        last_seen_at=ctx.now,
     )
     ctx.add(row)
     return SignedInOut(secret=secret, session=row.id, party=party.id, expires_at=ctx.now + rules.SESSION_LIFE)
@@ -230,7 +234,8 @@ def _uncount(ctx: Write, keys: dict[str, str]) -> None:
 
 def _password_of(ctx: Read, handle: str) -> tuple[str, str] | None:
     row = ctx.session.execute(
-        select(Party.id, Password.hash).join(Password, Password.party == Party.id)
+        select(Party.id, Password.hash)
+        .join(Password, Password.party == Party.id)
         .where(Party.handle == handle, Party.state == "active")
     ).one_or_none()
     return (row.id, row.hash) if row else None

@@ -99,14 +99,19 @@ def list_tokens(ctx: Read, input: ListTokens) -> Page[TokenOut]:
     return ctx.page(query, Token.id, input, to=TokenOut)
 
 
-def add_token(
-    ctx: Write, party: Party, *, label: str, scopes: list[str] | None, life: timedelta
-) -> tuple[Token, str]:
+def add_token(ctx: Write, party: Party, *, label: str, scopes: list[str] | None, life: timedelta) -> tuple[Token, str]:
     secret = new_secret(TOKEN_PREFIX)
     row = Token(
-        id=ctx.new_id("tok"), digest=rules.digest(secret), shown=secret[:SHOWN_LENGTH], party=party.id,
-        org=party.org if party.kind in rules.MACHINES else None, label=label, scopes=scopes, issued_by=ctx.actor.id,
-        issued_at=ctx.now, expires_at=ctx.now + life,
+        id=ctx.new_id("tok"),
+        digest=rules.digest(secret),
+        shown=secret[:SHOWN_LENGTH],
+        party=party.id,
+        org=party.org if party.kind in rules.MACHINES else None,
+        label=label,
+        scopes=scopes,
+        issued_by=ctx.actor.id,
+        issued_at=ctx.now,
+        expires_at=ctx.now + life,
     )
     ctx.add(row)
     ctx.record(

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import sqlalchemy as sa
 from alembic import context
 
 from gongqi import rooms  # noqa: F401 - importing the rooms fills the metadata
@@ -10,7 +11,11 @@ from gongqi.kernel.db import Base, UtcTime
 
 def render_item(kind: str, item: Any, _autogen: Any) -> str | Literal[False]:
     """A revision must stand by itself for ever, so it names database types and not ours."""
-    return "sa.BigInteger()" if kind == "type" and isinstance(item, UtcTime) else False
+    if kind == "type" and isinstance(item, UtcTime):
+        return "sa.BigInteger()"
+    if kind == "type" and isinstance(item, sa.JSON):
+        return "JSON"
+    return False
 
 
 context.configure(

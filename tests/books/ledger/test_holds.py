@@ -22,7 +22,11 @@ def refused(code: str) -> Any:
 def place(books: Any, payer: str, amount: int, key: str = "call:1") -> ledger.HoldOut:
     return books.act(
         lambda ctx: ledger.reserve(
-            ctx, key=key, payer=payer, amount=amount, subject="call_1",
+            ctx,
+            key=key,
+            payer=payer,
+            amount=amount,
+            subject="call_1",
             expires_at=ctx.now + timedelta(seconds=HOLD_SECONDS),
         )
     )

@@ -187,7 +187,11 @@ def test_release_two_is_better_but_the_page_may_not_call_it_significant(foundati
 @pytest.mark.parametrize(
     ("gained", "lost", "verdict"),
     [
-        (3, 0, "better-unproven"), (6, 0, "better"), (0, 3, "worse-unproven"), (0, 9, "worse"), (4, 4, "even"),
+        (3, 0, "better-unproven"),
+        (6, 0, "better"),
+        (0, 3, "worse-unproven"),
+        (0, 9, "worse"),
+        (4, 4, "even"),
         (0, 0, "even"),
     ],
 )

@@ -32,9 +32,7 @@ license: CC-BY-4.0
 
 
 def actor(name: str, org: str, *grants: str) -> Actor:
-    return Actor(
-        id=f"per_{name}", kind="person", name=name, grants={org: frozenset(grants)}, orgs=frozenset({org})
-    )
+    return Actor(id=f"per_{name}", kind="person", name=name, grants={org: frozenset(grants)}, orgs=frozenset({org}))
 
 
 DONOR = actor("donor", HOSPITAL, "hub:*")

@@ -66,9 +66,7 @@ def donated(kernel: Kernel, slug: str, kind: str, lineage: list[dict[str, str]])
     digest = sha256(CARD).hexdigest()
     kernel.blobs.put(CARD)
     seen = hub.inspect_blob(kernel.blobs, digest, "README.md")
-    kernel.transact(
-        lambda ctx: hub.receive_blob(ctx, org="org_hospital", sha256=digest, inspected=seen), reason="test"
-    )
+    kernel.transact(lambda ctx: hub.receive_blob(ctx, org="org_hospital", sha256=digest, inspected=seen), reason="test")
     files = [{"path": "README.md", "sha256": digest, "component": "data-card"}]
     revision = do(kernel, hub.commit, asset=donation.asset, message="m", files=files, lineage=lineage)
     release = do(kernel, hub.draft, asset=donation.asset, revision=revision.id, name="1.0.0")

@@ -548,7 +548,7 @@ def test_a_graph_beyond_its_limits_is_refused_before_it_is_parsed(monkeypatch):
 
 def test_a_model_is_recognised_by_the_very_fields_that_onnx_defines():
     fields = onnx.ModelProto.DESCRIPTOR.fields_by_number
-    assert graphs.MODEL_FIELDS == {
+    assert {
         number: 0 if field.type == field.TYPE_INT64 else 2 for number, field in fields.items()
-    }
+    } == graphs.MODEL_FIELDS
     assert (fields[graphs.IR_VERSION].name, fields[graphs.GRAPH].name) == ("ir_version", "graph")

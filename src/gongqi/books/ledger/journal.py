@@ -110,9 +110,20 @@ def _write(connection: Connection, fresh: dict[str, tuple[str, Draft]], now: dat
     transactions, postings, posted = [], [], {}
     for sequence, (id, (digest, draft)), running in zip(sequences, fresh.items(), weighed, strict=True):
         facts = orjson.dumps(dict(draft.facts), option=orjson.OPT_SORT_KEYS).decode()
-        transactions.append((
-            sequence, id, draft.key, digest, draft.kind, draft.subject, facts, micros, draft.evidence, draft.reverses,
-        ))
+        transactions.append(
+            (
+                sequence,
+                id,
+                draft.key,
+                digest,
+                draft.kind,
+                draft.subject,
+                facts,
+                micros,
+                draft.evidence,
+                draft.reverses,
+            )
+        )
         for position, ((account, amount), balance) in enumerate(zip(draft.lines, running, strict=True)):
             postings.append((sequence, position, account, amount, balance))
         posted[id] = Posted(id, sequence, now, draft.evidence, draft)

@@ -69,8 +69,11 @@ class Transaction(Base):
     __tablename__ = "ledger_transaction"
     __table_args__ = (
         Index(
-            "uq_ledger_transaction_reverses", "reverses",
-            unique=True, sqlite_where=_REVERSED, postgresql_where=_REVERSED,
+            "uq_ledger_transaction_reverses",
+            "reverses",
+            unique=True,
+            sqlite_where=_REVERSED,
+            postgresql_where=_REVERSED,
         ),
     )
 

@@ -83,7 +83,10 @@ def report(session: Session) -> CheckOut:
         row[0] += amount if floor is not None else 0
         row[1] += amount
     return CheckOut(
-        true=not findings, transactions=book.transactions, postings=book.postings, accounts=len(book.owners),
+        true=not findings,
+        transactions=book.transactions,
+        postings=book.postings,
+        accounts=len(book.owners),
         units=[UnitSum(unit=unit, circulating=held, sum=total) for unit, (held, total) in sorted(sums.items())],
         findings=findings,
     )

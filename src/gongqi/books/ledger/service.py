@@ -25,8 +25,23 @@ from gongqi.kernel.money import MAX_AMOUNT
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 
 __all__ = [  # what other rooms use
-    "Draft", "HoldOut", "Line", "Posted", "TransactionOut", "account", "account_id", "balance", "hold", "post",
-    "post_many", "release", "reserve", "reverse", "settle", "statement", "written",
+    "Draft",
+    "HoldOut",
+    "Line",
+    "Posted",
+    "TransactionOut",
+    "account",
+    "account_id",
+    "balance",
+    "hold",
+    "post",
+    "post_many",
+    "release",
+    "reserve",
+    "reverse",
+    "settle",
+    "statement",
+    "written",
 ]
 
 CURSOR_DIGITS = 18  # what always fits a BIGINT column
@@ -82,7 +97,13 @@ def balance(ctx: Read, account: str) -> int:
 
 
 def post(
-    ctx: Write, *, key: str, kind: str, subject: str, postings: Sequence[Line], facts: Mapping[str, Fact] | None = None,
+    ctx: Write,
+    *,
+    key: str,
+    kind: str,
+    subject: str,
+    postings: Sequence[Line],
+    facts: Mapping[str, Fact] | None = None,
     evidence: str | None = None,
 ) -> TransactionOut:
     """Post one transaction. Raises as `journal.append`, and as `post_many`."""
@@ -118,10 +139,20 @@ def reserve(ctx: Write, *, key: str, payer: str, amount: int, subject: str, expi
     lines = (Line(payer, -amount), Line(held, amount))
     placed = journal.append(ctx, [Draft(key, "ledger.reserve", subject, lines, {"hold": id})])[0]
     if existing is None:
-        existing = ctx.add(Hold(
-            id=id, payer=payer, held=held, amount=amount, charged=0, subject=subject, state="open", placed_at=ctx.now,
-            expires_at=expires_at, placed_by=placed.id,
-        ))
+        existing = ctx.add(
+            Hold(
+                id=id,
+                payer=payer,
+                held=held,
+                amount=amount,
+                charged=0,
+                subject=subject,
+                state="open",
+                placed_at=ctx.now,
+                expires_at=expires_at,
+                placed_by=placed.id,
+            )
+        )
         ctx.session.flush()
     return HoldOut.model_validate(existing)
 
@@ -131,7 +162,11 @@ def hold(ctx: Read, id: str) -> HoldOut:
 
 
 def settle(
-    ctx: Write, *, hold: str, lines: Sequence[Line], facts: Mapping[str, Fact] | None = None,
+    ctx: Write,
+    *,
+    hold: str,
+    lines: Sequence[Line],
+    facts: Mapping[str, Fact] | None = None,
     evidence: str | None = None,
 ) -> HoldOut:
     """End `hold` by paying `lines` (gains of receivers, together at most what was reserved); the rest goes back.
@@ -190,8 +225,16 @@ def reverse(ctx: Write, transaction: str, *, key: str, reason: str, evidence: st
 def _shown(posted: Posted) -> TransactionOut:
     draft = posted.draft
     return TransactionOut(
-        id=posted.id, sequence=posted.sequence, key=draft.key, kind=draft.kind, subject=draft.subject, at=posted.at,
-        lines=_lines_out(draft.lines), facts=dict(draft.facts), evidence=posted.evidence, reverses=draft.reverses,
+        id=posted.id,
+        sequence=posted.sequence,
+        key=draft.key,
+        kind=draft.kind,
+        subject=draft.subject,
+        at=posted.at,
+        lines=_lines_out(draft.lines),
+        facts=dict(draft.facts),
+        evidence=posted.evidence,
+        reverses=draft.reverses,
     )
 
 
@@ -336,11 +379,20 @@ def statement(ctx: Read, account: str, *, limit: int = 50, cursor: str | None = 
         counterparts.setdefault(other.sequence, []).append(other)
     items = [
         StatementRow(
-            transaction=t.id, sequence=t.sequence, kind=t.kind, subject=t.subject, at=t.at, amount=p.amount,
-            balance=p.balance, facts=t.facts, evidence=t.evidence, reverses=t.reverses,
+            transaction=t.id,
+            sequence=t.sequence,
+            kind=t.kind,
+            subject=t.subject,
+            at=t.at,
+            amount=p.amount,
+            balance=p.balance,
+            facts=t.facts,
+            evidence=t.evidence,
+            reverses=t.reverses,
             counterparts=[
                 LineOut(account=o.account_id, amount=o.amount)
-                for o in counterparts[p.sequence] if o.position != p.position
+                for o in counterparts[p.sequence]
+                if o.position != p.position
             ],
         )
         for p, t in shown
@@ -354,8 +406,16 @@ def get_transaction(ctx: Read, input: GetTransaction) -> TransactionOut:
     row = ctx.find(Transaction, input.transaction, to="ledger:transaction:read")
     lines = journal.lines_of(ctx.session.connection(), row.sequence)
     return TransactionOut(
-        id=row.id, sequence=row.sequence, key=row.key, kind=row.kind, subject=row.subject, at=row.at, facts=row.facts,
-        lines=_lines_out(lines), evidence=row.evidence, reverses=row.reverses,
+        id=row.id,
+        sequence=row.sequence,
+        key=row.key,
+        kind=row.kind,
+        subject=row.subject,
+        at=row.at,
+        facts=row.facts,
+        lines=_lines_out(lines),
+        evidence=row.evidence,
+        reverses=row.reverses,
     )
 
 
@@ -370,9 +430,7 @@ def grant(ctx: Write, input: Grant) -> TransactionOut:
     evidence = ctx.record(rules.transaction_id(key), account=receiver, amount=input.amount, purpose=purpose)
     lines = (Line(issuer, -input.amount), Line(receiver, input.amount))
     facts = {"purpose": purpose}
-    return post(
-        ctx, key=key, kind="ledger.grant", subject=input.owner, postings=lines, facts=facts, evidence=evidence
-    )
+    return post(ctx, key=key, kind="ledger.grant", subject=input.owner, postings=lines, facts=facts, evidence=evidence)
 
 
 @verb("ledger:transaction:reverse", evidence="ledger.transaction-reversed")

@@ -13,7 +13,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from gongqi.kernel.db import Base
 
-
 # Word for word in the index and in whatever asks, or SQLite does not see that the index serves.
 PLEDGED = text("patent_scope <> 'none'")
 

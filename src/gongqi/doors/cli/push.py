@@ -20,9 +20,7 @@ MAX_FILES = 10_000
 @click.option("--message", "-m", required=True, help="what this revision is")
 @click.option("--component", "components", multiple=True, metavar="PATH=KIND[:LICENCE]", help="what a file is")
 @click.option("--source", "sources", multiple=True, metavar="RELATION=REVISION", help="what it was made from")
-def push(
-    asset: str, folder: Path, message: str, components: tuple[str, ...], sources: tuple[str, ...]
-) -> None:
+def push(asset: str, folder: Path, message: str, components: tuple[str, ...], sources: tuple[str, ...]) -> None:
     """Upload every file of FOLDER and commit them as the next revision of ASSET."""
     from gongqi.doors.cli.verbs import say_problem
 
@@ -59,6 +57,4 @@ def push_folder(
         component, _, licence = kinds.get(name, "").partition(":")
         sha256 = client.upload(path, org=owner, path=name)
         files.append({"path": name, "sha256": sha256, "component": component or None, "license": licence or None})
-    return client.verb(
-        "hub:revision:commit", key=key, asset=asset, message=message, files=files, lineage=lineage
-    )
+    return client.verb("hub:revision:commit", key=key, asset=asset, message=message, files=files, lineage=lineage)

@@ -63,7 +63,9 @@ def _serve(application: Any, *, tour: bool) -> None:
         say(f"服务运行于 {settings.origin}", f"Serving on {settings.origin}")
         after = threading.Thread(target=_after_start, args=(settings, link, tour), daemon=True)
         after.start()
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn has already shut down in order; it only passes the word on
+        with contextlib.suppress(
+            KeyboardInterrupt
+        ):  # uvicorn has already shut down in order; it only passes the word on
             application.serve(kernel, listener)
     say("已停止。", "Stopped.")
 

@@ -8,10 +8,12 @@ tour's name and the step's, so a tour that was killed goes on where it was, and 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +46,22 @@ def tour(ctx: click.Context, name: str | None) -> None:
     settings = Settings.from_environment()
     name = name or f"tour-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
-        Tour(name, settings.home / "tour", Client.from_environment(language=language())).walk()
+        with alone(settings.home / "tour", name):
+            Tour(name, settings.home / "tour", Client.from_environment(language=language())).walk()
     except Problem as problem:
         say_problem(problem)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextlib.contextmanager
+def alone(folder: Path, name: str) -> Iterator[None]:
+    """One process at a time walks a tour: when a server dies alone, its tour may still be at work as the next one starts."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class Tour:
@@ -96,7 +108,9 @@ class Tour:
             }.items()
         }
         self.orgs["foundation"] = self.operator.read("members:party:list", handle="foundation")["items"][0]["id"]
-        people = {role: self.person(role, self.orgs[role], "owner") for role in ("hospital", "laboratory", "application")}
+        people = {
+            role: self.person(role, self.orgs[role], "owner") for role in ("hospital", "laboratory", "application")
+        }
         people |= {f"reviewer-{n}": self.person(f"reviewer-{n}", "*", "reviewer") for n in (1, 2)}
         self.clients = {role: Client(self.url, token, language=language()) for role, token in people.items()}
         self.check_board()
@@ -155,8 +169,12 @@ class Tour:
         def make() -> str:
             owner = self.clients["application"]
             made = owner.verb(
-                "members:agent:create", key=self.key("agent"), handle=self.handle("agent"), name=self.handle("agent"),
-                org=self.orgs["application"], role="developer",
+                "members:agent:create",
+                key=self.key("agent"),
+                handle=self.handle("agent"),
+                name=self.handle("agent"),
+                org=self.orgs["application"],
+                role="developer",
             )
             return owner.verb("members:token:issue", party=made["id"], label=self.name, days=30)["secret"]
 
@@ -185,14 +203,22 @@ class Tour:
         folder = self.folder / "evaluation"
         parts = laboratory.make_evaluation_set(folder)
         asset = self.act(
-            self.operator, "eval-asset", "hub:asset:create", org=self.orgs["foundation"],
-            slug=self.handle("wisconsin-held-out"), kind="dataset", title_zh="威斯康星乳腺癌留出评测集",
+            self.operator,
+            "eval-asset",
+            "hub:asset:create",
+            org=self.orgs["foundation"],
+            slug=self.handle("wisconsin-held-out"),
+            kind="dataset",
+            title_zh="威斯康星乳腺癌留出评测集",
             title_en="Breast Cancer Wisconsin, held-out evaluation set",
-            summary_zh="从不用于训练的记录。", summary_en="Records that are never trained on.",
+            summary_zh="从不用于训练的记录。",
+            summary_en="Records that are never trained on.",
         )["id"]
         revision = self.push("eval-1", None, asset, folder, parts, "评测集 Evaluation set", [])
         rows = sum(1 for _ in (folder / "data.csv").open("rb")) - 1
-        self.line(f"标准：基金会留出 {rows} 条评测记录", f"standards: the foundation holds {rows} records out to evaluate on")
+        self.line(
+            f"标准：基金会留出 {rows} 条评测记录", f"standards: the foundation holds {rows} records out to evaluate on"
+        )
         release = self.release("eval-1", None, asset, revision, "1.0.0")
         self.act(self.operator, "eval-open", "hub:asset:open", asset=asset, visibility="public")
         return {"asset": asset, "revision": revision, "release": release}
@@ -201,7 +227,7 @@ class Tour:
         titles = ("乳腺癌诊断模型", "Breast cancer diagnosis model")
         summaries = (
             "由三十项细胞核测量估计肿块为恶性的概率；供研究，不作诊断依据。",
-            "From thirty measurements of cell nuclei, the probability that a mass is malignant; for research, not for diagnosis.",
+            "From thirty measurements of cell nuclei, the probability that a mass is malignant; for research only.",
         )
         asset = self.donate(
             "laboratory", "breast-cancer-diagnosis", "model", "Apache-2.0 AND CC-BY-4.0", titles, summaries
@@ -234,17 +260,33 @@ class Tour:
         self, role: str, slug: str, kind: str, licence: str, titles: tuple[str, str], summaries: tuple[str, str]
     ) -> str:
         offered = self.act(
-            self.clients[role], f"offer-{slug}", "upstream:donation:offer", org=self.orgs[role], slug=self.handle(slug),
-            kind=kind, title_zh=titles[0], title_en=titles[1], summary_zh=summaries[0],
-            summary_en=summaries[1], license=licence,
-            provenance="UCI Machine Learning Repository, dataset 17, doi:10.24432/C5DW2B", patent_scope="donated-work",
-            patent_text="", schedule=[{"audience": "members", "opens_at": None}, {"audience": "public", "opens_at": None}],
+            self.clients[role],
+            f"offer-{slug}",
+            "upstream:donation:offer",
+            org=self.orgs[role],
+            slug=self.handle(slug),
+            kind=kind,
+            title_zh=titles[0],
+            title_en=titles[1],
+            summary_zh=summaries[0],
+            summary_en=summaries[1],
+            license=licence,
+            provenance="UCI Machine Learning Repository, dataset 17, doi:10.24432/C5DW2B",
+            patent_scope="donated-work",
+            patent_text="",
+            schedule=[{"audience": "members", "opens_at": None}, {"audience": "public", "opens_at": None}],
         )
         self.act(self.operator, f"accept-{slug}", "upstream:donation:accept", donation=offered["id"])
         return offered["asset"]
 
     def push(
-        self, step: str, role: str | None, asset: str, folder: Path, parts: list[laboratory.Part], message: str,
+        self,
+        step: str,
+        role: str | None,
+        asset: str,
+        folder: Path,
+        parts: list[laboratory.Part],
+        message: str,
         lineage: list[dict[str, str]],
     ) -> str:
         client = self.clients[role] if role else self.operator
@@ -262,7 +304,9 @@ class Tour:
     ) -> str:
         """Draft, submit, wait for the evaluation, let two reviewers vote, ask the gates, publish."""
         client = self.clients[role] if role else self.operator
-        release = self.act(client, f"draft-{step}", "hub:release:draft", asset=asset, revision=revision, name=name)["id"]
+        release = self.act(client, f"draft-{step}", "hub:release:draft", asset=asset, revision=revision, name=name)[
+            "id"
+        ]
         self.act(client, f"submit-{step}", "hub:release:submit", release=release)
         if evaluated:
             metrics = self.evaluation(release)["metrics"]
@@ -273,8 +317,12 @@ class Tour:
         case = self.wait(lambda: self.case_of(release))
         for number in (1, 2):
             self.act(
-                self.clients[f"reviewer-{number}"], f"vote-{step}-{number}", "ethics:vote:cast", case=case,
-                choice="approve", rationale="依据卡片、许可与评测结果 On the card, the licences and the evaluation",
+                self.clients[f"reviewer-{number}"],
+                f"vote-{step}-{number}",
+                "ethics:vote:cast",
+                case=case,
+                choice="approve",
+                rationale="依据卡片、许可与评测结果 On the card, the licences and the evaluation",
             )
         published = self.act(self.operator, f"publish-{step}", "hub:release:publish", release=release)
         checked = self.operator.read("hub:release:check", release=release)
@@ -325,8 +373,14 @@ class Tour:
     def deploy(self, model: dict[str, Any]) -> dict[str, Any]:
         owner = self.clients["application"]
         deployment = self.act(
-            self.operator, "deploy", "serving:deployment:create", release=model["release"], name=self.handle("diagnosis"),
-            org=self.orgs["foundation"], unit=UNIT, price_per_row=PRICE_PER_ROW,
+            self.operator,
+            "deploy",
+            "serving:deployment:create",
+            release=model["release"],
+            name=self.handle("diagnosis"),
+            org=self.orgs["foundation"],
+            unit=UNIT,
+            price_per_row=PRICE_PER_ROW,
             agreement_zh="应用可回传带真实诊断的记录，用于改进数据集；不含任何可识别个人的内容；保留至数据集撤回为止。",
             agreement_en="The application may return records with their true diagnosis to improve the dataset. They hold "
             "nothing that identifies a person, and are kept until the dataset is withdrawn.",
@@ -334,7 +388,11 @@ class Tour:
         grant = {"owner": self.orgs["application"], "unit": UNIT, "amount": GRANT, "purpose": "example"}
         self.act(self.operator, "grant", "ledger:credit:grant", **grant)
         self.act(
-            owner, "budget", "serving:budget:set", deployment=deployment["id"], org=self.orgs["application"],
+            owner,
+            "budget",
+            "serving:budget:set",
+            deployment=deployment["id"],
+            org=self.orgs["application"],
             limit_amount=BUDGET,
         )
         self.act(
@@ -361,8 +419,12 @@ class Tour:
                 for record, features, label in zip(batch.records, batch.features, batch.labels, strict=True)
             ]
             self.act(
-                agent, f"outcome-{number}", "scenarios:outcome:report", deployment=deployment["id"],
-                call=answer["parameters"]["call"], records=records,
+                agent,
+                f"outcome-{number}",
+                "scenarios:outcome:report",
+                deployment=deployment["id"],
+                call=answer["parameters"]["call"],
+                records=records,
             )
             last = answer["parameters"]["call"]
         self.line(
@@ -371,21 +433,28 @@ class Tour:
         )
         split = self.wait(lambda: next(iter(self.operator.read("credits:split:list", call=last)["items"]), None))
         names = {
-            "service": ("服务", "service"), "model": ("模型", "model"), "datasets": ("数据", "datasets"),
-            "compute": ("算力", "compute"), "foundation": ("基金会", "foundation"),
+            "service": ("服务", "service"),
+            "model": ("模型", "model"),
+            "datasets": ("数据", "datasets"),
+            "compute": ("算力", "compute"),
+            "foundation": ("基金会", "foundation"),
         }
         shares = {each["share"]: 0 for each in split["lines"]}
         for each in split["lines"]:
             shares[each["share"]] += each["amount"]
         zh = "、".join(f"{names[k][0]} {v}" for k, v in shares.items())
         en = ", ".join(f"{names[k][1]} {v}" for k, v in shares.items())
-        self.line(f"回流：末次费用 {split['fee']} 分，分给 {zh}", f"back: the last fee of {split['fee']} fen goes to {en}")
+        self.line(
+            f"回流：末次费用 {split['fee']} 分，分给 {zh}", f"back: the last fee of {split['fee']} fen goes to {en}"
+        )
 
     def infer(self, name: str, number: int, batch: laboratory.Batch) -> dict[str, Any]:
         body = {
             "inputs": [
                 {
-                    "name": "features", "datatype": "FP32", "shape": [len(batch.features), len(batch.features[0])],
+                    "name": "features",
+                    "datatype": "FP32",
+                    "shape": [len(batch.features), len(batch.features[0])],
                     "data": [value for row in batch.features for value in row],
                 }
             ]
@@ -417,7 +486,11 @@ class Tour:
 
     def compare(self, first: dict[str, Any], second: dict[str, Any], deployment: dict[str, Any]) -> None:
         self.act(
-            self.operator, "upgrade", "serving:deployment:upgrade", deployment=deployment["id"], release=second["release"]
+            self.operator,
+            "upgrade",
+            "serving:deployment:upgrade",
+            deployment=deployment["id"],
+            release=second["release"],
         )
         before, after = (self.evaluation(each["release"])["metrics"] for each in (first, second))
         self.line(

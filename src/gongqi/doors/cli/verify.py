@@ -29,7 +29,8 @@ def bundle(release: str, output: Path) -> None:
 @click.argument("subject")
 @click.option("--key", "keys", multiple=True, help="trust only this key id (may be given more than once)")
 @click.option(
-    "--keyset", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    "--keyset",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="the foundation's public keys, as `gongqi evidence log keys` gives them; needed for a proof",
 )
 @click.pass_obj
@@ -99,4 +100,3 @@ def _verify_log(application: Any) -> int:
     if not count:
         click.echo("✓ " + every_word().text("cli.verify.log", language()))
     return 1 if count else 0
-

@@ -257,7 +257,9 @@ class Console:
         values = {
             "verb": verb,
             "word": lambda name: self._word(verb, name, callers.language_of(request)),
-            "fields": self._own_orgs(request, actor, verb, [asked(field, typed, wrong) for field in fields_of(verb.input)]),
+            "fields": self._own_orgs(
+                request, actor, verb, [asked(field, typed, wrong) for field in fields_of(verb.input)]
+            ),
             "back": callers.safe_path(typed["back"]) if typed.get("back") else "",
             "problem": problem,
             "form_key": typed.get("once") or secrets.token_urlsafe(16),  # pressing a button twice acts once
@@ -277,7 +279,9 @@ class Console:
         names = self.kernel.look(lambda ctx: members.names(ctx, orgs), callers.caller(request, actor))
         choices = {"x-choices": [(org, names[org]) for org in orgs], "default": orgs[0]}
         return [
-            each | {"schema": {**each["schema"], **choices}} if each["name"] == "org" and each["kind"] == "text" else each
+            each | {"schema": {**each["schema"], **choices}}
+            if each["name"] == "org" and each["kind"] == "text"
+            else each
             for each in fields
         ]
 

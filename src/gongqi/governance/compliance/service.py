@@ -168,9 +168,7 @@ def _claims(files: Iterable[FileFacts], card: str | None, kind: str) -> dict[str
             claims[component][claim] = None
         else:
             unlicensed.add(component)
-    return {
-        component: None if component in unlicensed else _joined(list(found)) for component, found in claims.items()
-    }
+    return {component: None if component in unlicensed else _joined(list(found)) for component, found in claims.items()}
 
 
 def _joined(claims: Sequence[str]) -> str:

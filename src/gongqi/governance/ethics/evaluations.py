@@ -97,9 +97,7 @@ def get_evaluation(ctx: Read, input: OneEvaluation) -> EvaluationOut:
 
 def shown_evaluation(ctx: Read, release: str) -> EvaluationOut | None:
     """The evaluation of a release, if there is one and the actor may see it."""
-    row = ctx.session.scalar(
-        ctx.visible(Evaluation, to="ethics:evaluation:read").where(Evaluation.release == release)
-    )
+    row = ctx.session.scalar(ctx.visible(Evaluation, to="ethics:evaluation:read").where(Evaluation.release == release))
     if row is None:
         return None
     shown = EvaluationOut.model_validate(row)

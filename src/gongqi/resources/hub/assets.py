@@ -174,7 +174,9 @@ def visible_assets(ctx: Read, keys: Collection[str]) -> dict[str, AssetOut]:
 
 def assets_of(ctx: Read, keys: Collection[str]) -> dict[str, AssetOut]:
     """These assets, whoever asks: for rooms whose own rows have been authorised and name them."""
-    return {row.id: AssetOut.model_validate(row) for row in ctx.session.scalars(select(Asset).where(Asset.id.in_(keys)))}
+    return {
+        row.id: AssetOut.model_validate(row) for row in ctx.session.scalars(select(Asset).where(Asset.id.in_(keys)))
+    }
 
 
 def count_assets(ctx: Read) -> int:

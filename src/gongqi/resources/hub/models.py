@@ -25,8 +25,11 @@ class Asset(Base):
 
     __tablename__ = "asset"
     __table_args__ = (
-        UniqueConstraint("org", "slug"), Index(None, "kind", "id"), Index(None, "org", "id"), Index(None, "visibility", "id"),
-    )  # fmt: skip
+        UniqueConstraint("org", "slug"),
+        Index(None, "kind", "id"),
+        Index(None, "org", "id"),
+        Index(None, "visibility", "id"),
+    )
     version: Mapped[int] = mapped_column()
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the mapper reads it once
 

@@ -213,9 +213,7 @@ def card_text(ctx: Read, revision: str) -> str:
 
 
 def latest_revision(ctx: Read, asset: str) -> RevisionOut | None:
-    row = ctx.session.scalar(
-        select(Revision).where(Revision.asset == asset).order_by(Revision.number.desc()).limit(1)
-    )
+    row = ctx.session.scalar(select(Revision).where(Revision.asset == asset).order_by(Revision.number.desc()).limit(1))
     return RevisionOut.model_validate(row) if row else None
 
 
@@ -250,9 +248,7 @@ def _held_sizes(ctx: Write, org: str, files: Sequence[FileInput]) -> dict[str, i
     """path -> size in bytes. Every file is held by `org`, was inspected under its name, and finds what it points at."""
     paths = frozenset(check_paths(file.path for file in files))
     digests = {file.sha256 for file in files}
-    held = set(
-        ctx.session.scalars(select(BlobOwner.sha256).where(BlobOwner.org == org, BlobOwner.sha256.in_(digests)))
-    )
+    held = set(ctx.session.scalars(select(BlobOwner.sha256).where(BlobOwner.org == org, BlobOwner.sha256.in_(digests))))
     looked = {
         (row.sha256, row.name): row
         for row in ctx.session.scalars(select(Inspection).where(Inspection.sha256.in_(digests & held)))
