@@ -30,7 +30,7 @@ from gongqi.kernel.db import Base
 
 UNIT = "CNY-fen"
 # What the machinery writes on its own account, or in order to refuse: nothing that anybody sees as a fact.
-RESTLESS = re.compile(r"flow|step|checkpoint|attempt|session|idempotency")
+RESTLESS = re.compile(r"flow|step|checkpoint|attempt|session|idempotency|sign_in_link")
 HAN = re.compile(r"[\u4e00-\u9fff]")
 WRITES, CONNECTIONS = 1_000, 16
 

@@ -545,7 +545,9 @@ def test_a_restart_does_not_wait_for_the_leases_of_a_dead_process_of_this_machin
     assert ran == [flow_id]
 
 
-@pytest.mark.parametrize("owner", [f"{socket.gethostname()}:{os.getpid()}:00000000", "elsewhere:1:00000000"])
+@pytest.mark.parametrize(
+    "owner", [f"{socket.gethostname()}:{os.getpid()}:00000000", "elsewhere:1:00000000"], ids=["living", "distant"]
+)
 def test_the_leases_of_living_and_of_distant_workers_are_left_alone(raise_house, owner):
     kernel, worker = raise_house(lambda run: None)
     begin(kernel)
