@@ -156,3 +156,10 @@ def never_made() -> list[str]:
     for path in SOURCE.glob("**/words.toml"):
         words.load(path)
     return sorted(words.errors.keys() - MADE)
+
+
+@pytest.fixture(scope="session")
+def house_tables() -> set[str]:
+    """The tables of the product; tests of the kernel declare some of their own on the same metadata."""
+    mapped = (mapper.class_ for mapper in Base.registry.mappers)
+    return {each.__tablename__ for each in mapped if each.__module__.startswith("gongqi.")}

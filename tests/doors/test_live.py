@@ -57,7 +57,8 @@ def test_one_listener_too_many_is_told_to_come_back(served, monkeypatch: pytest.
     monkeypatch.setattr(live, "MAX_LISTENERS", 1)
     with httpx.Client(base_url=served.url, timeout=10) as http:
         with http.stream("GET", "/live") as stream:
-            next(figures(stream.iter_lines()))
+            heard = figures(stream.iter_lines())  # held on to: a reader that is forgotten closes its stream
+            next(heard)
             full = http.get("/live")
             assert (full.status_code, full.headers["retry-after"]) == (503, "30")
             assert full.json()["code"] == "web.too-many-streams"

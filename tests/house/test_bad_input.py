@@ -131,10 +131,11 @@ class Place:
     def standing(self) -> dict[str, int]:
         """How many rows each table holds: what a refusal must leave as it was."""
         with self.foundation.kernel.db.reading() as session:
+            there = sqlalchemy.inspect(session.connection()).get_table_names()
             return {
                 table.name: session.scalar(sqlalchemy.select(sqlalchemy.func.count()).select_from(table))
-                for table in Base.metadata.sorted_tables
-                if not RESTLESS.search(table.name)
+                for table in (mapper.class_.__table__ for mapper in Base.registry.mappers)
+                if table.name in there and not RESTLESS.search(table.name)
             }
 
     def halves(self) -> list[str]:

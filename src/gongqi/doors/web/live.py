@@ -95,10 +95,10 @@ class Listener:
         ends_at = asyncio.get_running_loop().time() + LIFETIME_SECONDS
         yield b"retry: 3000\n\n"
         while not self.ended and asyncio.get_running_loop().time() < ends_at:
+            self.stir.clear()  # before looking, so that what is told while we send stirs us again
             if self.untold:
                 figures, self.untold = self.untold, {}
                 yield b"event: figures\ndata: " + orjson.dumps(figures) + b"\n\n"
-            self.stir.clear()
             try:
                 await asyncio.wait_for(self.stir.wait(), PULSE_SECONDS)
             except TimeoutError:
