@@ -1,5 +1,5 @@
 # Two commands do all the set-up: `make up` runs a foundation, `make test` runs the tests.
-.PHONY: up test test-postgres test-browser test-clients check bench lock docs clean
+.PHONY: up test test-docs test-long test-postgres test-browser check bench lock docs clean
 PY := .venv/bin/python
 PINS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
@@ -9,11 +9,19 @@ up:            ## install, start on http://127.0.0.1:$${GONGQI_PORT:-8420}, walk
 
 test:          ## the default suite on SQLite: under five minutes, no network
 	@scripts/bootstrap dev
-	@.venv/bin/pytest -m "not browser and not slow" -n 2
+	@.venv/bin/pytest -m "not browser and not slow" -n 2 --dist loadscope
+
+test-docs:     ## every command that the documents show, run as shown
+	@scripts/bootstrap dev
+	@.venv/bin/pytest tests/docs -m ""
+
+test-long:     ## longer walks: more kills, more schemathesis examples
+	@scripts/bootstrap dev
+	@.venv/bin/pytest -m "slow and not browser" -n 2
 
 test-postgres: ## the same suite on a throw-away PostgreSQL
 	@scripts/bootstrap dev
-	@scripts/with-postgres .venv/bin/pytest -m "not browser and not slow" -n 2
+	@scripts/with-postgres .venv/bin/pytest -m "not browser and not slow" -n 2 --dist loadscope
 
 test-browser:  ## the console in a real Chromium, in both languages
 	@scripts/bootstrap dev

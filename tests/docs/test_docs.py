@@ -130,6 +130,7 @@ def test_nothing_is_shouted() -> None:
         assert "!" not in prose and "！" not in prose, page
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(WALK_SECONDS + 10 * PAGE_SECONDS)
 def test_every_command_shown_runs(tmp_path: Path, database_url: str) -> None:
     home = tmp_path / "home"
