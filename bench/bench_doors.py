@@ -27,6 +27,7 @@ import uvicorn
 from sqlalchemy.orm import Mapped, mapped_column
 
 from bench import Figure
+from gongqi.app import settle_memory
 from gongqi.books.evidence import service as evidence
 from gongqi.books.evidence.room import ROOM as EVIDENCE
 from gongqi.books.evidence.signing import SigningKeys
@@ -116,7 +117,9 @@ def _ours(home: Path) -> Any:
     worker = Worker(kernel)
     kernel.nudge = worker.nudge
     worker.start()
-    return build(kernel)
+    app = build(kernel)
+    settle_memory()
+    return app
 
 
 def _bare(home: Path) -> Any:

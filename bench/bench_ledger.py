@@ -23,6 +23,7 @@ from typing import Any
 from sqlalchemy import select
 
 from bench import Figure
+from gongqi.app import settle_memory
 from gongqi.books.ledger import replay
 from gongqi.books.ledger import service as ledger
 from gongqi.books.ledger.models import Account, Balance, Posting, Transaction
@@ -178,6 +179,7 @@ def one_round(home: Path, url: str | None, count: int) -> dict[str, float]:
 
 def run(count: int = 20_000, url: str | None = None) -> list[Figure]:
     """The median of `ROUNDS` runs on fresh databases, on SQLite unless `url` names a throw-away PostgreSQL database."""
+    settle_memory()  # as the server does
     rounds = []
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as home:

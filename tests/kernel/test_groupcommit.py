@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError
 
 from gongqi.kernel.db import Database
 from gongqi.kernel.errors import Unavailable
@@ -95,3 +96,29 @@ def test_a_full_disk_refuses_whole_groups_and_damages_nothing(counter: Database)
     assert not any(together([fill(n) for n in range(100, 110)]))
     with counter.reading() as session:
         assert session.scalar(text("PRAGMA integrity_check")) == "ok"
+
+
+def test_works_run_together_keep_their_order_and_fail_alone(counter: Database) -> None:
+    def work(n: int):
+        def run(session) -> int:
+            session.execute(text("INSERT INTO note VALUES (:n, '')"), {"n": n})
+            if n % 5 == 0:
+                raise ValueError(n)
+            return session.scalar(text("SELECT COUNT(*) FROM note"))
+
+        return run
+
+    found = counter.write_all([work(n) for n in range(1, 151)])  # more than one group
+    kept = [n for n in range(1, 151) if n % 5]
+    assert [n for n, outcome in enumerate(found, 1) if isinstance(outcome, ValueError)] == list(range(5, 151, 5))
+    assert [outcome for outcome in found if isinstance(outcome, int)] == list(range(1, len(kept) + 1))
+    assert numbers(counter) == kept
+
+
+def test_works_that_the_database_refuses_are_named_one_by_one(counter: Database) -> None:
+    insert_7 = text("INSERT INTO note VALUES (7, '')")
+    works = [lambda session, statement=statement: session.execute(statement) and "done" for statement in [insert_7] * 3]
+    first, *others = counter.write_all(works)
+    assert first == "done"
+    assert all(isinstance(outcome, IntegrityError) for outcome in others)
+    assert numbers(counter) == [7]

@@ -11,15 +11,17 @@ verb never touches anything outside its transaction.
 
 from __future__ import annotations
 
+import functools
 import random
+import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, BigInteger, Engine, MetaData, create_engine, event
+from sqlalchemy import JSON, BigInteger, Connection, Engine, MetaData, create_engine, event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, Dialect, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -29,10 +31,11 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.types import TypeDecorator
 
 from gongqi.kernel.errors import Unavailable
-from gongqi.kernel.groupcommit import GroupCommit
+from gongqi.kernel.groupcommit import MAX_GROUP, GroupCommit, Piece
 
 WRITER_WAIT_SECONDS = 30.0  # how long a write queues behind others before it is told to come back
 READER_POOL = 16
+WRITER_POOL = 16  # of PostgreSQL
 CONNECT_SECONDS = 10  # a server that swallows packets must not keep a start waiting for minutes
 TRIES_BEFORE_QUEUEING = 2  # after so many lost races, the losers of this process stand in a line
 MAX_WRITE_TRIES = 40  # serialisation retries; beyond, the contention is something a caller should know of
@@ -88,7 +91,7 @@ class Database:
         else:
             self.writer = create_engine(
                 self.url,
-                pool_size=16,
+                pool_size=WRITER_POOL,
                 max_overflow=8,
                 pool_pre_ping=True,
                 isolation_level="SERIALIZABLE",
@@ -157,6 +160,38 @@ class Database:
                 time.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, 4)))
         raise Unavailable("kernel.busy", retry_after_seconds=2)
 
+    @property
+    def writers(self) -> int:
+        """How many writes may be in the database at once."""
+        return 1 if self.is_sqlite else WRITER_POOL
+
+    @property
+    def batch_size(self) -> int:
+        """How many pieces of work `write_all` commits at the price of one."""
+        return MAX_GROUP if self.is_sqlite else 1
+
+    def write_all(self, works: Sequence[Callable[[Session], T]]) -> list[T | Exception]:
+        """Run each of `works` as `write` would, in this order; where one fails, its place holds the exception."""
+        if not self.is_sqlite:
+            return [_outcome(self.write, work) for work in works]
+        give_up_at = time.monotonic() + WRITER_WAIT_SECONDS
+
+        def outcome(piece: Piece) -> Any:
+            if not isinstance(piece.error, (DBAPIError, PoolTimeout)):
+                return piece.error or piece.output
+            if time.monotonic() > give_up_at:
+                return Unavailable("kernel.busy", retry_after_seconds=2)
+            return _outcome(self.write, piece.work)  # which tries again, or names what is wrong
+
+        return [outcome(piece) for piece in self._group.run_all(works)]
+
+
+def _outcome(write: Callable[[Any], T], work: Callable[[Session], T]) -> T | Exception:
+    try:
+        return write(work)
+    except Exception as error:
+        return error
+
 
 def _asks_to_retry(error: DBAPIError) -> bool:
     """Serialisation failure 40001 or deadlock 40P01 (PostgreSQL); a writer in another process (SQLite)."""
@@ -206,4 +241,22 @@ def _sqlite_engine(url: URL, *, writer: bool) -> Engine:
     def begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
 
+    # A savepoint is three words; compiled as a statement of its own each time, it costs more than the insert inside it.
+    for method, statement in _SAVEPOINT.items():
+        setattr(engine.dialect, method, functools.partial(_say, statement))
     return engine
+
+
+_SAVEPOINT = {
+    "do_savepoint": "SAVEPOINT {}",
+    "do_rollback_to_savepoint": "ROLLBACK TO SAVEPOINT {}",
+    "do_release_savepoint": "RELEASE SAVEPOINT {}",
+}
+
+
+def _say(statement: str, connection: Connection, name: str) -> None:
+    driver: Any = connection.connection.dbapi_connection
+    try:
+        driver.execute(statement.format(name))
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(statement, None, error, sqlite3.Error, dialect=connection.dialect) from error

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import Engine
@@ -25,7 +25,7 @@ MAX_GROUP = 64  # pieces of work in one transaction
 MAX_GROUP_SECONDS = 0.05  # a group stops growing then, so that the first in it does not wait for the last
 
 
-class _Piece:
+class Piece:
     """One caller's work and what became of it. `turn` is set when it is answered, or when its caller must lead."""
 
     __slots__ = ("error", "leads", "output", "turn", "work")
@@ -43,36 +43,43 @@ class GroupCommit:
         self._engine = engine
         self._wait_seconds = wait_seconds
         self._lock = threading.Lock()
-        self._waiting: deque[_Piece] = deque()
+        self._waiting: deque[Piece] = deque()
         self._led = False
 
     def run(self, work: Callable[[Session], Any]) -> Any:
         """Run `work` in a transaction that is committed when this returns; raises what `work` or the commit raises."""
-        piece = _Piece(work)
-        with self._lock:
-            self._waiting.append(piece)
-            if not self._led:
-                self._led = piece.leads = True
-        if not piece.leads:
-            self._wait(piece)
-        if piece.leads:
-            self._lead()
+        [piece] = self.run_all([work])
         if piece.error is not None:
             raise piece.error
         return piece.output
 
-    def _wait(self, piece: _Piece) -> None:
+    def run_all(self, works: Iterable[Callable[[Session], Any]]) -> list[Piece]:
+        """Run each of `works` as if alone, in this order; when this returns, what has no error is committed."""
+        pieces = [Piece(work) for work in works]
+        with self._lock:
+            self._waiting.extend(pieces)
+            if pieces and not self._led:
+                self._led = pieces[0].leads = True
+        for piece in pieces:
+            if not piece.leads:
+                self._wait(piece)
+            if piece.leads:
+                self._lead()
+        return pieces
+
+    def _wait(self, piece: Piece) -> None:
         if piece.turn.wait(self._wait_seconds):
             return
         with self._lock:
             if piece in self._waiting and not piece.leads:
                 self._waiting.remove(piece)
-                raise Unavailable("kernel.busy", retry_after_seconds=2)
+                piece.error = Unavailable("kernel.busy", retry_after_seconds=2)
+                return
         piece.turn.wait()  # it is already being run: its answer comes
 
     def _lead(self) -> None:
         """Run one group, then pass the lead to whoever has queued up meanwhile."""
-        group: list[_Piece] = []
+        group: list[Piece] = []
         try:
             with self._engine.begin() as connection:
                 started = time.monotonic()
@@ -87,13 +94,13 @@ class GroupCommit:
             for piece in group:
                 piece.turn.set()
 
-    def _next(self, group: list[_Piece], started: float) -> _Piece | None:
+    def _next(self, group: list[Piece], started: float) -> Piece | None:
         if len(group) >= MAX_GROUP or (group and time.monotonic() - started > MAX_GROUP_SECONDS):
             return None
         with self._lock:
             return self._waiting.popleft() if self._waiting else None
 
-    def _first(self) -> _Piece:
+    def _first(self) -> Piece:
         """The leader's own piece, which is the oldest, when the transaction could not even begin."""
         with self._lock:
             return self._waiting.popleft()
@@ -107,7 +114,7 @@ class GroupCommit:
                 self._led = False
 
     @staticmethod
-    def _run(piece: _Piece, connection: Any) -> None:
+    def _run(piece: Piece, connection: Any) -> None:
         session = Session(connection, expire_on_commit=False, join_transaction_mode="create_savepoint")
         try:
             with session, session.begin():

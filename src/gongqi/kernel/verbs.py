@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import isfinite
@@ -25,7 +25,7 @@ from sqlalchemy import Select, String, select
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
 from gongqi.kernel import flows
-from gongqi.kernel.access import PUBLIC, Actor
+from gongqi.kernel.access import PUBLIC, WITHHELD, Actor
 from gongqi.kernel.db import Base
 from gongqi.kernel.errors import Broken, Refused
 from gongqi.kernel.events import Event, EventRow, payload_of
@@ -249,23 +249,32 @@ class Write(Read):
         return row
 
     def record(
-        self, subject: str, *, kind: str | None = None, private: Mapping[str, Any] | None = None, **facts: Any
+        self,
+        subject: str,
+        *,
+        kind: str | None = None,
+        private: Mapping[str, Any] | None = None,
+        withhold: bool = False,
+        **facts: Any,
     ) -> str:
         """Leave evidence about `subject`. `facts` become public for ever; `private` stays outside the log, its digest
-        goes in. Returns the entry's id."""
+        goes in. `withhold`: who acts is private too, because that they do is nobody else's business. Returns the
+        entry's id."""
         kind = kind or (self.verb.evidence if self.verb else None)
         if kind is None:
             raise Broken("kernel.evidence-kind-missing", subject=subject)
+        if withhold:
+            private = {"actor": self.actor.id, "request_id": self.caller.request_id, **(private or {})}
         entry = Entry(
             id=self.new_id("ev"),
             kind=kind,
-            actor=self.actor.id,
+            actor=WITHHELD if withhold else self.actor.id,
             verb=self.verb.name if self.verb else "",
             subject=subject,
             at=self.now,
             facts=facts,
             private=private,
-            request_id=self.caller.request_id,
+            request_id="" if withhold else self.caller.request_id,
         )
         self.kernel.record(self, entry)
         self.recorded.append(entry.id)
@@ -315,7 +324,7 @@ class Entry:
 
 
 class IdempotencyRow(Base):
-    """What a caller's key has already done: the answer is replayed, the work is not. Kept for ever: a key is a promise."""
+    """What a caller's key has already done: the answer is replayed, the work is not. A promise for 30 days: `retention`."""
 
     __tablename__ = "idempotency"
 
@@ -324,40 +333,80 @@ class IdempotencyRow(Base):
     verb: Mapped[str]
     payload_digest: Mapped[str]
     response: Mapped[str | None]
-    at: Mapped[datetime]
+    at: Mapped[datetime] = mapped_column(index=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One verb about to be run, for one caller."""
+
+    verb: Verb
+    caller: Caller
+    input: Input
+
+    def check(self) -> None:
+        """What can be refused before a transaction begins."""
+        if not self.verb.public and not self.caller.actor.may_somewhere(self.verb.name):
+            code = "access.sign-in-needed" if self.caller.actor.is_anonymous else "access.forbidden"
+            raise Refused(code, permission=self.verb.name)
+        key = self.caller.idempotency_key
+        if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
+            raise Refused("kernel.idempotency-key-invalid", limit=MAX_KEY)
+
+    def run(self, ctx: Write) -> Any:
+        """Authorise, act, leave evidence; the transaction is the caller's."""
+        replayed = _replay(ctx, self.verb, self.input)
+        if replayed is not None:
+            return replayed
+        output = self.verb.run(ctx, self.input)
+        if not self.verb.public and self.verb.name not in ctx.authorised:
+            raise Broken("kernel.verb-unauthorised", verb=self.verb.name)
+        if self.verb.evidence and not ctx.recorded:
+            raise Broken("kernel.verb-without-evidence", verb=self.verb.name)
+        if self.caller.if_match and not ctx.matched:  # a condition not looked at must not pass for one that held
+            raise Refused("kernel.if-match-unsupported", kind=self.verb.name)
+        _remember(ctx, self.verb, self.input, output)
+        return output
 
 
 def execute(kernel: Kernel, verb: Verb, caller: Caller, input: Input) -> Any:
     """Run `verb` once: authorise, act, leave evidence, write the outbox, commit. Returns the verb's output."""
-    if not verb.public and not caller.actor.may_somewhere(verb.name):
-        code = "access.sign-in-needed" if caller.actor.is_anonymous else "access.forbidden"
-        raise Refused(code, permission=verb.name)
-    key = caller.idempotency_key
-    if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
-        raise Refused("kernel.idempotency-key-invalid", limit=MAX_KEY)
-    nudges: set[str] = set()
+    [outcome] = execute_all(kernel, [Call(verb, caller, input)])
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
-    def transaction(session: Session) -> Any:
-        ctx = Write(kernel, session, caller, verb)
-        replayed = _replay(ctx, verb, input)
-        if replayed is not None:
-            return replayed
-        output = verb.run(ctx, input)
-        if not verb.public and verb.name not in ctx.authorised:
-            raise Broken("kernel.verb-unauthorised", verb=verb.name)
-        if verb.evidence and not ctx.recorded:
-            raise Broken("kernel.verb-without-evidence", verb=verb.name)
-        if caller.if_match and not ctx.matched:  # a condition that was not looked at must not pass for one that held
-            raise Refused("kernel.if-match-unsupported", kind=verb.name)
-        _remember(ctx, verb, input, output)
-        nudges.clear()
-        nudges.update(ctx.after_commit)
-        return output
 
-    output = kernel.db.write(transaction)
+def execute_all(kernel: Kernel, calls: Sequence[Call]) -> list[Any]:
+    """Run each call as `execute` would, sharing a commit where the database can: outputs, or what was raised instead."""
+    outcomes: list[Any] = [_refusal(call) for call in calls]
+    allowed = [place for place, refusal in enumerate(outcomes) if refusal is None]
+    nudges: set[str] = set()  # a hint to look, so one too many does no harm
+
+    def transaction(call: Call) -> Callable[[Session], Any]:
+        def run(session: Session) -> Any:
+            ctx = Write(kernel, session, call.caller, call.verb)
+            output = call.run(ctx)
+            nudges.update(ctx.after_commit)
+            return output
+
+        return run
+
+    for place, outcome in zip(
+        allowed, kernel.db.write_all([transaction(calls[place]) for place in allowed]), strict=True
+    ):
+        outcomes[place] = outcome
     if nudges:
         kernel.nudge(nudges)
-    return output
+    return outcomes
+
+
+def _refusal(call: Call) -> Refused | None:
+    try:
+        call.check()
+    except Refused as refusal:
+        return refusal
+    return None
 
 
 def query(kernel: Kernel, read: ReadVerb, caller: Caller, input: Input) -> Any:

@@ -6,19 +6,35 @@ import os
 import secrets
 import socket
 import threading
+import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from gongqi.kernel import flows
+from gongqi.kernel.db import UtcTime
 from gongqi.kernel.errors import Broken, GongqiError, Refused
 from gongqi.kernel.flows import Again, Fenced, FlowRow, Run, Schedule, StepRow, Suspended, new_row
 
 if TYPE_CHECKING:
     from gongqi.kernel.room import Kernel
+
+# Built once: making a statement costs more than running it, and these run at every look.
+_NOW = bindparam("now", type_=UtcTime)
+_DUE = select(FlowRow.id).where(FlowRow.state == "open", FlowRow.wake_at <= _NOW).limit(1)
+_SLEEPS = (
+    FlowRow.kind.in_(bindparam("kinds", expanding=True)),
+    FlowRow.state == "open",
+    FlowRow.owner.is_(None),
+    FlowRow.wake_at > _NOW,
+)
+_ASLEEP = select(FlowRow.id).where(*_SLEEPS).limit(1)
+_ROUSE = update(FlowRow).where(*_SLEEPS).values(wake_at=_NOW).execution_options(synchronize_session=False)
+
+PACE_SECONDS = 0.05  # between two looks for work while nudges keep coming
 
 log = structlog.get_logger("gongqi.flows")
 
@@ -29,7 +45,9 @@ class Worker:
     def __init__(self, kernel: Kernel, *, threads: int = 2) -> None:
         self.kernel = kernel
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._wake = threading.Event()
+        self._bell = threading.Condition()
+        self._rung = False
+        self._looked_at = 0.0
         self._stopping = threading.Event()
         self._nudged: set[str] = set()
         self._missed: set[str] = set()  # kinds nudged while they may have been running
@@ -60,7 +78,8 @@ class Worker:
     def stop(self, timeout_seconds: float = 5.0) -> None:
         """Stop claiming and let running steps end; what does not end in time is taken over after its lease."""
         self._stopping.set()
-        self._wake.set()
+        with self._bell:
+            self._bell.notify_all()
         for thread in self._threads:
             thread.join(timeout_seconds)
 
@@ -68,7 +87,7 @@ class Worker:
         """New work was committed; `kinds` name sleeping endless flows to run now ('' means: just look)."""
         with self._lock:
             self._nudged |= kinds - {""}
-        self._wake.set()
+        self._ring()
 
     def run_until_idle(self, *, limit: int = 10_000) -> int:
         """Run everything that is due now on the calling thread; returns how many claims that took."""
@@ -85,21 +104,33 @@ class Worker:
                 log.error("flow loop failed", error=repr(error))
                 worked = False
             if not worked:
-                self._wake.wait(flows.POLL_SECONDS)
-                self._wake.clear()
+                self._rest()
+
+    def _ring(self) -> None:
+        """Have one thread look for work: a resting one, or the next that comes to rest."""
+        with self._bell:
+            self._rung = True
+            self._bell.notify()
+
+    def _rest(self) -> None:
+        """Until the bell rings or the poll is due. While it keeps ringing, looks keep a distance: each costs about as
+        much as the verb that rang."""
+        with self._bell:
+            if not self._rung and not self._stopping.is_set():
+                self._bell.wait(flows.POLL_SECONDS)
+            self._rung = False
+        self._stopping.wait(max(0.0, self._looked_at + PACE_SECONDS - time.monotonic()))
 
     def _once(self) -> bool:
+        self._looked_at = time.monotonic()
         self._tick_schedules()
         with self._lock:
             nudged, self._nudged = self._nudged, set()
             self._missed |= nudged
         now = self.kernel.clock.now()
-        if nudged:
-            self._rouse(nudged, now)
-        due = select(FlowRow.id).where(FlowRow.state == "open", FlowRow.wake_at <= now).limit(1)
-        with self.kernel.db.reading() as session:
-            if session.scalar(due) is None:
-                return False
+        if not self._is_anything_due(nudged, now):
+            return False
+        self._ring()  # for what else may be due while this thread is at work
         claimed = self.kernel.db.write(self._claim, isolation="READ COMMITTED")
         runs = [Run(self.kernel, row, steps) for row, steps in claimed]
         with self._lock:
@@ -115,13 +146,14 @@ class Worker:
                     self._running.pop(run.id, None)
         return bool(claimed)
 
-    def _rouse(self, kinds: set[str], now: datetime) -> None:
-        """Make sleeping flows of these kinds due now. Looks first: most nudges find the flow awake already."""
-        asleep = (FlowRow.kind.in_(kinds), FlowRow.state == "open", FlowRow.owner.is_(None), FlowRow.wake_at > now)
+    def _is_anything_due(self, nudged: set[str], now: datetime) -> bool:
+        """Looks first, for most nudges find their flow awake already; makes sleeping flows of these kinds due now."""
         with self.kernel.db.reading() as session:
-            if session.scalar(select(FlowRow.id).where(*asleep).limit(1)) is None:
-                return
-        self.kernel.db.write(lambda session: session.execute(update(FlowRow).where(*asleep).values(wake_at=now)))
+            known = {"now": now, "kinds": list(nudged)}
+            if not nudged or session.scalar(_ASLEEP, known) is None:
+                return session.scalar(_DUE, known) is not None
+        self.kernel.db.write(lambda session: session.execute(_ROUSE, known))
+        return True
 
     def _claim(self, session: Session) -> list[tuple[FlowRow, dict[str, Any]]]:
         """Take the flow that is due first; when that is a delivery, which is short, take a batch of them."""
@@ -209,7 +241,7 @@ class Worker:
             if missed:
                 self._nudged.add(kind)
         if missed:
-            self._wake.set()
+            self._ring()
 
     def _failure(self, row: FlowRow, error: Exception) -> dict[str, Any]:
         """A refusal will not get better by itself: dead letter. Anything else is tried again, later and later."""

@@ -35,10 +35,10 @@ from gongqi.kernel.errors import Broken, Refused, Unavailable
 from gongqi.kernel.flows import Again, Flow, Run
 
 BATCH = 1024  # entries a checkpoint: at most 64 MiB of them in memory
-MAX_ROUNDS = 64  # then the worker may look at other flows
+MAX_ROUNDS = 32  # then the worker may look at other flows
 REST_SECONDS = 30.0  # between nudges; a nudge is lost only with its process
 RETRY_SECONDS = 5.0
-GATHER_SECONDS = 0.2  # while entries keep coming, a round waits for more of them: it costs as much for one as for many
+GATHER_SECONDS = 0.5  # while entries keep coming, a round waits for more of them: it costs as much for one as for many
 
 journal = structlog.get_logger("gongqi.evidence")
 _ENTRY = EntryRow.__table__

@@ -10,12 +10,13 @@ the order of commit; that is what lets a posting carry the balance after it, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import ARRAY, Connection, String, any_, bindparam, func, insert, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from gongqi.books.ledger import rules
 from gongqi.books.ledger.models import Account, Balance, Posting, Transaction
@@ -24,19 +25,28 @@ from gongqi.kernel.db import Base, UtcTime
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Write
 
-CHUNK = 500  # ids in one IN list: SQLite allows 32,766 parameters, planners like fewer
+
+def _by_ids(query: Any, column: InstrumentedAttribute[str]) -> dict[str, Any]:
+    """`query` for rows whose `column` is among `ids`, all in one parameter: a list of a thousand is not a statement of
+    a thousand places, which would be written anew and read anew each time."""
+    listed = func.json_each(bindparam("ids", type_=String)).table_valued("value")
+    return {
+        "sqlite": query.where(column.in_(select(listed.c.value))),
+        "postgresql": query.where(column == any_(bindparam("ids", type_=ARRAY(String)))),
+    }
+
 
 # Built once: composing a query costs more than running it over a handful of rows.
-_IDS = bindparam("ids", expanding=True)
-_KNOWN = select(
-    Transaction.id, Transaction.payload_digest, Transaction.sequence, Transaction.at, Transaction.evidence
-).where(Transaction.id.in_(_IDS))
-_LOCK = (
+_KNOWN = _by_ids(
+    select(Transaction.id, Transaction.payload_digest, Transaction.sequence, Transaction.at, Transaction.evidence),
+    Transaction.id,
+)
+_LOCK = _by_ids(
     select(Balance.account_id, Balance.amount, Account.floor)
     .join(Account, Account.id == Balance.account_id)
-    .where(Balance.account_id.in_(_IDS))
     .order_by(Balance.account_id)
-    .with_for_update(of=Balance)
+    .with_for_update(of=Balance),
+    Balance.account_id,
 )
 _LAST = select(func.max(Transaction.sequence))
 
@@ -94,11 +104,10 @@ def append(ctx: Write, drafts: Sequence[Draft]) -> list[Posted]:
 
 def _known(connection: Connection, drafts: dict[str, Draft]) -> dict[str, tuple[str, Posted]]:
     """Payload digest and posting of those in the book already; if the digest agrees, the draft is what was posted."""
-    known = {}
-    for chunk in _chunks(list(drafts)):
-        for id, digest, sequence, at, evidence in connection.execute(_KNOWN, {"ids": chunk}):
-            known[id] = (digest, Posted(id, sequence, at, evidence, drafts[id]))
-    return known
+    return {
+        id: (digest, Posted(id, sequence, at, evidence, drafts[id]))
+        for id, digest, sequence, at, evidence in _rows(connection, _KNOWN, list(drafts))
+    }
 
 
 def _write(connection: Connection, fresh: dict[str, tuple[str, Draft]], now: datetime) -> dict[str, Posted]:
@@ -138,9 +147,8 @@ def _lock(connection: Connection, accounts: list[str]) -> tuple[dict[str, int], 
     """Balances and floors of `accounts`, which come sorted: everyone locks in one order, so nobody waits in a ring."""
     balances: dict[str, int] = {}
     floors: dict[str, int | None] = {}
-    for chunk in _chunks(accounts):
-        for account, amount, floor in connection.execute(_LOCK, {"ids": chunk}):
-            balances[account], floors[account] = amount, floor
+    for account, amount, floor in _rows(connection, _LOCK, accounts):
+        balances[account], floors[account] = amount, floor
     for account in accounts:
         if account not in balances:
             raise Refused("ledger.account-unknown", account=account[: rules.MAX_KEY])
@@ -174,6 +182,6 @@ def _run(connection: Connection, statement: str, rows: list[tuple[Any, ...]]) ->
     connection.exec_driver_sql(statement, rows)
 
 
-def _chunks(values: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(values), CHUNK):
-        yield values[start : start + CHUNK]
+def _rows(connection: Connection, query: Mapping[str, Any], ids: list[str]) -> Any:
+    dialect = connection.dialect.name
+    return connection.execute(query[dialect], {"ids": orjson.dumps(ids).decode() if dialect == "sqlite" else ids})

@@ -8,6 +8,8 @@ Habits: `Idempotency-Key`, `ETag`/`If-Match`/`If-None-Match`, cursor paging, RFC
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import anyio.to_thread
@@ -19,14 +21,22 @@ from starlette.types import Receive, Scope, Send
 
 from gongqi.doors.fields import field_named, key_field
 from gongqi.doors.web import callers, openapi, problems
+from gongqi.doors.web.batches import Batches
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Kernel
-from gongqi.kernel.verbs import Input, ReadVerb, Verb, etag_of, execute, query
+from gongqi.kernel.verbs import Call, Input, Read, ReadVerb, Verb, etag_of, execute_all, query
 from gongqi.kernel.words import tag
 
 PREFIX = "/api/v1"
 DOCUMENT = "openapi.json"
 MAX_BODY_BYTES = 4 * 1024 * 1024  # a verb's input is words and numbers; files have their own way in
+
+
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    request: Request
+    verb: Verb
+    body: bytes
 
 
 class Api:
@@ -37,6 +47,10 @@ class Api:
         self.posts: dict[str, Verb] = {path_of(v.name): v for v in kernel.house.verbs.values()}
         self.gets: dict[str, ReadVerb] = {path_of(r.name): r for r in kernel.house.reads.values()}
         self._document: bytes | None = None
+        self._batches = Batches(self._write, lanes=kernel.db.writers, size=kernel.db.batch_size)
+
+    def is_verb(self, scope: Scope) -> bool:
+        return scope["method"] == "POST" and scope["path"].removeprefix(PREFIX).removeprefix("/") in self.posts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -53,7 +67,7 @@ class Api:
         if request.method == "POST" and (verb := self.posts.get(path)):
             body = await read_body(request)
             check_is_json(request, body)
-            return await anyio.to_thread.run_sync(self._post, request, verb, body)
+            return await self._batches.answer(_Posted(request, verb, body))
         if request.method in ("GET", "HEAD"):
             if read := self.gets.get(path):
                 return await anyio.to_thread.run_sync(self._get, request, read, None)
@@ -74,10 +88,26 @@ class Api:
             return Refused("web.method-not-allowed", path=shown, allow=", ".join(allow))
         return Refused("web.route-unknown", path=shown)
 
-    def _post(self, request: Request, verb: Verb, body: bytes) -> Response:
-        caller = callers.caller(request, callers.bearer(request, self.kernel))
-        input = parse(verb.input, body)
-        return self._respond(request, execute(self.kernel, verb, caller, input))
+    def _write(self, batch: Sequence[_Posted]) -> list[Response]:
+        """Answer a batch: who calls and with what, from one snapshot; then all their verbs, sharing a commit."""
+        calls = self.kernel.look(lambda ctx: [self._call(posted, ctx) for posted in batch])
+        outcomes = iter(execute_all(self.kernel, [call for call in calls if isinstance(call, Call)]))
+        return [
+            self._conclude(posted.request, next(outcomes) if isinstance(call, Call) else call)
+            for posted, call in zip(batch, calls, strict=True)
+        ]
+
+    def _call(self, posted: _Posted, ctx: Read) -> Call | Exception:
+        try:
+            actor = callers.bearer(posted.request, self.kernel, look=lambda work: work(ctx))
+            return Call(posted.verb, callers.caller(posted.request, actor), parse(posted.verb.input, posted.body))
+        except Exception as error:  # the door, for one request of the batch
+            return error
+
+    def _conclude(self, request: Request, outcome: Any) -> Response:
+        if isinstance(outcome, Exception):
+            return problems.answer(outcome, request, self.kernel.house)
+        return self._respond(request, outcome)
 
     def _get(self, request: Request, read: ReadVerb, key: str | None) -> Response:
         caller = callers.caller(request, callers.bearer(request, self.kernel))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hmac
 import time
+from collections.abc import Callable
 from hashlib import sha256
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -36,10 +38,11 @@ def language_of(request: Request) -> str:
     return negotiate(request.headers.get("accept-language"))
 
 
-def bearer(request: Request, kernel: Kernel) -> Actor:
+def bearer(request: Request, kernel: Kernel, *, look: Callable[..., Any] | None = None) -> Actor:
     """The actor of an `Authorization: Bearer` header (RFC 6750); nobody in particular when there is none.
 
-    A session begun by a one-time link may be used the same way, so that a program too can come in by a link.
+    A session begun by a one-time link may be used the same way, so that a program too can come in by a link. `look` is
+    another snapshot to look in than one of its own.
     """
     header = request.headers.get("authorization")
     if header is None:
@@ -49,7 +52,7 @@ def bearer(request: Request, kernel: Kernel) -> Actor:
         raise Refused("web.authorization-invalid")
     secret = token.strip()
     resolve = members.actor_for_session if secret.startswith(members.SESSION_PREFIX) else members.actor_for_token
-    actor = kernel.look(lambda ctx: resolve(ctx, secret))
+    actor = (look or kernel.look)(lambda ctx: resolve(ctx, secret))
     _note(kernel, secret)
     return actor
 

@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gongqi.doors.web import callers, problems
+from gongqi.doors.web import callers, passwords, problems
 from gongqi.doors.web.api import PREFIX, Api
 from gongqi.doors.web.console import Console
 from gongqi.doors.web.home import home
@@ -43,16 +43,17 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
+_ENCODED = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 def build(kernel: Kernel, extra: Iterable[BaseRoute] = ()) -> ASGIApp:
     """The ASGI application of `kernel`; `extra` are other doors that share the port (MCP)."""
-    console = Console(kernel)
+    api, console = Api(kernel), Console(kernel)
     kernel.parts[Live] = live = Live(kernel)
-    endpoints = [endpoint for room in kernel.house.rooms for endpoint in room.endpoints]
+    endpoints = [*(endpoint for room in kernel.house.rooms for endpoint in room.endpoints), passwords.ENDPOINT]
     routes: list[BaseRoute] = [
         *(Route(e.path, _protocol(kernel, e), methods=[e.method]) for e in endpoints),
-        Mount(PREFIX, Api(kernel)),
+        Mount(PREFIX, api),
         Route("/live", live, methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
         Mount("/static", StaticFiles(directory=STATIC)),
@@ -71,7 +72,18 @@ def build(kernel: Kernel, extra: Iterable[BaseRoute] = ()) -> ASGIApp:
     handlers: Any = {HTTPException: refuse, GongqiError: refuse, ClientDisconnect: refuse}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False  # one address, one spelling
-    return Envelope(app)
+    return Envelope(Fork(api, app))
+
+
+class Fork:
+    """A verb goes straight to the API: to find it among a hundred routes costs more than to run it."""
+
+    def __init__(self, api: Api, app: Starlette) -> None:
+        self.api = api
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self.api if scope["type"] == "http" and self.api.is_verb(scope) else self.app)(scope, receive, send)
 
 
 class Server(uvicorn.Server):
@@ -125,15 +137,18 @@ class Envelope:
         request_id = f"req_{secrets.token_hex(10)}"
         scope.setdefault("state", {})["request_id"] = request_id
 
+        static = scope["path"].startswith("/static/")
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                if not scope["path"].startswith("/static/"):
-                    headers.setdefault("cache-control", "no-store")
-                    headers.add_vary_header("accept-language, cookie, authorization")
+                given = message.setdefault("headers", [])
+                names = {name for name, _ in given}
+                given.append((b"x-request-id", request_id.encode()))
+                given += [header for header in _ENCODED if header[0] not in names]
+                if not static:
+                    if b"cache-control" not in names:
+                        given.append((b"cache-control", b"no-store"))
+                    MutableHeaders(scope=message).add_vary_header("accept-language, cookie, authorization")
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
