@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -76,6 +77,30 @@ def database(database_url: str) -> Iterator[Database]:
     Base.metadata.create_all(database.writer)
     yield database
     database.close()
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Any:
+    """tests/sim/bucket.py, where it can also be used by hand: `with bucket.bucket() as endpoint`."""
+    spec = importlib.util.spec_from_file_location("gongqi_bucket", Path(__file__).parent / "sim" / "bucket.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(bucket: Any) -> Iterator[str]:
+    with bucket.bucket() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3_address(s3_endpoint: str, bucket: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A `GONGQI_BLOBS_URL` under a prefix of its own, with the keys in the environment."""
+    for name, value in bucket.KEYS.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://blobs/{secrets.token_hex(8)}?endpoint={s3_endpoint}"
 
 
 @pytest.fixture

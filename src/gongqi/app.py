@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gc
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from gongqi.books.evidence import service as evidence
 from gongqi.books.evidence.signing import SigningKeys
 from gongqi.doors.cli.server import write_private
 from gongqi.doors.web.server import Server
-from gongqi.kernel.blobs.folder import FolderBlobs
+from gongqi.kernel.blobs.address import open_blobs
 from gongqi.kernel.clock import Clock
 from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Database
@@ -37,6 +38,7 @@ from gongqi.rooms import ROOMS
 
 GRACEFUL_SECONDS = 5
 BACKLOG = 2048
+YOUNG_OBJECTS = 20_000  # between two collections; some hundred requests make as many
 DOORS = Path(__file__).parent / "doors"
 
 log = structlog.get_logger("gongqi.app")
@@ -55,7 +57,7 @@ def assemble(settings: Settings, *, clock: Clock | None = None, migrate: bool = 
         settings.prepare_home()
         db = Database(settings.database_url)
         migrations.prepare(db, upgrade=migrate)
-        blobs = FolderBlobs(settings.home / "blobs")
+        blobs = open_blobs(settings.blobs_url, settings.home / "blobs")
         kernel = Kernel(settings, house(), db, blobs, record=evidence.append, clock=clock)
         kernel.parts[SigningKeys] = SigningKeys.load_or_generate(settings.home / "keys")
         kernel.parts[Engine] = Engine(blobs)
@@ -152,6 +154,13 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def settle_memory() -> None:
+    """What the start has made stays: to search it for garbage again and again was a tenth of the cost of a verb."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
+
+
 def serve(kernel: Kernel, listener: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM; running requests and steps get a few seconds to end."""
     config = uvicorn.Config(
@@ -165,4 +174,5 @@ def serve(kernel: Kernel, listener: socket.socket) -> None:
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         h11_max_incomplete_event_size=64 * 1024,
     )
+    settle_memory()
     Server(config, kernel).run(sockets=[listener])

@@ -10,12 +10,14 @@ from gongqi.chain.upstream.room import ROOM as UPSTREAM
 from gongqi.economy.credits.room import ROOM as CREDITS
 from gongqi.governance.compliance.room import ROOM as COMPLIANCE
 from gongqi.governance.ethics.room import ROOM as ETHICS
+from gongqi.kernel.retention.room import ROOM as RETENTION
 from gongqi.kernel.room import Room
 from gongqi.members.room import ROOM as MEMBERS
 from gongqi.resources.hub.room import ROOM as HUB
 from gongqi.resources.serving.room import ROOM as SERVING
 
 ROOMS: tuple[Room, ...] = (
+    RETENTION,
     EVIDENCE,
     LEDGER,
     MEMBERS,

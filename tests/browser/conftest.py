@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 
 import gongqi.app
 from gongqi.doors.cli.client import Client
+from gongqi.doors.fields import fields_of
 
 CHROMIUM = os.environ.get("GONGQI_TEST_CHROMIUM", "/usr/bin/chromium")
 QUIET = (  # no sandbox, because the suite may run as root in a container; nothing that calls home
@@ -53,6 +54,11 @@ class Foundation:
         """A fresh one-time link for this person."""
         return self.operator.verb("members:signin:link", party=self.party(handle))["link"]
 
+    def password(self, handle: str) -> str:
+        """What the tour kept for this person; a reviewer must sign in with it to vote."""
+        file = self.home / "tour" / "first" / f"{handle.removesuffix('-person')}.password"
+        return file.read_text("ascii").strip() if file.exists() else ""
+
     def seat_reviewers(self) -> None:
         """The tour's reviewers sit on the board for the tour alone; here they stay for the tests."""
         for number in (1, 2):
@@ -76,6 +82,12 @@ class Foundation:
 
     def label(self, verb: str, language: str) -> str:
         return self.words.verbs[verb].label[language]
+
+    def longest(self, verb: str, field: str) -> int:
+        """How many characters this field of a verb takes."""
+        return next(each for each in fields_of(gongqi.app.house().verbs[verb].input) if each.name == field).schema[
+            "maxLength"
+        ]
 
     def text(self, key: str, language: str) -> str:
         return self.words.text(key, language)
@@ -163,7 +175,12 @@ def read(chromium: Browser, foundation: Foundation) -> Iterator[Callable[..., Pa
         page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
         page.on("requestfailed", failed)
         if who:
-            page.goto(foundation.link(who))
+            if password := foundation.password(who):
+                page.goto("/sign-in")
+                page.locator("#field-handle").fill(who)
+                page.locator("#field-password").fill(password)
+            else:
+                page.goto(foundation.link(who))
             page.locator("main button[type=submit]").click()
             page.wait_for_url(lambda url: "/sign-in" not in url)
         return page

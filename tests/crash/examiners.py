@@ -111,38 +111,21 @@ def live(order: dict[str, Any], tell: Callable[[str], object]) -> None:
     Worker(kernel, threads=0).run_until_idle()
 
 
-def fork(act: Callable[[], None]) -> int:
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        act()
-        code = 0
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def zygote() -> None:
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for replies
-    for line in sys.stdin:
-        order = json.loads(line)
+    for order in orders():
         act = partial(prepare, order)
         inward, outward = os.pipe()
         if order["do"] == "live":
-            act = partial(live, order, lambda at, pipe=outward: os.write(pipe, at.encode()))
-        child = fork(act)
+            act = partial(live, order, teller(outward))
+        status = buried(act)
         os.close(outward)
-        status = os.waitpid(child, 0)[1]
         os.set_blocking(inward, False)  # an orphaned evaluation may still hold the other end
         try:
-            at = os.read(inward, 1000).decode()
+            at = os.read(inward, 1000).decode().strip()
         except BlockingIOError:
             at = ""
         os.close(inward)
-        sys.stdout.write(json.dumps({"status": status, "at": at}) + "\n")
-        sys.stdout.flush()
+        reply(status=status, at=at)
 
 
 if __name__ == "__main__":

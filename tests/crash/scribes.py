@@ -100,46 +100,5 @@ def work(order: dict[str, Any]) -> None:
             time.sleep(0.01)
 
 
-def fork(act: Callable[[], None]) -> int:
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        act()
-        code = 0
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def zygote() -> None:
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for replies
-    children: set[int] = set()
-    for line in sys.stdin:
-        order = json.loads(line)
-        reply: dict[str, Any] = {}
-        if order["do"] == "prepare":
-            reply["status"] = os.waitpid(fork(partial(prepare, order)), 0)[1]
-        elif order["do"] == "trial":
-            inward, outward = os.pipe()
-            child = fork(partial(trial, order, lambda at, pipe=outward: os.write(pipe, f"{at}\n".encode()) and None))
-            os.close(outward)
-            with open(inward, encoding="utf-8") as told:
-                reply["crossings"] = told.read().splitlines()
-            reply["status"] = os.waitpid(child, 0)[1]
-        elif order["do"] == "work":
-            reply["pid"] = fork(partial(work, order))
-            children.add(reply["pid"])
-        elif order["do"] == "kill":
-            children.discard(order["pid"])
-            os.kill(order["pid"], signal.SIGKILL)
-            os.waitpid(order["pid"], 0)
-        sys.stdout.write(json.dumps(reply) + "\n")
-        sys.stdout.flush()
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
-
-
 if __name__ == "__main__":
-    zygote()
+    serve(prepare, trial, work)

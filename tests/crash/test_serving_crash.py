@@ -166,8 +166,10 @@ def test_a_return_killed_at_any_step_joins_the_dataset_once(scene, moment):
     market = scene.market
     given = {"deployment": scene.deployment.id, "org": market.orgs["application"]}
     market.do(market.owner("application"), "scenarios:agreement:sign", **given)
-    records = [{"record": f"s-{n}", "features": {"a": n, "b": 1}, "label": n % 2} for n in range(20)]
-    market.do(market.owner("application"), "scenarios:outcome:report", deployment=scene.deployment.id, records=records)
+    call = market.infer([(n, 1) for n in range(20)])["parameters"]["call"]
+    records = [{"row": n, "record": f"s-{n}", "features": {"a": n, "b": 1}, "label": n % 2} for n in range(20)]
+    told = {"deployment": scene.deployment.id, "call": call, "records": records}
+    market.do(market.owner("application"), "scenarios:outcome:report", **told)
     back = {"deployment": scene.deployment.id, "asset": market.data[0]}
     started = market.do(market.owner("hospital"), "scenarios:return:start", **back)
     child = scene.child(do="work", die_at=moment)

@@ -196,10 +196,6 @@ def trial(order: dict[str, Any], tell: Callable[[str], None]) -> None:
     raise SystemExit("the errand does not end")
 
 
-def tell(pipe: int, at: str) -> None:
-    os.write(pipe, f"{at}\n".encode())
-
-
 def work(order: dict[str, Any]) -> None:
     flows.LEASE_SECONDS, flows.HEARTBEAT_SECONDS, flows.POLL_SECONDS = 1.0, 0.2, 0.05
     kernel = kernel_on(order)
@@ -209,47 +205,5 @@ def work(order: dict[str, Any]) -> None:
     signal.pause()
 
 
-def fork(act: Callable[[], None]) -> int:
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        act()
-        code = 0
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def zygote() -> None:
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for replies
-    children: set[int] = set()
-    for line in sys.stdin:
-        order = json.loads(line)
-        reply: dict[str, Any] = {}
-        if order["do"] == "prepare":
-            reply["status"] = os.waitpid(fork(partial(prepare, order)), 0)[1]
-        elif order["do"] == "trial":
-            inward, outward = os.pipe()
-            child = fork(partial(trial, order, partial(tell, outward)))
-            os.close(outward)
-            with open(inward, encoding="utf-8") as told:
-                reply["crossings"] = told.read().splitlines()
-            reply["status"] = os.waitpid(child, 0)[1]
-        elif order["do"] == "work":
-            reply["pid"] = fork(partial(work, order))
-            children.add(reply["pid"])
-        elif order["do"] == "kill":
-            children.discard(order["pid"])
-            os.kill(order["pid"], signal.SIGKILL)
-            os.waitpid(order["pid"], 0)
-        sys.stdout.write(json.dumps(reply) + "\n")
-        sys.stdout.flush()
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
-
-
 if __name__ == "__main__":
-    zygote()
+    serve(prepare, trial, work)

@@ -64,6 +64,19 @@ class StageInput(Input):
     opens_at: AwareDatetime | None = None
 
 
+class WeightInput(Input):
+    name: str = Field(max_length=40)
+    shares: list[float] = Field(default_factory=list, max_length=5)
+
+
+class TermsInput(Input):
+    """What is within the group has a list of its own, which is as deep as a form is drawn."""
+
+    days: int = Field(gt=0)
+    binding: bool = False
+    weights: list[WeightInput] = Field(default_factory=list, max_length=2)
+
+
 class Create(Input):
     """One field of each kind."""
 
@@ -74,6 +87,7 @@ class Create(Input):
     tags: list[str] = Field(default_factory=list, max_length=5)
     at: AwareDatetime | None = None
     schedule: list[StageInput] = Field(default_factory=list, max_length=3)
+    terms: TermsInput | None = None
     extra: dict[str, Any] | None = None
 
 
@@ -116,6 +130,7 @@ def create(ctx: Write, input: Create) -> NoteOut:
     more = {
         "tags": input.tags,
         "schedule": [each.model_dump(mode="json") for each in input.schedule],
+        "terms": input.terms.model_dump(mode="json") if input.terms else None,
         "extra": input.extra,
     }
     note = GuildNote(
@@ -216,7 +231,7 @@ def count_notes(ctx: Read) -> int:
 def words_of_guild() -> str:
     names = [each.name for each in (*VERBS, *READS)]
     rows = [f'[verb."{n}"]\nzh = "办{n}"\nen = "do {n}"\nhelp_zh = "助"\nhelp_en = "help"\n' for n in names]
-    fields = ("note", "text", "public", "tags", "at", "extra")
+    fields = ("note", "text", "public", "tags", "extra", "terms", "binding", "weights", "shares")
     texts = [f'"field.{name}" = {{ zh = "项{name}", en = "the {name}" }}\n' for name in fields]
     return "\n".join(rows) + '\n[text]\n"guild.notes" = { zh = "笔记", en = "Notes" }\n' + "".join(texts)
 

@@ -6,9 +6,11 @@ import re
 
 import pytest
 
+from gongqi.doors.web import forms
 from gongqi.kernel.access import ANONYMOUS
 from gongqi.kernel.verbs import Caller
 from gongqi.members import sessions
+from tests.doors.conftest import Forms
 
 CREATE = "/do/guild/note/create"
 
@@ -48,7 +50,7 @@ def test_every_kind_of_field_arrives_as_what_it_is(signed_in, operator, town) ->
     note = operator.get(f"/api/v1/guild/note/{answer.headers['location'].rpartition('/')[2]}").json()
     assert (note["number"], note["public"], note["at"]) == (7, False, "2026-02-03T04:05:00Z")
     assert note["more"] == {
-        "tags": ["one", "two"], "extra": {"a": [1, 2]},
+        "tags": ["one", "two"], "extra": {"a": [1, 2]}, "terms": None,
         "schedule": [{"audience": "members", "opens_at": "2026-05-06T07:08:00Z"}],
     }  # fmt: skip
 
@@ -60,10 +62,53 @@ def test_rows_grow_by_a_button_and_empty_rows_are_nothing(signed_in, operator, t
     assert 'name="schedule.1.audience"' in page.text
     assert re.search(r'<option value="members" selected', page.text)
     page = signed_in.send(form, **filled(signed_in, town), **{"schedule.2.audience": "", "more": "schedule"})
-    assert 'name="more"' not in page.text, "three rows are the most that the verb takes"
+    assert 'value="schedule" formnovalidate' not in page.text, "three rows are the most that the verb takes"
     answer = signed_in.send(form, **filled(signed_in, town), **{"schedule.1.audience": "public"})
     note = operator.get(f"/api/v1/guild/note/{answer.headers['location'].rpartition('/')[2]}").json()
     assert note["more"]["schedule"] == [{"audience": "public", "opens_at": None}]
+
+
+def test_a_structure_within_a_structure_is_drawn_and_read_back(signed_in, operator, town) -> None:
+    form = signed_in.form(CREATE)
+    assert {"terms.days", "terms.binding", "terms.weights.0.name", "terms.weights.0.shares"} <= {
+        each["name"] for each in form.inputs
+    }
+    typed = {
+        "terms.days": "30",
+        "terms.binding": "true",
+        "terms.weights.0.name": "a",
+        "terms.weights.0.shares": "1\n2.5",
+    }
+    page = signed_in.send(form, **filled(signed_in, town), **typed, more="terms.weights")
+    assert page.status_code == 200
+    again = Forms(page.text).forms[-1]
+    assert again.fields["terms.weights.0.shares"] == "1\n2.5"
+    begins = [each["name"] for each in again.inputs if "autofocus" in each]
+    assert begins == ["terms.weights.1.name"], "the page begins at the new row"
+    answer = signed_in.send(again, **{"terms.weights.1.name": "b"})
+    note = operator.get(f"/api/v1/guild/note/{answer.headers['location'].rpartition('/')[2]}").json()
+    weights = [{"name": "a", "shares": [1.0, 2.5]}, {"name": "b", "shares": []}]
+    assert note["more"]["terms"] == {"days": 30, "binding": True, "weights": weights}
+
+
+def test_what_is_wrong_deep_within_a_structure_is_said_there(signed_in, town) -> None:
+    typed = {"terms.days": "0", "terms.weights.0.name": "x" * 41}
+    answer = signed_in.send(signed_in.form(CREATE), **filled(signed_in, town), **typed)
+    assert answer.status_code == 422
+    assert 'id="field-terms.days-wrong"' in answer.text
+    assert answer.text.count('aria-invalid="true"') == 1
+
+
+def test_a_group_that_nobody_filled_in_is_absent(signed_in, operator, town) -> None:
+    answer = signed_in.send(signed_in.form(CREATE), **filled(signed_in, town))
+    note = operator.get(f"/api/v1/guild/note/{answer.headers['location'].rpartition('/')[2]}").json()
+    assert note["more"]["terms"] is None
+
+
+def test_no_form_that_comes_back_makes_a_large_one(signed_in, town) -> None:
+    typed = {f"terms.weights.{number}.name": "" for number in range(500, 999)} | {"terms.weights.rows": "999"}
+    page = signed_in.send(signed_in.form(CREATE), **filled(signed_in, town), **typed, more="terms.weights")
+    assert page.text.count(' name="terms.weights.') <= 2 * forms.MAX_ROWS
 
 
 @pytest.mark.parametrize(("lang", "why"), [("zh", "最多 100 个字符"), ("en", "at most 100 characters are allowed")])

@@ -114,8 +114,101 @@ def test_open_streams_do_not_keep_the_server_from_stopping(served) -> None:
     assert ended.wait(2)
 
 
+def test_a_stream_that_comes_while_the_server_stops_ends_at_once(served, town) -> None:
+    with httpx.stream("GET", served.url + "/live", timeout=10) as before:
+        heard = figures(before.iter_lines())
+        next(heard)
+        town.kernel.parts[live.Live].close()
+        assert not list(heard)
+    with httpx.stream("GET", served.url + "/live", timeout=10) as after:
+        assert not list(figures(after.iter_lines()))
+
+
 def test_a_slow_listener_misses_steps_but_never_the_last_value() -> None:
     listener = live.Listener({"a": 1, "b": 1})
     for number in range(1000):
         listener.tell({"a": number})
     assert listener.untold == {"a": 999, "b": 1}
+
+
+# ---- the figures of pages ----------------------------------------------------------------------------
+
+
+class Counting:
+    """Measures as `live.measure` would, taking `seconds`, and remembers how often."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        self.seconds, self.times, self.failing = seconds, 0, False
+        monkeypatch.setattr(live, "measure", self)
+
+    def __call__(self, _kernel) -> dict[str, int | str]:
+        self.times += 1
+        time.sleep(self.seconds)
+        if self.failing:
+            raise RuntimeError("a figure of some room")
+        return {"measured": self.times}
+
+    def until(self, times: int) -> None:
+        deadline = time.monotonic() + 5
+        while self.times < times and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert self.times == times
+
+
+def test_what_is_quickly_measured_is_measured_for_every_reader(monkeypatch) -> None:
+    measuring, figures_ = Counting(monkeypatch, 0.0), live.Figures(None)
+    assert [figures_.latest()["measured"] for _ in range(3)] == [1, 2, 3]
+    assert measuring.times == 3
+
+
+def test_however_many_ask_at_once_one_measures(monkeypatch) -> None:
+    measuring, figures_ = Counting(monkeypatch, 0.1), live.Figures(None)
+    monkeypatch.setattr(live, "PERIOD_SECONDS", 5.0)
+    ready, shown = threading.Barrier(20), []
+
+    def ask() -> None:
+        ready.wait()
+        shown.append(figures_.latest())
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert len(shown) == 20
+    assert measuring.times <= 2, "who asked during the first measuring shares the second"
+    assert [figures_.latest() for _ in range(50)] == [{"measured": measuring.times}] * 50
+
+
+def test_a_reader_after_the_period_sets_off_one_measuring_and_does_not_wait_for_it(monkeypatch) -> None:
+    measuring, figures_ = Counting(monkeypatch, 0.05), live.Figures(None)
+    monkeypatch.setattr(live, "PERIOD_SECONDS", 0.06)
+    assert figures_.latest() == {"measured": 1}
+    time.sleep(0.07)
+    measuring.seconds = 0.3
+    began = time.monotonic()
+    assert [figures_.latest() for _ in range(10)] == [{"measured": 1}] * 10
+    assert time.monotonic() - began < 0.25
+    measuring.until(2)
+
+
+def test_nobody_is_shown_figures_older_than_the_limit(monkeypatch) -> None:
+    measuring, figures_ = Counting(monkeypatch, 0.05), live.Figures(None)
+    monkeypatch.setattr(live, "STALE_SECONDS", 0.1)
+    assert figures_.latest() == {"measured": 1}
+    time.sleep(0.12)
+    assert figures_.latest() == {"measured": 2}
+    assert measuring.times == 2
+
+
+def test_figures_that_fail_are_told_to_who_waits_and_measured_again(monkeypatch) -> None:
+    measuring, figures_ = Counting(monkeypatch, 0.05), live.Figures(None)
+    measuring.failing = True
+    with pytest.raises(RuntimeError):
+        figures_.latest()
+    measuring.failing = False
+    assert figures_.latest() == {"measured": 2}
+    measuring.failing = True
+    time.sleep(0.1)
+    assert figures_.latest() == {"measured": 2}, "who does not wait is shown what there is"
+    measuring.until(3)

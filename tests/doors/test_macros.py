@@ -43,6 +43,7 @@ def render(source: str, lang: str = "en", **values: Any) -> str:
         "nav": [("/", "web.name", True), ("/evidence", "web.pages", False)],
         "csrf": "token-of-the-form",
         "path": "/here",
+        "first_page": None,
         "units": UNITS,
     }
     return environment.get_template("page.html").render(**(frame | values))
@@ -240,6 +241,12 @@ def test_a_choice_marks_what_was_chosen() -> None:
     assert '<option value="n">Nay</option>' in worded
 
 
+def test_a_list_shows_only_the_ways_there_are() -> None:
+    assert part("pagination()") == ""
+    both = Tags(part("pagination('/next')", first_page="/here")).named("a")
+    assert [(each["rel"], each["href"]) for each in both] == [("first", "/here"), ("next", "/next")]
+
+
 def test_a_list_is_one_line_each() -> None:
     assert ">a\nb</textarea>" in part("field('f', {'type': 'array'}, 'L', value=['a', 'b'])")
 
@@ -250,7 +257,7 @@ def test_a_list_is_one_line_each() -> None:
         "stat('Assets', 12, '/assets', 'hub.assets')",
         "definitions([('Donor', evil)])",
         "breadcrumb([('/', 'Home'), ('', evil)])",
-        "pagination('/p', '/n', evil)",
+        "pagination('/next?cursor=' ~ evil)",
         "flash('refused', evil, evil, 'web.code', 'req')",
         "empty_state(evil, 'gongqi help')",
         "timeline([{'at': now, 'text': evil}])",

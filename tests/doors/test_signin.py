@@ -33,10 +33,13 @@ def test_looking_at_a_link_does_not_use_it_up(browser, town) -> None:
     assert "Operator" in browser.get("/").text
 
 
-def test_a_link_works_once(signed_in, new_browser, town) -> None:
+def test_a_link_works_once(browser, new_browser, town) -> None:
     other = new_browser()
-    answer = other.sign_in(town.start.link)
+    opened = other.form(path_of(town.start.link))
+    assert browser.sign_in(town.start.link).status_code == 303
+    answer = other.send(opened)
     assert answer.status_code == 410
+    assert 'name="password"' in answer.text, "the other way in, and no button that cannot work"
     assert "members.link-invalid" in answer.text
     assert callers.SESSION_COOKIE not in other.client.cookies
 
@@ -137,6 +140,17 @@ def test_a_session_may_speak_as_a_bearer(signed_in, stranger, town) -> None:
     secret = signed_in.client.cookies[callers.SESSION_COOKIE]
     me = stranger.get("/api/v1/members/me/show", headers={"authorization": f"Bearer {secret}"})
     assert me.status_code == 200, me.text
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_a_link_that_no_longer_works_says_so_and_offers_the_other_way_in(browser, new_browser, town, lang) -> None:
+    path = path_of(town.start.link)
+    browser.sign_in(town.start.link)
+    for spent in (path, "/sign-in/gql_" + "x" * 40, "/sign-in/" + "x" * 5000):
+        page = new_browser().get(f"{spent}?lang={lang}")
+        assert (page.status_code, "members.link-invalid" in page.text) == (410, True)
+        assert 'name="password"' in page.text
+        assert f'action="{spent}' not in page.text, "no button that cannot work"
 
 
 def test_too_large_a_sign_in_is_refused(browser) -> None:

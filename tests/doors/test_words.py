@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 import gongqi
 from gongqi.doors.cli import main
-from gongqi.doors.fields import fields_of
+from gongqi.doors.fields import Field, fields_of
 from gongqi.kernel.words import Words
 
 SOURCE = Path(gongqi.__file__).parent
@@ -79,10 +79,18 @@ def test_every_written_key_is_said_somewhere() -> None:
     families = set(re.findall(r"""["'](?:\w+=)?([a-z][\w-]*(?:\.[\w-]+)*\.)["'{]""", said)) | set(
         re.findall(r"""f["']([a-z][\w-]*(?:\.[\w-]+)*[.-])\{""", said)
     )
+
+    def is_worded_code(key: str) -> bool:
+        """A parameter of an error that is itself a code: `<code of the error>.<parameter>.<its value>`."""
+        code, name, value = [*key.rsplit(".", 2), "", ""][:3]
+        error = words().errors.get(code)
+        return error is not None and f"{{{name}}}" in error.message["en"] and f'"{value}"' in said
+
     dead = [
         key
         for key in words().texts
         if not key.startswith("field.")
+        and not is_worded_code(key)
         and f'"{key}"' not in said
         and f"'{key}'" not in said
         and not any(key.startswith(family) for family in families)
@@ -113,13 +121,29 @@ def test_nothing_shouts(lang: str) -> None:
         assert not set("!！") & set(error.message[lang] + error.remedy[lang]), code
 
 
+def every_field(fields: Iterable[Field]) -> Iterator[Field]:
+    for field in fields:
+        yield field
+        yield from every_field(field.parts)
+
+
+def test_every_value_that_a_form_lets_one_choose_is_worded() -> None:
+    from gongqi import app
+
+    house = app.house()
+    for verb in house.verbs.values():
+        for field in every_field(fields_of(verb.input)):
+            for value in field.schema.get("enum", ()):
+                keys = (f"option.{verb.name}.{field.name}.{value}", f"option.{field.name}.{value}")
+                assert any(map(house.words.has, keys)), keys
+
+
 def test_every_field_of_every_verb_is_worded() -> None:
     from gongqi import app
 
     house = app.house()
     for verb in house.verbs.values():
-        shown = [field.name for field in fields_of(verb.input)]
-        shown += [part.name for field in fields_of(verb.input) for part in field.parts]
+        shown = [field.name for field in every_field(fields_of(verb.input))]
         shown += list(verb.output.model_fields) if verb.secret else []
         for name in shown:
             assert house.words.has(f"field.{name}") or house.words.has(f"field.{verb.name}.{name}"), (verb.name, name)

@@ -32,6 +32,7 @@ from gongqi.kernel.config import Settings
 
 START_SECONDS = 30.0
 WAIT_SECONDS = 60.0
+PASSWORD = "Zx7-93_qv0Lw4-0k2pT"
 
 
 class Foundation:
@@ -48,7 +49,7 @@ class Foundation:
         self.token = (self.settings.home / "operator.token").read_text("ascii").strip()
         self.operator = self.client(self.token)
         application = app.application(self.kernel)
-        self.routes = application.app.app.routes  # of the web application within the lifespan and the envelope
+        self.routes = application.app.app.app.routes  # of the web application within the lifespan, the envelope and the fork
         config = uvicorn.Config(
             application, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=5
         )
@@ -71,18 +72,28 @@ class Foundation:
         return self.operator.verb("members:organisation:create", handle=handle, name=name or handle)["id"]
 
     def person(self, handle: str, org: str, role: str, name: str | None = None) -> Client:
-        """Someone who came in by a one-time link; `session` is what their browser's cookie would hold."""
+        """Someone who came in by a one-time link and has a password since; `session` is that of their cookie."""
         inside = {} if org == "*" else {"org": org, "role": role}
         made = self.operator.verb("members:person:create", handle=handle, name=name or handle, **inside)
         if org == "*":
             self.operator.verb("members:membership:grant", party=made["id"], org="*", role=role)
-        return self.sign_in(made["id"])
+        first = self.sign_in(made["id"])
+        first.verb("members:password:set", password=PASSWORD)
+        first.verb("members:session:end", session=first.session)  # type: ignore[attr-defined]
+        return self.back(handle)
+
+    def back(self, handle: str) -> Client:
+        """The same person, come back by their password."""
+        return self._with(self.client().sign_in(handle, PASSWORD))
 
     def sign_in(self, party: str) -> Client:
         link = self.operator.verb("members:signin:link", party=party)["link"]
         begun = self.client().verb("members:signin:redeem", secret=link.rsplit("/", 1)[1])
+        return self._with(begun)
+
+    def _with(self, begun: dict[str, Any]) -> Client:
         client = self.client(begun["secret"])
-        client.secret, client.party, client.session = begun["secret"], party, begun["session"]  # type: ignore[attr-defined]
+        client.secret, client.party, client.session = begun["secret"], begun["party"], begun["session"]  # type: ignore[attr-defined]
         return client
 
     # ---- things
@@ -137,17 +148,21 @@ def foundation(tmp_path: Path, database_url: str) -> Iterator[Foundation]:
 
 
 class Command:
-    """`gongqi ARGUMENTS` as a process, its lines as they come; `terminal` gives it one to write to."""
+    """`gongqi ARGUMENTS` as a process, its lines as they come; `terminal` gives it one to write to.
+
+    `within` is a command that runs it, such as one that limits what it may use.
+    """
 
     def __init__(
-        self, *arguments: str, home: Path, port: int, language: str = "en", terminal: bool = False, **environment: str
+        self, *arguments: str, home: Path, port: int, language: str = "en", terminal: bool = False,
+        within: tuple[str, ...] = (), **environment: str,
     ) -> None:  # fmt: skip
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("GONGQI_", "LC_", "LANG"))}
         given = {"GONGQI_HOME": str(home), "GONGQI_PORT": str(port), "GONGQI_LANG": language}
         self.home, self.port = home, port
         ours, theirs = os.openpty() if terminal else (None, subprocess.PIPE)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gongqi", *arguments], env=kept | given | environment,
+            [*within, sys.executable, "-m", "gongqi", *arguments], env=kept | given | environment,
             stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         if terminal:

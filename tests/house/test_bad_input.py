@@ -372,7 +372,7 @@ def test_a_vote_after_closing_is_refused(found: Any, tmp_path: Path, database_ur
         place = Place(foundation, tmp_path, wait)
         case = place.case(place.approved())
         calendar.ahead = timedelta(days=60)
-        late = foundation.sign_in(place.reviewers[0].party)  # two months later one signs in again
+        late = foundation.back("reviewer-1")  # two months later one signs in again
         before = place.operator.read("ethics:case:get", case)
         place.refuses("ethics.voting-closed", 409, lambda: vote(late, case, "refuse"))
         assert place.operator.read("ethics:case:get", case)["votes"] == before["votes"]

@@ -230,7 +230,8 @@ class World:
         self.call = answer["parameters"]["call"]
         self.private.add(self.call)
         names = laboratory.table().columns
-        self.record = {"record": f"{CANARY}-2", "features": dict(zip(names, self.features, strict=True)), "label": 1}
+        features = dict(zip(names, self.features, strict=True))
+        self.record = {"row": 0, "record": f"{CANARY}-2", "features": features, "label": 1}
         own.verb("scenarios:outcome:report", deployment=self.deployment, call=self.call, records=[self.record])
         self.split = self.keep(
             self.wait(lambda: next(iter(own.read("credits:split:list", call=self.call)["items"]), None))
@@ -241,9 +242,9 @@ class World:
     def _upstream(self) -> None:
         def offer(person: str) -> str:
             made = self.owner.verb("upstream:donation:offer", **donation(self, f"{CANARY}-gift-{person}"))
-            if person == "operator":  # will be accepted, and a pledge that is accepted is public
-                return made["id"]
             self.private.add(made["asset"])
+            if person == "operator":  # will be accepted, and a pledge that is accepted is public; its asset is not yet
+                return made["id"]
             return self.keep(made)
 
         self.each("offered", offer)
@@ -341,7 +342,7 @@ VERBS: dict[str, tuple[str, Given]] = {
     "members:signin:redeem": ("410 410 410 410 410", lambda w, p: {"secret": "gql_nobodys"}),
     "members:signin:link": ("401 404 403 200 200", lambda w, p: {"party": w.of["guest"]["stranger"]}),
     "members:session:end": ("401 404 404 200 200", lambda w, p: {"session": w.of["session"][p]}),
-    "members:password:set": ("401 200 200 200 200", lambda w, p: {"password": "a long way round the hill"}),
+    "members:password:set": ("401 200 200 200 403", lambda w, p: {"password": "a long way round the hill"}),
     "hub:asset:create": (
         "401 403 403 200 200",
         lambda w, p: {"org": w.north, "slug": f"{CANARY}-{p}", "kind": "code", "title_zh": CANARY, "title_en": CANARY},
@@ -352,12 +353,19 @@ VERBS: dict[str, tuple[str, Given]] = {
         "401 404 403 200 200",
         lambda w, p: {"asset": w.dataset, "message": f"{CANARY} {p}", "files": w.files},
     ),
+    "hub:revision:change": ("401 404 403 409 409", lambda w, p: {"asset": w.dataset, "message": f"{CANARY} {p}"}),
+    "hub:ref:create": (
+        "401 404 403 200 200",
+        lambda w, p: {"asset": w.dataset, "kind": "tag", "name": p, "message": CANARY},
+    ),
+    "hub:ref:delete": ("401 404 403 409 409", lambda w, p: {"asset": w.dataset, "kind": "branch", "name": "main"}),
     "hub:release:draft": (
         "401 404 403 200 200",
         lambda w, p: {"asset": w.dataset, "revision": w.revision, "name": f"3.0.{PEOPLE.index(p)}"},
     ),
     "hub:release:submit": ("401 404 403 200 200", lambda w, p: {"release": w.of["draft"][p]}),
     "hub:release:publish": ("401 404 403 409 409", lambda w, p: {"release": w.submitted}),
+    "hub:quota:set": ("401 403 403 403 200", lambda w, p: {"org": w.north, "limit_bytes": None}),
     "hub:release:withdraw": ("401 404 403 200 200", lambda w, p: {"release": w.of["withdrawn"][p], "reason": CANARY}),
     "serving:deployment:create": (
         "401 403 403 200 200",
@@ -412,16 +420,19 @@ READS: dict[str, tuple[str, Given]] = {
     "hub:asset:list": ("200/4 200/4 200/16 200/16 200/16", lambda w, p: {"org": w.north, "limit": 200}),
     "hub:asset:get": ("404 404 200 200 200", lambda w, p: {"asset": w.dataset}),
     "hub:revision:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"asset": w.dataset}),
+    "hub:ref:list": ("404 404 200 200 200", lambda w, p: {"asset": w.dataset}),
     "hub:revision:get": ("404 404 200 200 200", lambda w, p: {"revision": w.revision}),
     "hub:release:list": ("200/0 200/0 200/12 200/12 200/12", lambda w, p: {"asset": w.dataset}),
     "hub:release:get": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
     "hub:release:check": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
+    "hub:quota:get": ("401 403 403 200 200", lambda w, p: {"org": w.north}),
     "hub:release:lineage": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
     "serving:deployment:list": ("200/2 200/2 200/2 200/2 200/2", nothing),
     "serving:deployment:get": ("200 200 200 200 200", lambda w, p: {"deployment": w.deployment}),
     "serving:budget:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"org": w.north}),
     "serving:call:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"org": w.north}),
     "serving:call:get": ("404 404 404 200 200", lambda w, p: {"call": w.call}),
+    "serving:call:receipt": ("404 404 404 200 200", lambda w, p: {"call": w.call}),
     "compliance:verdict:show": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
     "ethics:case:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"release": w.submitted}),
     "ethics:case:get": ("404 404 200 200 200", lambda w, p: {"case": w.case}),
@@ -438,6 +449,7 @@ READS: dict[str, tuple[str, Given]] = {
     "credits:policy:get": ("200 200 200 200 200", lambda w, p: {"policy": w.policy}),
     "credits:split:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"call": w.call}),
     "credits:split:get": ("404 404 200 200 200", lambda w, p: {"split": w.split}),
+    "credits:split:receipt": ("404 404 200 200 200", lambda w, p: {"split": w.split}),
 }
 
 # What rooms serve as protocols, and what the doors add. An input: the path's parameters, `query`, and a body.
@@ -498,12 +510,14 @@ PAGES: dict[str, tuple[str, Given]] = {
     "GET /hub/release/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.published}),
     "GET /serving": ("200 200 200 200 200", nothing),
     "GET /serving/deployment/{key}": ("200 200 200 200 200", lambda w, p: {"key": w.deployment}),
+    "GET /serving/call/{key}": ("404 404 404 200 200", lambda w, p: {"key": w.call}),
     "GET /compliance/{release}": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
     "GET /ethics": ("200 200 200 200 200", nothing),
     "GET /ethics/case/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.case}),
     "GET /ethics/evaluation/{release}": ("404 404 404 404 404", lambda w, p: {"release": w.submitted}),
     "GET /upstream": ("200 200 200 200 200", nothing),
     "GET /upstream/donation/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.donation}),
+    "GET /standards/policy/{name}": ("200 200 200 200 200", lambda w, p: {"name": "release"}),
     "GET /standards": ("200 200 200 200 200", nothing),
     "GET /scenarios": ("200 200 200 200 200", nothing),
     "GET /credits": ("200 200 200 200 200", nothing),
@@ -513,6 +527,10 @@ PAGES: dict[str, tuple[str, Given]] = {
     "POST /sign-in": (
         "403 403 403 403 403",
         lambda w, p: {"data": {"handle": f"{CANARY}-owner", "password": "guessed"}},
+    ),
+    "POST /api/v1/members/signin/password": (
+        "401 401 401 401 401",
+        lambda w, p: {"json": {"handle": f"{CANARY}-owner", "password": "guessed"}},
     ),
     "POST /sign-in/{secret}": ("403 403 403 403 403", lambda w, p: {"secret": "gql_nobodys", "data": {}}),
     "POST /sign-out": ("403 403 403 403 403", lambda w, p: {"data": {}}),
@@ -681,10 +699,15 @@ def typed_as(model: Any, given: Mapping[str, Any]) -> dict[str, str]:
         value = given.get(each.name)
         if each.kind == "rows":
             for number, row in enumerate(value or []):
-                typed |= {f"{each.name}.{number}.{part}": str(text) for part, text in row.items() if text is not None}
+                parts = {part: value for part, value in row.items() if value is not None}
+                typed |= {f"{each.name}.{number}.{part}": written(value) for part, value in parts.items()}
         elif value is not None:
-            typed[each.name] = json.dumps(value) if isinstance(value, dict | list) else str(value)
+            typed[each.name] = written(value)
     return typed
+
+
+def written(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
 def test_tools_refuse_the_outsiders_as_the_api_does(world: World) -> None:

@@ -89,7 +89,7 @@ def leave(up: Any) -> None:
 
 
 def books_hold(command: Callable[..., Any]) -> None:
-    for arguments in (("verify", "log"), ("ledger", "check")):
+    for arguments in (("verify", "log"), ("ledger", "check"), ("blobs", "check")):
         checked = command(*arguments)
         assert checked.ends() == 0, (checked.lines, checked.errors)
         assert checked.lines[-1].startswith("✓")

@@ -14,12 +14,21 @@ from gongqi.kernel.ids import mint
 from gongqi.kernel.money import UNITS, split, unit_named
 
 
-def test_a_split_gives_the_remainder_to_the_largest_fractions_then_weights_then_keys():
+def test_a_split_gives_what_remains_to_who_would_first_miss_a_whole_unit_then_by_weight_then_by_key():
     assert split(100, {"a": 1, "b": 1, "c": 1}) == {"a": 34, "b": 33, "c": 33}
-    assert split(10, {"big": 5, "small": 1}) == {"big": 8, "small": 2}
+    assert split(10, {"big": 5, "small": 1}) == {"big": 9, "small": 1}
     assert split(1, {"z": 3, "a": 3}) == {"a": 1, "z": 0}
     assert split(0, {"a": 1}) == {"a": 0}
     assert split(7, {"a": 0, "b": 2}) == {"a": 0, "b": 7}
+
+
+def test_what_a_split_leaves_is_made_good_by_the_next():
+    weights, paid, gainers = {"big": 5, "small": 1}, {"big": 0, "small": 0}, []
+    for _ in range(12):
+        [gainer] = [key for key, part in split(1, weights, paid).items() if part]
+        paid[gainer] += 1
+        gainers.append(gainer)
+    assert gainers == [*["big"] * 5, "small"] * 2
 
 
 @pytest.mark.parametrize(("amount", "weights"), [(1, {}), (1, {"a": 0}), (-1, {"a": 1}), (1, {"a": 2, "b": -1})])

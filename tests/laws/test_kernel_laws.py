@@ -45,6 +45,37 @@ def test_the_parts_of_a_split_sum_to_the_whole_and_none_is_off_by_a_unit(amount,
         assert weights[key] > 0 or part == 0
 
 
+def running(series, weights):
+    """What each has got after each of the amounts, divided one on top of the other."""
+    paid = dict.fromkeys(weights, 0)
+    for amount in series:
+        parts = split(amount, weights, paid)
+        paid = {key: paid[key] + parts[key] for key in weights}
+        yield amount, parts, dict(paid)
+
+
+serieses = st.lists(st.one_of(st.integers(0, 3), st.integers(0, 10**6)), max_size=60)
+
+
+@given(serieses, weights)
+def test_after_any_series_nobody_is_off_by_a_unit_and_no_total_ever_fell(series, weights):
+    total, whole = 0, sum(weights.values())
+    for amount, parts, paid in running(series, weights):
+        total += amount
+        assert sum(parts.values()) == amount and sum(paid.values()) == total
+        for key, weight in weights.items():
+            assert parts[key] >= 0
+            assert abs(paid[key] * whole - total * weight) < whole
+
+
+@given(
+    st.dictionaries(st.text(max_size=3), st.integers(0, 40), min_size=1, max_size=8).filter(lambda w: any(w.values()))
+)
+def test_a_series_of_single_units_comes_to_the_weights_themselves(weights):
+    *_, (_, _, paid) = running([1] * sum(weights.values()), weights)
+    assert paid == weights
+
+
 @given(amounts, weights, st.randoms(use_true_random=False))
 def test_a_split_does_not_depend_on_the_order_of_its_weights(amount, weights, dice):
     shuffled = list(weights.items())

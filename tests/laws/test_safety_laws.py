@@ -11,13 +11,16 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import pickle
+import struct
 import tarfile
 import zipfile
 import zlib
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
@@ -85,6 +88,20 @@ def array(*values: object) -> bytes:
     return file.getvalue()
 
 
+def llama() -> bytes:
+    """A GGUF file with each kind of value and a tensor."""
+
+    def text(value: bytes) -> bytes:
+        return struct.pack("<Q", len(value)) + value
+
+    words = text(b"tokens") + struct.pack("<IIQ", 9, 8, 2) + text(b"a") + text(b"b")
+    scores = text(b"scores") + struct.pack("<IIQff", 9, 6, 2, 0, 1)
+    name = text(b"general.name") + struct.pack("<I", 8) + text(b"tiny")
+    tensor = text(b"w") + struct.pack("<IQQIQ", 2, 32, 2, 2, 0)
+    header = b"GGUF" + struct.pack("<IQQ", 3, 1, 3) + name + words + scores + tensor
+    return header + bytes(-len(header) % 32) + bytes(36)
+
+
 PICKLE = pickle.dumps({"a": [1, Calls(), "b"]}, 2)
 CORPUS = [
     graph(),
@@ -99,6 +116,7 @@ CORPUS = [
     pickle.dumps([1, {"a": Calls()}], 0),
     PICKLE,
     b"GGUF\x03\x00\x00\x00" + bytes(7) + b"\x01" + bytes(64),
+    llama(),
     b"\x7fELF" + bytes(60),
     b"AKIA" + b"Q" * 16 + b"\n" + safety.EICAR,
 ]
@@ -133,6 +151,15 @@ def test_arbitrary_bytes_are_answered_with_findings(content, path):
 @settings(LAW, max_examples=600)
 @given(mutations(), NAMES)
 def test_mutations_of_valid_files_are_answered_with_findings(content, path):
+    assert all(isinstance(finding, safety.Finding) for finding in inspect(content, path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@settings(LAW, max_examples=int(os.environ.get("GONGQI_FUZZ_EXAMPLES") or 50_000))
+@given(mutations(), NAMES)
+def test_mutations_for_a_long_time(content, path):
+    """Minutes by default; GONGQI_FUZZ_EXAMPLES says how many files to try."""
     assert all(isinstance(finding, safety.Finding) for finding in inspect(content, path))
 
 
@@ -197,7 +224,9 @@ def test_prose_after_a_heading_is_accepted(text):
 def test_the_corpus_of_valid_files_is_judged_as_it_should_be():
     """Mutations explore the neighbourhood of these, so these must stand where they are meant to."""
     expected = (
-        [set()] * 9 + [{"hub.pickle"}] * 2 + [{"hub.gguf-malformed"}, {"hub.program"}, {"hub.secret", "hub.malware"}]
+        [set()] * 9
+        + [{"hub.pickle"}] * 2
+        + [{"hub.gguf-malformed"}, set(), {"hub.program"}, {"hub.secret", "hub.malware"}]
     )
     assert [refused(content) for content in CORPUS] == expected
     assert onnx.ModelProto.FromString(CORPUS[0]).graph.name == "g"

@@ -1,14 +1,15 @@
-"""Laws of the split: every unit goes somewhere, to nobody less than nothing, whatever the order."""
+"""Laws of the split: every unit goes somewhere, to nobody less than nothing, and over time to each what is theirs."""
 
 from __future__ import annotations
 
 import random
+from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gongqi.economy.credits import rules
-from gongqi.economy.credits.rules import SHARES, WHOLE, Receivers, divide
+from gongqi.economy.credits.rules import SHARES, WHOLE, Claim, Receivers, claims, divide
 
 fees = st.integers(0, 2**53 - 1)
 cuts = st.lists(st.integers(0, WHOLE), min_size=4, max_size=4).map(sorted)
@@ -24,12 +25,24 @@ def receivers(data: dict[str, str]) -> Receivers:
     return Receivers("org_host", "org_lab", data, "org_host", "org_f")
 
 
+def parts_of(fee, weights, to) -> list[tuple[Claim, int]]:
+    """A fee divided when nothing was before."""
+    found = claims(weights, to)
+    return list(zip(found, divide(fee, found, [0] * len(found)), strict=True))
+
+
+@given(weightings, datasets)
+def test_the_claims_are_the_whole_and_none_is_to_nothing(weights, data):
+    rules.check_weights(weights)
+    found = claims(weights, receivers(data))
+    assert sum(claim.weight for claim in found) == 1 and all(claim.weight > 0 for claim in found)
+
+
 @given(fees, weightings, datasets)
 def test_the_parts_are_the_fee_to_the_unit_and_none_is_negative(fee, weights, data):
-    rules.check_weights(weights)
-    parts = divide(fee, weights, receivers(data))
-    assert sum(part.amount for part in parts) == fee
-    assert all(part.amount > 0 for part in parts)
+    parts = parts_of(fee, weights, receivers(data))
+    assert sum(amount for _, amount in parts) == fee
+    assert all(amount >= 0 for _, amount in parts)
 
 
 @given(fees, weightings, datasets, st.randoms(use_true_random=False))
@@ -37,27 +50,71 @@ def test_the_order_of_anything_changes_nothing(fee, weights, data, chance: rando
     def shuffled(given):
         return dict(chance.sample(list(given.items()), len(given)))
 
-    assert divide(fee, weights, receivers(data)) == divide(fee, shuffled(weights), receivers(shuffled(data)))
+    one, other = claims(weights, receivers(data)), claims(shuffled(weights), receivers(shuffled(data)))
+    assert one == other and rules.digest(one) == rules.digest(other)
+    assert parts_of(fee, weights, receivers(data)) == parts_of(fee, shuffled(weights), receivers(shuffled(data)))
 
 
-@given(fees, weightings, datasets)
-def test_no_share_is_off_by_a_unit_or_more(fee, weights, data):
-    expected = dict(weights)
-    if not data:
-        expected |= {"model": weights["model"] + weights["datasets"], "datasets": 0}
-    parts = divide(fee, weights, receivers(data))
-    for share in SHARES:
-        amount = sum(part.amount for part in parts if part.share == share)
-        assert abs(amount * WHOLE - fee * expected[share]) < WHOLE
+@given(weightings, weightings, datasets, datasets)
+def test_only_equal_claims_share_a_tally(weights, others, data, more):
+    one, other = claims(weights, receivers(data)), claims(others, receivers(more))
+    assert (one == other) == (rules.digest(one) == rules.digest(other))
+
+
+def series_of(given_fees, found):
+    """After each fee: all fees so far, what each claim got of this one, and of all."""
+    total, paid = 0, [0] * len(found)
+    for fee in given_fees:
+        amounts = divide(fee, found, paid)
+        total, paid = total + fee, [before + amount for before, amount in zip(paid, amounts, strict=True)]
+        yield total, amounts, paid
+
+
+def by_account(found, values) -> dict[tuple[str, str], Any]:
+    sums: dict[tuple[str, str], Any] = {}
+    for claim, value in zip(found, values, strict=True):
+        sums[claim.account] = sums.get(claim.account, 0) + value
+    return sums
+
+
+serieses = st.lists(st.one_of(st.integers(1, 5), st.integers(1, 100_000)), max_size=40)
+
+
+@given(serieses, weightings, datasets)
+def test_after_any_series_of_fees_every_account_has_its_exact_share_to_within_a_unit(given_fees, weights, data):
+    found = claims(weights, receivers(data))
+    due = by_account(found, [claim.weight for claim in found])
+    for total, amounts, paid in series_of(given_fees, found):
+        got = by_account(found, paid)
+        assert sum(paid) == total and min(amounts) >= 0
+        assert all(abs(got[account] - total * due[account]) < 1 for account in got)
+        for claim, amount in zip(found, paid, strict=True):  # within an account, of what the account got
+            assert abs(amount - got[claim.account] * claim.weight / due[claim.account]) < 1
+
+
+@given(serieses, weightings, datasets)
+def test_a_series_divided_again_is_divided_the_same(given_fees, weights, data):
+    found = claims(weights, receivers(data))
+    assert list(series_of(given_fees, found)) == list(series_of(given_fees, claims(weights, receivers(data))))
+
+
+@given(weightings, datasets)
+@settings(max_examples=20, deadline=None)
+def test_fees_of_one_unit_come_to_the_policy_itself(weights, data):
+    """The smallest fee there is, ten thousand times: nobody lives on what others are not paid."""
+    found = claims(weights, receivers(data))
+    *_, (_, _, paid) = series_of([1] * WHOLE, found)
+    due = by_account(found, [WHOLE * claim.weight for claim in found])
+    assert all(abs(amount - due[account]) < 1 for account, amount in by_account(found, paid).items())
 
 
 def paid_for(fee, weights, data) -> dict[str, int]:
     """asset → what it got."""
     paid = dict.fromkeys(data, 0)
-    for part in divide(fee, weights, receivers(data)):
-        if part.share == "datasets":
-            assert part.asset is not None and part.owner == data[part.asset]
-            paid[part.asset] += part.amount
+    for claim, amount in parts_of(fee, weights, receivers(data)):
+        if claim.share == "datasets":
+            assert claim.asset is not None and claim.owner == data[claim.asset]
+            paid[claim.asset] += amount
     return paid
 
 

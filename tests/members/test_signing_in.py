@@ -266,3 +266,62 @@ def test_a_browser_is_summarised(foundation, person):
         for each in foundation.ask(foundation.by_session(done.secret), "members:session:list").items
     }
     assert browsers[done.session] == "Safari, macOS" and "Firefox, Linux" in browsers.values()
+
+
+# ---- whose link it was
+
+
+def test_a_session_says_whose_link_it_began_with_and_so_do_its_tokens(foundation):
+    person = foundation.person("wei-ling")
+    operator = foundation.operator.id
+    assert person.link_of == operator
+    assert foundation.ask(person, "members:me:show").link_of == operator
+    assert {each.link_of for each in foundation.ask(person, "members:session:list").items} == {operator}
+    issued = foundation.do(person, "members:token:issue", label="script")
+    assert issued.link_of == foundation.by_token(issued.secret).link_of == operator
+
+
+def test_the_first_password_is_ones_own(foundation, person):
+    assert person.link_of == foundation.operator.id
+    own = foundation.by_session(foundation.sign_in("wei-ling", GOOD).secret)
+    assert own.link_of is None
+    issued = foundation.do(own, "members:token:issue", label="script")
+    assert foundation.by_token(issued.secret).link_of is None
+
+
+def test_the_link_that_the_server_shows_is_ones_own(foundation):
+    operator = foundation.redeem(foundation.start.link)
+    assert operator.link_of is None and operator.token is None
+    foundation.password(operator, GOOD)
+    assert foundation.by_session(foundation.sign_in("operator", GOOD).secret).link_of is None
+
+
+def test_a_link_for_oneself_takes_no_mark_away(foundation):
+    """Whoever came in as an operator by another operator's link makes themselves a link: it is still the other's."""
+    second = foundation.person("second")
+    given = {"party": second.id, "org": "*", "role": "operator"}
+    foundation.do(foundation.redeem(foundation.start.link), "members:membership:grant", **given)
+    second = foundation.again(second)
+    again = foundation.redeem(foundation.do(second, "members:signin:link", party=second.id).link)
+    assert again.link_of == foundation.operator.id
+
+
+def test_a_password_replaced_by_anothers_link_is_public_and_bears_the_mark_for_a_week(foundation, person):
+    other = "seventeen purple umbrellas"
+    foundation.evidence.clear()
+    foundation.password(foundation.again(person), other)
+    replaced = [entry for entry in foundation.evidence if entry.kind == "members.password-replaced"]
+    assert [(each.subject, each.facts) for each in replaced] == [(person.id, {"link_of": foundation.operator.id})]
+    with refused("members.credentials-wrong"):
+        foundation.sign_in("wei-ling", GOOD)
+    marked = foundation.by_session(foundation.sign_in("wei-ling", other).secret)
+    assert marked.link_of == foundation.operator.id
+    foundation.clock.advance(days=6, hours=23)
+    assert foundation.by_session(foundation.sign_in("wei-ling", other).secret).link_of == foundation.operator.id
+    foundation.clock.advance(hours=1)
+    own = foundation.by_session(foundation.sign_in("wei-ling", other).secret)
+    assert own.link_of is None
+    foundation.evidence.clear()
+    foundation.password(own, GOOD)
+    assert foundation.evidence == []
+    assert foundation.by_session(foundation.sign_in("wei-ling", GOOD).secret).link_of is None

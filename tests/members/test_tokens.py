@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import select
 
+from gongqi.kernel.access import ANONYMOUS
 from gongqi.kernel.errors import Refused
 from gongqi.members import service
 from gongqi.members.models import Token
@@ -138,3 +139,92 @@ def test_last_use_is_noted_to_the_hour(foundation, owner):
     foundation.clock.advance(minutes=30)
     service.note_use(foundation.kernel, secret)
     assert used() == foundation.clock.now()
+
+
+@pytest.fixture
+def agents(foundation, org, owner):
+    """Two agents of the hospital."""
+    given = {"org": org, "name": "Agent", "role": "maintainer"}
+    return [foundation.do(owner, "members:agent:create", handle=handle, **given) for handle in ("triage", "archive")]
+
+
+def test_a_token_made_with_a_token_does_not_outlast_it(foundation, owner, agents):
+    maker = foundation.do(owner, "members:token:issue", label="ci", days=10)
+    actor = foundation.by_token(maker.secret)
+    made = foundation.do(actor, "members:token:issue", party=agents[0].id, label="heir", days=11)
+    assert (made.made_by, made.expires_at) == (maker.id, maker.expires_at)
+    foundation.clock.advance(days=3)
+    sooner = foundation.do(
+        foundation.by_token(maker.secret), "members:token:issue", party=agents[1].id, label="x", days=2
+    )
+    assert sooner.expires_at < maker.expires_at
+    by_hand = foundation.do(owner, "members:token:issue", party=agents[1].id, label="by hand")
+    assert by_hand.made_by is None and by_hand.expires_at > maker.expires_at
+
+
+def test_revoking_a_token_revokes_what_was_made_with_it_and_nothing_else(foundation, owner, agents):
+    stolen = foundation.do(owner, "members:token:issue", label="stolen")
+    other = foundation.do(owner, "members:token:issue", label="other")
+    thief = foundation.by_token(stolen.secret)
+    heirs = [foundation.do(thief, "members:token:issue", party=agent.id, label="heir") for agent in agents]
+    kept = foundation.do(owner, "members:token:issue", party=agents[0].id, label="kept")
+    foundation.evidence.clear()
+    foundation.do(owner, "members:token:revoke", token=stolen.id)
+    told = [(entry.kind, entry.subject) for entry in foundation.evidence]
+    assert sorted(told) == sorted(("members.token-revoked", each.id) for each in (stolen, *heirs))
+    for each in (stolen, *heirs):
+        with refused("members.token-invalid"):
+            foundation.by_token(each.secret)
+    assert {foundation.by_token(each.secret).id for each in (other, kept)} == {owner.id, agents[0].id}
+
+
+def test_a_link_made_with_a_token_for_its_holder_outlasts_it_in_no_way(foundation):
+    """A stolen token of an operator opens a session, and with the session nothing that outlives the token."""
+    trusted = foundation.redeem(foundation.start.link)
+    stolen = foundation.do(trusted, "members:token:issue", label="stolen", days=5)
+    thief = foundation.by_token(stolen.secret)
+    links = [foundation.do(thief, "members:signin:link", party=trusted.id).link for _ in range(2)]
+    with refused("members.link-invalid"):
+        foundation.redeem(links[0])
+    session = foundation.redeem(links[1])
+    with refused("members.session-rests-on-token"):
+        foundation.do(session, "members:password:set", password="correct horse battery staple")
+    heir = foundation.do(session, "members:token:issue", label="heir")
+    assert (heir.made_by, heir.expires_at) == (stolen.id, stolen.expires_at)
+    unused = foundation.do(session, "members:signin:link", party=trusted.id).link
+    again = foundation.do(foundation.by_token(heir.secret), "members:signin:link", party=trusted.id)
+    with refused("members.link-invalid"):
+        foundation.redeem(unused)
+    live = {each.id for each in foundation.ask(trusted, "members:session:list").items}
+    assert session.session in live
+    foundation.do(trusted, "members:token:revoke", token=stolen.id)
+    assert {each.id for each in foundation.ask(trusted, "members:session:list").items} == live - {session.session}
+    with refused("members.token-invalid"):
+        foundation.by_token(heir.secret)
+    with refused("members.link-invalid"):
+        foundation.redeem(again.link)
+
+
+def test_a_session_reaches_no_further_and_lasts_no_longer_than_the_token_it_rests_on(foundation):
+    trusted = foundation.redeem(foundation.start.link)
+    narrow = foundation.do(
+        trusted, "members:token:issue", label="links", days=1, scopes=["members:signin:link", "members:token:issue"]
+    )
+    link = foundation.do(foundation.by_token(narrow.secret), "members:signin:link", party=trusted.id).link
+    browser = {"secret": link.rsplit("/", 1)[1]}
+    begun = foundation.do(ANONYMOUS, "members:signin:redeem", **browser)
+    session = foundation.by_session(begun.secret)
+    assert session.scopes == {"members:signin:link", "members:token:issue"}
+    with refused("access.forbidden"):
+        foundation.do(session, "members:organisation:create", handle="thieves", name="Thieves")
+    with refused("members.scope-beyond-giver"):
+        foundation.do(session, "members:token:issue", label="wide", scopes=["*"])
+    foundation.clock.advance(hours=11)
+    service.note_use(foundation.kernel, begun.secret)
+    foundation.clock.advance(hours=11)
+    service.note_use(foundation.kernel, begun.secret)
+    foundation.clock.advance(hours=1)
+    assert foundation.by_session(begun.secret).id == trusted.id
+    foundation.clock.advance(hours=1)
+    with refused("members.session-invalid"):
+        foundation.by_session(begun.secret)

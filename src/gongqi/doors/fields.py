@@ -1,7 +1,8 @@
 """What an input asks for, read once from its JSON Schema; the form, the command line and the query string follow it.
 
-A field is one of five kinds: `text` (a word, number, date or choice), `flag` (yes or no), `many` (words, one a line),
-`rows` (a list of flat objects, one row each) and `json` (whatever has more structure than a form can draw).
+A field is one of six kinds: `text` (a word, number, date or choice), `flag` (yes or no), `many` (words or numbers, one a
+line), `group` (one object of named fields), `rows` (a list of such objects) and `json` (whatever has no names to draw: a
+map with free keys, a union of shapes, or objects nested deeper than `MAX_DEPTH`, which also ends a type that holds itself).
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Any, Literal
 
 from gongqi.kernel.verbs import Input
 
-Kind = Literal["text", "flag", "many", "rows", "json"]
+Kind = Literal["text", "flag", "many", "group", "rows", "json"]
 SCALARS = frozenset({"string", "integer", "number"})
+MAX_DEPTH = 2  # objects within objects; what lies deeper nobody would fill in by hand
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`schema` has its references resolved and its null dropped; `parts` are the columns of `rows`."""
+    """`schema` has its references resolved and its null dropped; `parts` are the fields of a `group` or of each row."""
 
     name: str
     kind: Kind
@@ -36,7 +38,7 @@ class Field:
 def fields_of(model: type[Input]) -> tuple[Field, ...]:
     """The fields of an input in the order of their declaration."""
     document = model.model_json_schema()
-    return _fields(document, document.get("$defs", {}), rows=True)
+    return _fields(document, document.get("$defs", {}), depth=0)
 
 
 def field_named(model: type[Input], name: str) -> Field | None:
@@ -48,29 +50,28 @@ def key_field(model: type[Input]) -> str:
     return next(iter(model.model_fields))
 
 
-def _fields(document: Mapping[str, Any], definitions: Mapping[str, Any], *, rows: bool) -> tuple[Field, ...]:
+def _fields(document: Mapping[str, Any], definitions: Mapping[str, Any], *, depth: int) -> tuple[Field, ...]:
     needed = document.get("required", ())
     return tuple(
-        _field(name, schema, definitions, required=name in needed, rows=rows)
+        _field(name, schema, definitions, required=name in needed, depth=depth)
         for name, schema in document.get("properties", {}).items()
     )
 
 
-def _field(name: str, raw: Mapping[str, Any], definitions: Mapping[str, Any], *, required: bool, rows: bool) -> Field:
+def _field(name: str, raw: Mapping[str, Any], definitions: Mapping[str, Any], *, required: bool, depth: int) -> Field:
     schema = _plain(raw, definitions)
     kind = schema.get("type")
     if kind == "boolean":
         return Field(name, "flag", schema, required)
     if kind in SCALARS:
         return Field(name, "text", schema, required)
-    if kind == "array":
-        items = _plain(schema.get("items", {}), definitions)
-        if items.get("type") == "string":
-            return Field(name, "many", schema, required)
-        if rows and items.get("type") == "object" and items.get("properties"):
-            parts = _fields(items, definitions, rows=False)
-            if all(part.kind in ("text", "flag") for part in parts):
-                return Field(name, "rows", schema, required, parts)
+    items = _plain(schema.get("items", {}), definitions)
+    if kind == "array" and items.get("type") in SCALARS:
+        return Field(name, "many", schema, required)
+    named = items if kind == "array" else schema
+    if depth < MAX_DEPTH and named.get("type") == "object" and named.get("properties"):
+        parts = _fields(named, definitions, depth=depth + 1)
+        return Field(name, "rows" if kind == "array" else "group", schema, required, parts)
     kept = {key: value for key, value in schema.items() if key in ("default", "title")}
     return Field(name, "json", {"type": "object", **kept}, required)
 

@@ -21,6 +21,7 @@ from gongqi.kernel.db import Base
 from gongqi.kernel.errors import Broken
 
 PUBLIC = "public"  # a permission like any other, held by everyone
+WITHHELD = "withheld"  # who acted, in an entry of evidence that does not say
 FOUNDATION = "*"  # the scope of a role that holds everywhere
 
 Rule = Callable[["Actor", str], ColumnElement[bool]]
@@ -32,6 +33,9 @@ class Actor:
 
     `grants` maps a scope (an organisation's id, or FOUNDATION) to permission patterns; `orgs` lists the organisations it
     belongs to in any role; `scopes` are a token's patterns, None when nothing narrows it.
+
+    `token` is the token in use, or the one that the session rests on; `link_of` is whoever's sign-in link it came in by,
+    when that was not its own: then that other could have acted in its name.
     """
 
     id: str
@@ -41,6 +45,8 @@ class Actor:
     orgs: frozenset[str] = frozenset()
     scopes: frozenset[str] | None = None
     session: str | None = None
+    token: str | None = None
+    link_of: str | None = None
 
     @property
     def is_anonymous(self) -> bool:

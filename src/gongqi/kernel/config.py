@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 from gongqi.kernel.errors import Refused
 
 DEFAULT_PORT = 8420
+DEFAULT_QUOTA_BYTES = 1 << 40  # what one organisation may keep unless the operator sets another limit
+FOUNDATION, FOUNDATION_ZH = "Gongqi Foundation", "公器基金会"
+_PATH_PREFIX = re.compile(r"(/[A-Za-z0-9_-]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,11 @@ class Settings:
     host: str
     port: int
     database_url: str
+    blobs_url: str
+    accel_prefix: str
+    quota_bytes: int
     foundation: str
+    foundation_zh: str
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -32,13 +40,27 @@ class Settings:
         database_url = environ.get("GONGQI_DATABASE_URL") or f"sqlite:///{home / 'gongqi.sqlite'}"
         if not database_url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
             raise Refused("kernel.database-url-invalid", scheme=database_url.split(":", 1)[0])
+        accel_prefix = environ.get("GONGQI_ACCEL_PREFIX") or ""
+        if accel_prefix and not _PATH_PREFIX.fullmatch(accel_prefix):
+            raise Refused("kernel.accel-prefix-invalid", prefix=accel_prefix[:80])
+        quota_text = environ.get("GONGQI_QUOTA_BYTES") or str(DEFAULT_QUOTA_BYTES)
+        if not (quota_text.isascii() and quota_text.isdigit()) or len(quota_text) > 18:
+            raise Refused("kernel.quota-invalid", quota=quota_text[:80])
         return cls(
             home=home,
             host=environ.get("GONGQI_HOST") or "127.0.0.1",
             port=int(port_text),
             database_url=database_url,
-            foundation=environ.get("GONGQI_FOUNDATION") or "Gongqi Foundation",
+            blobs_url=environ.get("GONGQI_BLOBS_URL") or "",
+            accel_prefix=accel_prefix,
+            quota_bytes=int(quota_text),
+            foundation=environ.get("GONGQI_FOUNDATION") or FOUNDATION,
+            foundation_zh=environ.get("GONGQI_FOUNDATION_ZH") or environ.get("GONGQI_FOUNDATION") or FOUNDATION_ZH,
         )
+
+    def foundation_in(self, language: str) -> str:
+        """The foundation's name for readers of this language."""
+        return self.foundation_zh if language == "zh" else self.foundation
 
     @property
     def origin(self) -> str:

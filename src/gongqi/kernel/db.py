@@ -210,6 +210,8 @@ def outage_of(error: DBAPIError) -> Unavailable | None:
     """What is the machine's trouble and not the request's."""
     if getattr(error.orig, "sqlstate", None) == "53100" or "database or disk is full" in str(error.orig):
         return Unavailable("kernel.disk-full", retry_after_seconds=60, detail=str(error.orig))
+    if "disk I/O error" in str(error.orig):  # SQLite's word for any write refused but for want of room
+        return Unavailable("kernel.disk-failing", retry_after_seconds=60, detail=str(error.orig))
     if error.connection_invalidated:
         return Unavailable("kernel.database-unreachable", reason=type(error.orig).__name__, detail=str(error.orig))
     return None

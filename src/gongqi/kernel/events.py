@@ -42,7 +42,7 @@ class Handler:
 
 
 class EventRow(Base):
-    """The outbox. Holds no personal data beyond ids; kept for waiters and for audit."""
+    """The outbox. Holds no personal data beyond ids; kept while a delivery or a waiting flow may need it: `retention`."""
 
     __tablename__ = "event"
     __table_args__ = (Index(None, "kind", "subject"),)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gongqi.kernel.verbs import Read
 
 Decision = Literal["allow", "deny", "require"]
+POLICY_PATH = "/standards/policy/"
+POLICY_DATE = "2026-11-23"  # of the foundation's own policies as they now read
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class Citation:
     authority: str
     date: str
     url: str = ""
+
+
+def by_policy(name: str, article: int) -> Citation:
+    """An article of the foundation's own policy `name`; its text is on the page of standards."""
+    return Citation(f"Gongqi {name} policy", str(article), "policy", POLICY_DATE, f"{POLICY_PATH}{name}#article-{article}")
 
 
 @dataclass(frozen=True, slots=True)

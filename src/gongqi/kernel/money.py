@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from gongqi.kernel.errors import Refused
 
 MAX_AMOUNT = 2**53 - 1  # what JSON readers in every language hold exactly
+NOTHING: Mapping[Any, int] = MappingProxyType({})
+
+K = TypeVar("K", bound=str | tuple[str, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +47,27 @@ def unit_named(code: str) -> Unit:
     return UNITS[code]
 
 
-def split(amount: int, weights: Mapping[str, int]) -> dict[str, int]:
-    """Divide `amount` by integer `weights` with the largest-remainder method (Hamilton).
+def split(amount: int, weights: Mapping[K, int], paid: Mapping[K, int] = NOTHING) -> dict[K, int]:
+    """Divide `amount` by integer `weights`, on top of what earlier amounts with these weights came to (`paid`).
 
-    The parts sum to `amount` exactly. Remainder units go to the largest fractions; ties go to the larger weight, then to
-    the smaller key, so the result depends on nothing but the arguments.
+    The parts sum to `amount` exactly and none is negative. However the series is cut, every running total is the exact
+    share of all amounts so far, rounded down or up: whoever got too little this time is made good by the next.
+
+    The quota method of Balinski and Young (1975), taken in one step: everybody first gets up to the whole units of
+    their exact share; each unit that remains goes to whoever would otherwise be the first to miss a whole one. No total
+    ever has to go down, as with largest remainders (Alabama, 1880). Ties go to the larger weight, then to the smaller
+    key, so the result depends on nothing but the arguments.
     """
-    total = sum(weights.values())
-    if amount < 0 or total <= 0 or any(weight < 0 for weight in weights.values()):
-        raise Refused("kernel.split-impossible", amount=amount, weight_sum=total)
-    parts = {key: amount * weight // total for key, weight in weights.items()}
-    by_remainder = sorted(weights, key=lambda key: (-(amount * weights[key] % total), -weights[key], key))
-    for key in by_remainder[: amount - sum(parts.values())]:
-        parts[key] += 1
-    return parts
+    whole = sum(weights.values())
+    if amount < 0 or whole <= 0 or any(weight < 0 for weight in weights.values()):
+        raise Refused("kernel.split-impossible", amount=amount, weight_sum=whole)
+    before = {key: paid.get(key, 0) for key in weights}
+    total = sum(before.values()) + amount
+    after = {key: max(before[key], total * weight // whole) for key, weight in weights.items()}
+    below = [key for key, weight in weights.items() if after[key] * whole < total * weight]
+    below.sort(key=lambda key: (Fraction(after[key] + 1, weights[key]), -weights[key], key))
+    left = total - sum(after.values())
+    assert 0 <= left <= len(below), "what was paid before is what `split` said"
+    for key in below[:left]:
+        after[key] += 1
+    return {key: after[key] - before[key] for key in weights}

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from gongqi.kernel.access import SYSTEM, Policy, Vocabulary
-from gongqi.kernel.blobs.folder import FolderBlobs
+from gongqi.kernel.blobs import Blobs
 from gongqi.kernel.clock import Clock, SystemClock
 from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Base, Database
@@ -178,7 +178,7 @@ class Kernel:
         settings: Settings,
         house: House,
         db: Database,
-        blobs: FolderBlobs,
+        blobs: Blobs,
         *,
         record: Callable[[Write, Entry], None],
         clock: Clock | None = None,
@@ -205,8 +205,7 @@ class Kernel:
         def transaction(session: Session) -> Any:
             ctx = Write(self, session, Caller(SYSTEM, request_id=reason))
             output = work(ctx)
-            nudges.clear()
-            nudges.update(ctx.after_commit)
+            nudges.update(ctx.after_commit)  # a hint to look: one of a run that did not commit does no harm
             return output
 
         output = self.db.write(transaction)

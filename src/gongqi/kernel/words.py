@@ -81,13 +81,21 @@ class Words:
         return key in self.texts
 
     def error(self, error: GongqiError, language: str) -> tuple[int, str, str]:
-        """(status, message, remedy) of an error in one language."""
+        """(status, message, remedy) of an error in one language.
+
+        A parameter that is itself a code is worded when there is a text `<code of the error>.<parameter>.<its value>`.
+        """
         words = self.errors.get(error.code) or self.errors["kernel.broken"]
+        params = {name: self._worded(error, name, language) for name in error.params}
         return (
             words.status,
-            _FORMAT.vformat(words.message[language], (), error.params),
-            _FORMAT.vformat(words.remedy[language], (), error.params),
+            _FORMAT.vformat(words.message[language], (), params),
+            _FORMAT.vformat(words.remedy[language], (), params),
         )
+
+    def _worded(self, error: GongqiError, name: str, language: str) -> object:
+        row = self.texts.get(f"{error.code}.{name}.{error.params[name]}")
+        return _FORMAT.vformat(row[language], (), error.params) if row else error.params[name]
 
 
 def _both(key: str, row: Mapping[str, object], prefix: str = "") -> Mapping[str, str]:

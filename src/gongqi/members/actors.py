@@ -2,7 +2,8 @@
 
 One short select and no write. An actor's rights are read anew each time, so revoking a token, ending a session or a
 membership, or suspending a party takes effect with the next request. Grants come from current memberships in active
-organisations, from foundation roles, and from the `self` role of the party's kind over its own id.
+organisations, from foundation roles, and from the `self` role of the party's kind over its own id. A session that
+rests on a token lasts no longer and reaches no further than that token.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ SHOWN_LENGTH = len(TOKEN_PREFIX) + 6  # 36 bits shown tell tokens apart and leav
 
 _ALPHABET = string.ascii_letters + string.digits
 _Org = aliased(Party)
+_Rest = aliased(Token)
 
 
 def new_secret(prefix: str) -> str:
@@ -81,12 +83,18 @@ def note_use(kernel: Kernel, secret: str) -> None:
         kernel.transact(note, reason="members.note-use")
 
 
-def session_is_live(now: datetime) -> tuple[Any, Any]:
-    return _session_is_live(now - rules.SESSION_LIFE, now - rules.SESSION_IDLE)
+def session_is_live(now: datetime) -> tuple[Any, ...]:
+    return _session_is_live(now, now - rules.SESSION_LIFE, now - rules.SESSION_IDLE)
 
 
-def _session_is_live(oldest: Any, idlest: Any) -> tuple[Any, Any]:
-    return (ConsoleSession.created_at > oldest, ConsoleSession.last_seen_at > idlest)
+def _session_is_live(now: Any, oldest: Any, idlest: Any) -> tuple[Any, ...]:
+    foot = select(_Rest.id).where(_Rest.id == ConsoleSession.rests_on, *token_is_live(_Rest, now)).exists()
+    firm = or_(ConsoleSession.rests_on.is_(None), foot)
+    return (ConsoleSession.created_at > oldest, ConsoleSession.last_seen_at > idlest, firm)
+
+
+def token_is_live(token: Any, now: Any) -> tuple[Any, Any]:
+    return (token.revoked_at.is_(None), token.expires_at > now)
 
 
 def _looks_like(secret: str, prefix: str) -> bool:
@@ -103,16 +111,17 @@ def _with_memberships(statement: Any) -> Any:
     )
 
 
-_NO_SESSION, _NO_SCOPES = null().label("session"), null().label("scopes")
 _BY_TOKEN = _with_memberships(
-    select(_NO_SESSION, Token.scopes)
+    select(null().label("session"), Token.id, Token.scopes, Token.link_of)
     .join(Party, Party.id == Token.party)
-    .where(Token.digest == bindparam("digest"), Token.revoked_at.is_(None), Token.expires_at > bindparam("now"))
+    .where(Token.digest == bindparam("digest"), *token_is_live(Token, bindparam("now")))
 )
 _BY_SESSION = _with_memberships(
-    select(ConsoleSession.id.label("session"), _NO_SCOPES)
+    select(ConsoleSession.id, ConsoleSession.rests_on, Token.scopes, ConsoleSession.link_of)
     .join(Party, Party.id == ConsoleSession.party)
-    .where(ConsoleSession.digest == bindparam("digest"), *_session_is_live(bindparam("oldest"), bindparam("idlest")))
+    .outerjoin(Token, Token.id == ConsoleSession.rests_on)
+    .where(ConsoleSession.digest == bindparam("digest"))
+    .where(*_session_is_live(bindparam("now"), bindparam("oldest"), bindparam("idlest")))
 )
 
 
@@ -124,7 +133,7 @@ def _actor(ctx: Read, statement: Any, secret: str, prefix: str) -> Actor | None:
     rows: Any = ctx.session.connection().execute(statement, known | limits).all()
     if not rows:
         return None
-    session, scopes, party, kind, name, *_ = rows[0]
+    session, token, scopes, link_of, party, kind, name, *_ = rows[0]
     held: dict[str, set[str]] = {party: {kind}}
     for *_, org, role, org_state in rows:
         if org is not None and (org == FOUNDATION or org_state == "active"):
@@ -138,4 +147,6 @@ def _actor(ctx: Read, statement: Any, secret: str, prefix: str) -> Actor | None:
         grants={place: vocabulary.grants(frozenset(roles)) for place, roles in held.items()},
         orgs=frozenset(held) - {party, FOUNDATION},
         scopes=None if scopes is None else frozenset(scopes),
+        token=token,
+        link_of=link_of,
     )

@@ -23,7 +23,6 @@ from gongqi.members.parties import Named, add_membership, add_party
 from gongqi.members.sessions import add_link
 from gongqi.members.tokens import add_token, revoke_all
 
-FOUNDATION_HANDLE = "foundation"
 OPERATOR_HANDLE = "operator"
 TOKEN_LABEL = "operator.token"
 
@@ -48,7 +47,7 @@ def bootstrap_operator(kernel: Kernel, *, token: str | None = None) -> Bootstrap
 
     def make(ctx: Write) -> Bootstrap:
         operator = ctx.session.scalar(select(Party).where(Party.handle == OPERATOR_HANDLE))
-        organisation = ctx.session.scalar(select(Party).where(Party.handle == FOUNDATION_HANDLE))
+        organisation = ctx.session.scalar(select(Party).where(Party.handle == rules.FOUNDATION_HANDLE))
         if operator is None or organisation is None:
             organisation, operator = _found(ctx)
         if operator.state != "active":
@@ -61,7 +60,7 @@ def bootstrap_operator(kernel: Kernel, *, token: str | None = None) -> Bootstrap
 
 
 def _found(ctx: Write) -> tuple[Party, Party]:
-    named = Named(handle=FOUNDATION_HANDLE, name=ctx.kernel.settings.foundation[: rules.MAX_NAME])
+    named = Named(handle=rules.FOUNDATION_HANDLE, name=ctx.kernel.settings.foundation[: rules.MAX_NAME])
     organisation = add_party(ctx, "organisation", named)
     ctx.record(organisation.id, kind="members.organisation-created", handle=organisation.handle, name=organisation.name)
     operator = add_party(ctx, "person", Named(handle=OPERATOR_HANDLE, name="Operator"))
@@ -80,5 +79,5 @@ def _works(ctx: Write, token: str, operator: str) -> bool:
 
 def _new_token(ctx: Write, operator: Party) -> str:
     revoke_all(ctx, operator.id, TOKEN_LABEL)
-    life = timedelta(days=rules.TOKEN_MAX_DAYS)
-    return add_token(ctx, operator, label=TOKEN_LABEL, scopes=None, life=life)[1]
+    until = ctx.now + timedelta(days=rules.TOKEN_MAX_DAYS)
+    return add_token(ctx, operator, label=TOKEN_LABEL, scopes=None, until=until)[1]

@@ -27,6 +27,7 @@ class Party(Base):
     """
 
     __tablename__ = "party"
+    __table_args__ = (Index(None, "id", "kind"),)  # whether a row may be seen is told by its kind, without opening it
 
     id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
@@ -62,8 +63,8 @@ class Membership(Base):
 class Token(Base):
     """A bearer token of a party. `shown` is its beginning, for telling tokens apart; null `scopes` narrow nothing.
 
-    `org` copies the organisation of an agent or site, so that its owners find the token. `last_used_at` is kept to the
-    hour.
+    `org` copies the organisation of an agent or site, so that its owners find the token. `made_by` is the token it was
+    made with, which it does not outlive; `link_of` as in ConsoleSession. `last_used_at` is kept to the hour.
     """
 
     __tablename__ = "token"
@@ -76,6 +77,8 @@ class Token(Base):
     label: Mapped[str]
     scopes: Mapped[list[Any] | None]
     issued_by: Mapped[str]
+    made_by: Mapped[str | None] = mapped_column(index=True)
+    link_of: Mapped[str | None]
     issued_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
@@ -83,28 +86,38 @@ class Token(Base):
 
 
 class Password(Base):
-    """The argon2id hash of a person's password, parameters included; replaced by each change, never logged."""
+    """The argon2id hash of a person's password, parameters included; replaced by each change, never logged.
+
+    `link_of`: whose sign-in link it was by which this password replaced an earlier one.
+    """
 
     __tablename__ = "password"
 
     party: Mapped[str] = mapped_column(ForeignKey("party.id"), primary_key=True)
     hash: Mapped[str]
+    link_of: Mapped[str | None]
     set_at: Mapped[datetime]
 
 
 class SignInLink(Base):
-    """A one-time way in, by digest. The row goes when it is used."""
+    """A one-time way in, by digest. The row goes when it is used. `link_of` and `rests_on` pass to the session."""
 
     __tablename__ = "sign_in_link"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     party: Mapped[str] = mapped_column(ForeignKey("party.id"))
+    link_of: Mapped[str | None]
+    rests_on: Mapped[str | None]
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class ConsoleSession(Base):
     """A browser that is signed in. The row goes when the session ends.
+
+    `link_of`: somebody else, by whose link the session began; null when the party signed in by itself, or by the link
+    that the server shows as it starts. `rests_on`: the token with which the party made the link for itself; the session
+    ends with it, and is as narrow.
 
     Personal data: when and with which kind of browser a person signed in. Purpose: so that they can recognise and end
     their sessions. Basis: security of the service (GDPR 6(1)(f) and 32, PIPL 51). Kept at most SESSION_LIFE and a day.
@@ -116,6 +129,8 @@ class ConsoleSession(Base):
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     party: Mapped[str] = mapped_column(ForeignKey("party.id"), index=True)
     browser: Mapped[str]
+    link_of: Mapped[str | None]
+    rests_on: Mapped[str | None]
     created_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]
 

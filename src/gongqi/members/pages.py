@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gongqi.kernel.access import FOUNDATION
@@ -15,21 +16,29 @@ KINDS = ("organisation", "person", "agent", "site")
 def load_directory(ctx: Read, kind: str | None = None, cursor: str | None = None) -> dict[str, Any]:
     chosen = kind if kind in KINDS else None
     page = service.list_parties.run(ctx, service.ListParties.model_validate({"kind": chosen, "cursor": cursor}))
-    return {"kinds": KINDS, "kind": chosen, "page": page, "verbs": [(each, {}) for each in service.creations(ctx)]}
+    return {
+        "kinds": KINDS,
+        "kind": chosen,
+        "page": page,
+        "names": {party.id: service.shown_name(ctx, party) for party in page.items},
+        "verbs": [(each, {}) for each in service.creations(ctx)],
+    }
 
 
 def load_party(ctx: Read, key: str) -> dict[str, Any]:
     party = service.get_party.run(ctx, service.OneParty(party=key))
     held = _memberships(ctx, party=key)
     inside = _memberships(ctx, org=key) if party.kind == "organisation" else []
-    ids = {row.org for row in held} | {row.party for row in inside} | ({party.org} if party.org else set())
+    tokens = _tokens(ctx, key)
+    ids = {row.org for row in held} | {row.party for row in inside} | _given([party.org], tokens)
     return {
         "party": party,
+        "name": service.shown_name(ctx, party),
         "held": held,
         "endable": service.endable(ctx, [row.id for row in (*held, *inside)]),
         "inside": inside,
         "names": service.names(ctx, ids - {FOUNDATION}),
-        "tokens": _tokens(ctx, key),
+        "tokens": tokens,
         "now": ctx.now,
         "verbs": service.actions(ctx, key),
     }
@@ -39,17 +48,25 @@ def load_me(ctx: Read) -> dict[str, Any]:
     me = service.show_me.run(ctx, service.Nothing())
     party = service.get_party.run(ctx, service.OneParty(party=me.id))
     held = _memberships(ctx, party=me.id)
+    sessions = service.list_sessions.run(ctx, service.ListSessions(limit=MAX_PAGE, cursor=None)).items
+    tokens = _tokens(ctx, me.id)
+    ids = {row.org for row in held} | _given([], [*sessions, *tokens])
     return {
         "party": party,
         "held": held,
         "endable": service.endable(ctx, [row.id for row in held]),
-        "names": service.names(ctx, {row.org for row in held} - {FOUNDATION}),
-        "sessions": service.list_sessions.run(ctx, service.ListSessions(limit=MAX_PAGE, cursor=None)).items,
+        "names": service.names(ctx, ids - {FOUNDATION}),
+        "sessions": sessions,
         "current": me.session,
-        "tokens": _tokens(ctx, me.id),
+        "tokens": tokens,
         "now": ctx.now,
         "verbs": [(each, {}) for each in ("members:token:issue", "members:password:set") if ctx.may(each)],
     }
+
+
+def _given(ids: list[str | None], ways_in: Sequence[service.SessionOut | service.TokenOut]) -> set[str]:
+    """Those of these ids, and of those whose link these ways in came by, that are."""
+    return {each for each in (*ids, *(row.link_of for row in ways_in)) if each}
 
 
 def _tokens(ctx: Read, party: str) -> list[service.TokenOut]:

@@ -16,7 +16,7 @@ from pydantic import Field, StringConstraints
 from sqlalchemy import func, or_, select
 
 from gongqi.kernel.access import FOUNDATION
-from gongqi.kernel.errors import Refused
+from gongqi.kernel.errors import Broken, Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.members import rules
 from gongqi.members.models import ConsoleSession, Membership, Party
@@ -51,7 +51,10 @@ class MembershipOut(Output):
 
 
 class MeOut(Output):
-    """Who the caller is, and what it may do where: permission patterns by organisation, "*" for the foundation."""
+    """Who the caller is, and what it may do where: permission patterns by organisation, "*" for the foundation.
+
+    `link_of`: whose sign-in link the caller came in by, when it was somebody else's.
+    """
 
     id: str
     kind: str
@@ -60,6 +63,7 @@ class MeOut(Output):
     grants: dict[str, list[str]]
     scopes: list[str] | None
     session: str | None
+    link_of: str | None
 
 
 class Named(Input):
@@ -251,6 +255,7 @@ def show_me(ctx: Read, input: Nothing) -> MeOut:
         name=actor.name,
         orgs=sorted(actor.orgs),
         session=actor.session,
+        link_of=actor.link_of,
         grants={place: sorted(patterns) for place, patterns in actor.grants.items()},
         scopes=None if actor.scopes is None else sorted(actor.scopes),
     )
@@ -282,6 +287,14 @@ def holders(ctx: Read, role: str, org: str = FOUNDATION) -> frozenset[str]:
     return frozenset(ctx.session.scalars(query.where(Party.state != "suspended")))
 
 
+def foundation(ctx: Read) -> str:
+    """The organisation that the foundation itself is. Raises: Broken("members.foundation-missing")."""
+    found = ctx.session.scalar(select(Party.id).where(Party.handle == rules.FOUNDATION_HANDLE))
+    if found is None:
+        raise Broken("members.foundation-missing", handle=rules.FOUNDATION_HANDLE)
+    return found
+
+
 def require_organisation(ctx: Read, org: str) -> PartyOut:
     """The organisation `org`. Raises: Refused("members.party-unknown")."""
     return PartyOut.model_validate(_known(ctx, org, kind="organisation"))
@@ -290,7 +303,14 @@ def require_organisation(ctx: Read, org: str) -> PartyOut:
 def names(ctx: Read, ids: Collection[str]) -> dict[str, str]:
     """Names to show for these ids; an id the actor may not see stands for itself."""
     query = ctx.visible(Party, to="members:party:read").where(Party.id.in_(sorted(ids)))
-    return {each: each for each in ids} | {party.id: party.name for party in ctx.session.scalars(query)}
+    return {each: each for each in ids} | {party.id: shown_name(ctx, party) for party in ctx.session.scalars(query)}
+
+
+def shown_name(ctx: Read, party: Party | PartyOut) -> str:
+    """A party has one name, as it calls itself; the foundation, whose house this is, has one in each language."""
+    settings = ctx.kernel.settings
+    is_foundation = party.handle == rules.FOUNDATION_HANDLE and party.name == settings.foundation[: rules.MAX_NAME]
+    return settings.foundation_in(ctx.language) if is_foundation else party.name
 
 
 def actions(ctx: Read, key: str) -> list[tuple[str, dict[str, str]]]:

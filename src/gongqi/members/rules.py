@@ -28,6 +28,7 @@ SCOPE_PATTERN = r"^(\*|[a-z][a-z0-9_-]*:(\*|[a-z][a-z0-9_-]*:(\*|[a-z][a-z0-9_-]
 EMAIL_PATTERN = r"^[^@\s]{1,64}@[^@\s]{1,190}$"  # only a delivery proves more
 MAX_HANDLE = 40
 MAX_EMAIL = 254  # RFC 5321 §4.5.3.1.3 less the angle brackets
+FOUNDATION_HANDLE = "foundation"  # of the organisation that the foundation itself is
 MAX_NAME = 120
 MAX_SCOPES = 50
 MAX_USER_AGENT = 1000
@@ -38,6 +39,7 @@ LINK_LIFE = timedelta(minutes=15)
 SESSION_LIFE = timedelta(days=14)
 SESSION_IDLE = timedelta(hours=12)
 FRESH_SIGN_IN = timedelta(minutes=15)  # how recent a sign-in must be to set a password
+RECOVERY = timedelta(days=7)  # a password replaced by somebody else's link: time for its owner to notice and to speak
 NOTE_USE_EVERY = timedelta(minutes=10)  # how coarsely the last use of a session is kept
 NOTE_TOKEN_EVERY = timedelta(hours=1)
 

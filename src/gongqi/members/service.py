@@ -30,6 +30,7 @@ from gongqi.members.parties import (
     creations,
     end_membership,
     endable,
+    foundation,
     get_party,
     grant_membership,
     holders,
@@ -39,6 +40,7 @@ from gongqi.members.parties import (
     require_organisation,
     restore,
     show_me,
+    shown_name,
     suspend,
 )
 from gongqi.members.sessions import (
@@ -112,6 +114,7 @@ __all__ = [
     "end_membership",
     "end_session",
     "endable",
+    "foundation",
     "get_party",
     "grant_membership",
     "holders",
@@ -129,6 +132,7 @@ __all__ = [
     "revoke_token",
     "set_password",
     "show_me",
+    "shown_name",
     "sign_in",
     "suspend",
 ]

@@ -7,6 +7,12 @@ no business with people's passwords.
 
 Unknown name, no password yet, suspended, wrong password: same error, same work (a decoy hash is verified).
 
+A link is made by somebody, and whoever made it could use it. So a session begun by somebody else's link says whose it
+was (`link_of`), and so do the tokens made in it; what must be one's own act, such as a vote, asks for a sign-in of one's
+own: by a password that one set oneself. A first password is one's own, since nobody was there before. One that replaces
+another by somebody else's link is public evidence, ends the sessions and bears that mark for `rules.RECOVERY`, in which
+its owner finds out. A link made with a token, for its own holder, gives a session that rests on the token.
+
 Source: OWASP Password Storage Cheat Sheet (argon2id, 19 MiB, t=2, p=1); RFC 9106; NIST SP 800-63B-4 §3.1.1, §3.2.2, §5.
 """
 
@@ -20,14 +26,15 @@ from functools import cache
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from pydantic import Field, SecretStr
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, delete, not_, select, update
 
+from gongqi.kernel.access import SYSTEM
 from gongqi.kernel.errors import Refused, Unavailable
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Caller, Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.members import rules
-from gongqi.members.actors import LINK_PREFIX, SESSION_PREFIX, new_secret, session_is_live
-from gongqi.members.models import Attempt, ConsoleSession, Party, Password, SignInLink
+from gongqi.members.actors import LINK_PREFIX, SESSION_PREFIX, new_secret, session_is_live, token_is_live
+from gongqi.members.models import Attempt, ConsoleSession, Party, Password, SignInLink, Token
 
 ARGON2_MEMORY_KIBIBYTES = 19 * 1024
 ARGON2_PASSES = 2
@@ -60,6 +67,7 @@ class SessionOut(Output):
     id: str
     party: str
     browser: str
+    link_of: str | None
     created_at: datetime
     last_seen_at: datetime
 
@@ -104,10 +112,12 @@ def sign_in(kernel: Kernel, caller: Caller, *, handle: str, password: str, user_
     party, stored = found
 
     def begin(ctx: Write) -> SignedInOut:
+        row = ctx.session.get_one(Password, party)
         if _hasher.check_needs_rehash(stored):
-            ctx.session.execute(update(Password).where(Password.party == party).values(hash=_hasher.hash(password)))
+            row.hash = _hasher.hash(password)
         _uncount(ctx, keys)
-        return begin_session(ctx, ctx.session.get_one(Party, party), user_agent)
+        link_of = row.link_of if row.set_at > ctx.now - rules.RECOVERY else None
+        return begin_session(ctx, ctx.session.get_one(Party, party), user_agent, link_of=link_of)
 
     return kernel.transact(begin, reason=caller.request_id)
 
@@ -115,15 +125,10 @@ def sign_in(kernel: Kernel, caller: Caller, *, handle: str, password: str, user_
 @verb("members:signin:redeem", evidence=None, public=True, secret=True)
 def redeem(ctx: Write, input: Redeem) -> SignedInOut:
     """Use a one-time link: begins a session. A link holds 256 random bits, so there is nothing to guess or to count."""
-    link = ctx.session.scalar(
-        select(SignInLink).where(SignInLink.digest == rules.digest(input.secret.get_secret_value()))
-    )
-    party = ctx.session.get(Party, link.party) if link else None
-    if link is None or party is None or link.expires_at <= ctx.now or party.state == "suspended":
-        raise Refused("members.link-invalid")
+    link, party = link_in_force(ctx, input.secret.get_secret_value())
     ctx.session.delete(link)
     party.state = "active"
-    return begin_session(ctx, party, input.user_agent)
+    return begin_session(ctx, party, input.user_agent, link_of=link.link_of, rests_on=link.rests_on)
 
 
 @verb("members:signin:link", evidence="members.link-made", secret=True)
@@ -147,10 +152,16 @@ def set_password(ctx: Write, input: SetPassword) -> DoneOut:
     session = ctx.session.get(ConsoleSession, ctx.actor.session or "")
     if session is None or session.created_at <= ctx.now - rules.FRESH_SIGN_IN:
         raise Refused("members.fresh-sign-in-needed", minutes=int(rules.FRESH_SIGN_IN.total_seconds() // 60))
+    if session.rests_on:  # or a stolen token would give its thief a way in that outlives it
+        raise Refused("members.session-rests-on-token")
     password = rules.normal_password(input.password.get_secret_value())
     rules.check_password(password, handle=party.handle, name=party.name)
-    row = ctx.session.get(Password, party.id) or ctx.add(Password(party=party.id))
-    row.hash, row.set_at = _hasher.hash(password), ctx.now
+    row = ctx.session.get(Password, party.id)
+    link_of = session.link_of if row else None
+    if link_of:
+        ctx.record(party.id, kind="members.password-replaced", link_of=link_of)
+    row = row or ctx.add(Password(party=party.id))
+    row.hash, row.link_of, row.set_at = _hasher.hash(password), link_of, ctx.now
     others = delete(ConsoleSession).where(ConsoleSession.party == party.id, ConsoleSession.id != session.id)
     ctx.session.execute(others)
     return DoneOut(id=party.id)
@@ -171,22 +182,47 @@ def list_sessions(ctx: Read, input: ListSessions) -> Page[SessionOut]:
     return ctx.page(query.where(*session_is_live(ctx.now)), ConsoleSession.id, input, to=SessionOut)
 
 
+def link_in_force(ctx: Read, secret: str) -> tuple[SignInLink, Party]:
+    """The link with this secret, and whom it signs in. Raises Refused("members.link-invalid")."""
+    link = ctx.session.scalar(select(SignInLink).where(SignInLink.digest == rules.digest(secret)))
+    party = ctx.session.get(Party, link.party) if link else None
+    if link is None or party is None or link.expires_at <= ctx.now or party.state == "suspended":
+        raise Refused("members.link-invalid")
+    rests = select(Token.id).where(Token.id == link.rests_on, *token_is_live(Token, ctx.now))
+    if link.rests_on and ctx.session.scalar(rests) is None:
+        raise Refused("members.link-invalid")
+    return link, party
+
+
 def add_link(ctx: Write, party: Party) -> LinkOut:
     ctx.session.execute(delete(SignInLink).where(SignInLink.party == party.id))
     secret = new_secret(LINK_PREFIX)
     expires_at = ctx.now + rules.LINK_LIFE
-    ctx.add(SignInLink(id=ctx.new_id("lnk"), digest=rules.digest(secret), party=party.id, expires_at=expires_at))
+    for_oneself = party.id == ctx.actor.id
+    row = SignInLink(
+        id=ctx.new_id("lnk"),
+        digest=rules.digest(secret),
+        party=party.id,
+        link_of=None if ctx.actor == SYSTEM else ctx.actor.link_of if for_oneself else ctx.actor.id,
+        rests_on=ctx.actor.token if for_oneself else None,
+        expires_at=expires_at,
+    )
+    ctx.add(row)
     link = f"{ctx.kernel.settings.origin}{LINK_PATH}{secret}"
     return LinkOut(link=link, party=party.id, expires_at=expires_at)
 
 
-def begin_session(ctx: Write, party: Party, user_agent: str) -> SignedInOut:
+def begin_session(
+    ctx: Write, party: Party, user_agent: str, *, link_of: str | None = None, rests_on: str | None = None
+) -> SignedInOut:
     secret = new_secret(SESSION_PREFIX)
     row = ConsoleSession(
         id=ctx.new_id("ses"),
         digest=rules.digest(secret),
         party=party.id,
         browser=rules.summarise_agent(user_agent),
+        link_of=link_of,
+        rests_on=rests_on,
         created_at=ctx.now,
         last_seen_at=ctx.now,
     )
@@ -197,9 +233,7 @@ def begin_session(ctx: Write, party: Party, user_agent: str) -> SignedInOut:
 def forget(ctx: Write) -> None:
     """Delete what has had its time: expired sessions and links, and attempts a day old."""
     day_ago = ctx.now - timedelta(days=1)
-    gone = ConsoleSession.created_at <= ctx.now - rules.SESSION_LIFE
-    idle = ConsoleSession.last_seen_at <= ctx.now - rules.SESSION_IDLE
-    ctx.session.execute(delete(ConsoleSession).where(gone | idle))
+    ctx.session.execute(delete(ConsoleSession).where(not_(and_(*session_is_live(ctx.now)))))
     ctx.session.execute(delete(SignInLink).where(SignInLink.expires_at <= ctx.now))
     ctx.session.execute(delete(Attempt).where(Attempt.last_at <= day_ago))
 

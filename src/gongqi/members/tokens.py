@@ -1,8 +1,9 @@
 """Tokens: how programs come in. Shown once, stored by digest, narrowed by scopes, dated, revocable at once.
 
 Invariants: a token never may what its holder may not (scopes only narrow, `kernel.access`); a token made with a token
-reaches no further than that one; and a token makes none for its own holder, so that whoever steals one cannot outlive
-its revocation. People make their tokens signed in; owners make those of their organisation's agents and sites.
+reaches no further than that one, expires no later and is revoked with it; and a token makes none for its own holder.
+So whoever steals one cannot outlive its revocation by what they made with it. (What they did with it stands, and is in
+the evidence.) People make their tokens signed in; owners make those of their organisation's agents and sites.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class TokenOut(Output):
     label: str
     scopes: list[str] | None
     issued_by: str
+    made_by: str | None
+    link_of: str | None
     issued_at: datetime
     expires_at: datetime
     revoked_at: datetime | None
@@ -44,7 +47,7 @@ class IssuedOut(TokenOut):
 class IssueToken(Input):
     """For oneself, or for an agent or site `party`, for so many `days`.
 
-    Without `scopes` it is narrowed as the caller's own token is.
+    Made with a token, it is narrowed as that one is unless `scopes` say less, and ends with it if not sooner.
     """
 
     label: str = Field(min_length=1, max_length=80)
@@ -75,19 +78,17 @@ def issue_token(ctx: Write, input: IssueToken) -> IssuedOut:
         _check_known(ctx, scope)
     if maker is not None and scopes is not None and not rules.covers(maker, scopes):
         raise Refused("members.scope-beyond-giver")
-    life = timedelta(days=input.days)
-    row, secret = add_token(ctx, party, label=input.label, scopes=scopes, life=life)
+    row, secret = add_token(ctx, party, label=input.label, scopes=scopes, until=_end(ctx, input.days))
     return IssuedOut(secret=secret, **TokenOut.model_validate(row).model_dump())
 
 
 @verb("members:token:revoke", evidence="members.token-revoked")
 def revoke_token(ctx: Write, input: RevokeToken) -> TokenOut:
-    """End a token at once."""
+    """End a token at once, and with it every token and session that came of it."""
     row = ctx.find(Token, input.token, to="members:token:revoke")
     if row.revoked_at is not None:
         raise Refused("members.token-revoked", token=row.id)
-    row.revoked_at = ctx.now
-    ctx.record(row.id, party=row.party)
+    _revoke(ctx, row)
     return TokenOut.model_validate(row)
 
 
@@ -99,7 +100,9 @@ def list_tokens(ctx: Read, input: ListTokens) -> Page[TokenOut]:
     return ctx.page(query, Token.id, input, to=TokenOut)
 
 
-def add_token(ctx: Write, party: Party, *, label: str, scopes: list[str] | None, life: timedelta) -> tuple[Token, str]:
+def add_token(
+    ctx: Write, party: Party, *, label: str, scopes: list[str] | None, until: datetime
+) -> tuple[Token, str]:
     secret = new_secret(TOKEN_PREFIX)
     row = Token(
         id=ctx.new_id("tok"),
@@ -110,8 +113,10 @@ def add_token(ctx: Write, party: Party, *, label: str, scopes: list[str] | None,
         label=label,
         scopes=scopes,
         issued_by=ctx.actor.id,
+        made_by=ctx.actor.token,
+        link_of=ctx.actor.link_of,
         issued_at=ctx.now,
-        expires_at=ctx.now + life,
+        expires_at=until,
     )
     ctx.add(row)
     ctx.record(
@@ -123,9 +128,27 @@ def add_token(ctx: Write, party: Party, *, label: str, scopes: list[str] | None,
 def revoke_all(ctx: Write, party: str, label: str) -> None:
     """Revoke the live tokens of `party` that bear this label."""
     live = select(Token).where(Token.party == party, Token.label == label, Token.revoked_at.is_(None))
-    for row in ctx.session.scalars(live):
-        row.revoked_at = ctx.now
-        ctx.record(row.id, kind="members.token-revoked", party=party)
+    for row in ctx.session.scalars(live).all():
+        _revoke(ctx, row)
+
+
+def _revoke(ctx: Write, row: Token) -> None:
+    """This token and, by generations, those made with it. Sessions that rest on one are ended by that alone."""
+    generation = [row]
+    while generation:
+        for each in generation:
+            each.revoked_at = ctx.now
+            ctx.record(each.id, kind="members.token-revoked", party=each.party)
+        ctx.session.flush()
+        made = select(Token).where(Token.made_by.in_([each.id for each in generation]), Token.revoked_at.is_(None))
+        generation = list(ctx.session.scalars(made))
+
+
+def _end(ctx: Read, days: int) -> datetime:
+    """When a token made now for so many days ends: with the token it is made with at the latest."""
+    wanted = ctx.now + timedelta(days=days)
+    latest = ctx.session.scalar(select(Token.expires_at).where(Token.id == ctx.actor.token))
+    return min(wanted, latest or wanted)
 
 
 def _check_known(ctx: Read, scope: str) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from pydantic import ValidationError
 
 from gongqi.chain.scenarios import flows
-from gongqi.kernel.errors import Refused
+from gongqi.kernel.errors import Refused, Unavailable
+from gongqi.resources.serving.engine import Engine
 
 OUTCOMES = [
-    {"record": "s-2", "features": {"a": 1.0, "b": 0.1}, "label": 1},
-    {"record": "s-1", "features": {"b": 0.5, "a": 2}, "label": 0},
+    {"row": 0, "record": "s-2", "features": {"a": 1.0, "b": 0.1}, "label": 1},
+    {"row": 1, "record": "s-1", "features": {"b": 0.5, "a": 2}, "label": 0},
 ]
+ROWS = 4  # of the call that a test reports about unless it says another
 NEXT_TABLE = b"record,a,b,ill\nr-1,0.25,0.5,0\nr-2,1.5,2.0,1\ns-1,2.0,0.5,0\ns-2,1.0,0.1,1\n"
 
 
@@ -29,7 +32,15 @@ def sign(market, deployment, role="application", **more):
     return market.do(market.owner(role), "scenarios:agreement:sign", **given)
 
 
+def called(market, rows=ROWS, **more):
+    return market.infer([(1.0, 2.0)] * rows, **more)["parameters"]["call"]
+
+
 def report(market, deployment, records=OUTCOMES, role="application", **more):
+    """Outcomes of `call`, or of the first there was."""
+    if "call" not in more:
+        calls = [call.id for call in market.calls() if call.deployment == deployment.id]
+        more["call"] = calls[-1] if calls else called(market)
     given = {"deployment": deployment.id, "records": records, **more}
     return market.do(market.owner(role), "scenarios:outcome:report", **given)
 
@@ -62,15 +73,30 @@ def test_an_outcome_is_taken_only_under_a_signed_agreement(market, deployment):
     assert (report(market, deployment).new, len(market.evidence("scenarios.agreement-signed"))) == (2, 1)
     assert refused(sign, market, deployment) == "scenarios.agreement-already-signed"
     assert refused(sign, market, deployment, role="hospital", version=2) == "scenarios.agreement-moved"
-    assert refused(report, market, deployment, role="laboratory") == "scenarios.agreement-unsigned"
 
 
-def test_evidence_of_a_report_counts_and_does_not_tell(market, deployment):
+def test_an_agreement_ends_with_its_deployment(market, deployment):
+    sign(market, deployment)
+    called(market)
+    market.do(market.operator, "serving:deployment:retire", deployment=deployment.id)
+    assert refused(report, market, deployment) == "scenarios.agreement-ended"
+    assert refused(sign, market, deployment, role="laboratory") == "scenarios.agreement-ended"
+
+
+def test_evidence_tells_neither_who_signed_nor_who_reported_nor_how_much(market, deployment):
     sign(market, deployment)
     report(market, deployment)
-    [entry] = market.evidence("scenarios.outcomes-reported")
-    assert entry.facts == {"org": market.orgs["application"], "call": None, "new": 2, "known": 0}
-    assert entry.private_digest is None
+    [signed] = market.evidence("scenarios.agreement-signed")
+    terms = {"version": 1, "text_sha256": deployment.agreement.sha256}
+    assert (signed.actor, signed.facts) == ("withheld", {"deployment": deployment.id} | terms)
+    [told] = market.evidence("scenarios.outcomes-reported")
+    assert (told.actor, told.subject, told.facts) == ("withheld", deployment.id, {})
+    sealed = market.ask(market.operator, "evidence:private:get", entry=told.id).facts
+    [call] = market.calls()
+    assert sealed == {
+        "actor": "per_application", "request_id": "", "org": market.orgs["application"], "call": call.id, "new": 2,
+        "known": 0,
+    }  # fmt: skip
 
 
 def test_the_same_outcome_twice_is_ignored_and_another_truth_refused(market, deployment):
@@ -84,24 +110,67 @@ def test_the_same_outcome_twice_is_ignored_and_another_truth_refused(market, dep
     assert report(market, deployment, [OUTCOMES[0]] * 2).known == 2
 
 
-def test_a_report_may_name_ones_own_settled_call_only(market, deployment):
+def test_a_report_names_ones_own_settled_call_on_that_deployment_and_nothing_else(market, deployment):
     sign(market, deployment)
     sign(market, deployment, role="laboratory")
-    call = market.infer()["parameters"]["call"]
+    call = called(market)
     assert report(market, deployment, call=call).org == market.orgs["application"]
     assert refused(report, market, deployment, role="laboratory", call=call) == "scenarios.call-unknown"
     assert refused(report, market, deployment, call="call_nothing") == "scenarios.call-unknown"
+    other = market.deploy(deployment.release, name="other")
+    market.budget(other)
+    elsewhere = called(market, name="other")
+    assert refused(report, market, deployment, call=elsewhere) == "scenarios.call-unknown"
+    given = {"deployment": deployment.id, "records": OUTCOMES, "call": call}
+    assert refused(market.do, market.operator, "scenarios:outcome:report", **given) == "scenarios.call-unknown"
 
 
-def test_nobody_reports_for_another_organisation(market, deployment):
+def test_without_a_call_there_is_nothing_to_report_about(market, deployment):
     sign(market, deployment)
-    given = {"role": "laboratory", "org": market.orgs["application"]}
-    assert refused(report, market, deployment, **given) == "access.forbidden"
+    with pytest.raises(ValidationError, match="call"):
+        market.do(market.owner("application"), "scenarios:outcome:report", deployment=deployment.id, records=OUTCOMES)
 
 
-def test_who_belongs_nowhere_must_say_for_whom(market, deployment):
-    given = {"deployment": deployment.id, "records": OUTCOMES}
-    assert refused(market.do, market.operator, "scenarios:outcome:report", **given) == "scenarios.org-needed"
+def test_a_call_that_failed_has_no_outcomes(market, deployment, monkeypatch):
+    sign(market, deployment)
+
+    def fail(*_given):
+        raise Unavailable("serving.run-failed", retry_after_seconds=1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "run", fail)
+        with pytest.raises(Unavailable):
+            called(market)
+    [call] = market.calls()
+    assert refused(report, market, deployment, call=call.id) == "scenarios.call-unknown"
+
+
+def test_an_outcome_is_about_a_row_that_was_asked(market, deployment):
+    sign(market, deployment)
+    call = called(market, rows=2)
+    beyond = [OUTCOMES[0], OUTCOMES[1] | {"row": 2}]
+    assert refused(report, market, deployment, beyond, call=call) == "scenarios.row-out-of-range"
+    assert market.ask(market.operator, "scenarios:outcome:list").items == []
+    report(market, deployment, call=call)
+    told = {each.row: each.record for each in market.ask(market.operator, "scenarios:outcome:list").items}
+    assert told == {0: "s-2", 1: "s-1"}
+
+
+def test_a_row_has_one_outcome(market, deployment):
+    sign(market, deployment)
+    report(market, deployment)
+    invented = [OUTCOMES[0] | {"record": "s-9"}]
+    assert refused(report, market, deployment, invented) == "scenarios.row-told"
+    twice = [OUTCOMES[0] | {"row": 2, "record": "s-8"}, OUTCOMES[0] | {"row": 2, "record": "s-9"}]
+    assert refused(report, market, deployment, twice) == "scenarios.row-told"
+
+
+def test_a_record_asked_about_again_has_its_outcome_already(market, deployment):
+    sign(market, deployment)
+    report(market, deployment)
+    again = called(market)
+    assert report(market, deployment, [OUTCOMES[0] | {"row": 3}], call=again).known == 1
+    assert report(market, deployment, [OUTCOMES[0] | {"row": 3, "record": "s-9"}], call=again).new == 1
 
 
 def test_outcomes_become_the_next_revision_of_the_dataset(market, deployment):
@@ -138,8 +207,8 @@ def test_the_hospital_sees_outcomes_once_they_are_on_their_way_to_it(market, dep
 def test_what_does_not_fit_the_dataset_is_set_aside(market, deployment):
     sign(market, deployment)
     odd = [
-        {"record": "r-1", "features": {"a": 9.0, "b": 9.0}, "label": 1},
-        {"record": "s-3", "features": {"a": 9.0}, "label": 1},
+        {"row": 1, "record": "r-1", "features": {"a": 9.0, "b": 9.0}, "label": 1},
+        {"row": 2, "record": "s-3", "features": {"a": 9.0}, "label": 1},
         OUTCOMES[0],
     ]
     report(market, deployment, odd)
@@ -155,7 +224,7 @@ def test_what_does_not_fit_the_dataset_is_set_aside(market, deployment):
 
 def test_a_return_of_which_nothing_fits_makes_no_revision(market, deployment):
     sign(market, deployment)
-    report(market, deployment, [{"record": "r-1", "features": {"a": 1, "b": 1}, "label": 1}])
+    report(market, deployment, [{"row": 0, "record": "r-1", "features": {"a": 1, "b": 1}, "label": 1}])
     started = start(market, deployment)
     market.work()
     assert (get(market, started).state, get(market, started).revision) == ("empty", None)
@@ -180,7 +249,7 @@ def test_one_return_into_a_dataset_at_a_time(market, deployment):
     sign(market, deployment)
     report(market, deployment)
     start(market, deployment)
-    report(market, deployment, [OUTCOMES[0] | {"record": "s-9"}])
+    report(market, deployment, [OUTCOMES[0] | {"row": 2, "record": "s-9"}])
     assert refused(start, market, deployment) == "scenarios.return-running"
     market.work()
     second = start(market, deployment)

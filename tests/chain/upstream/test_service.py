@@ -158,6 +158,18 @@ def test_a_pledge_is_public_from_acceptance_even_before_the_asset_opens(do, ask)
     assert (pledge.org, pledge.patent_text) == (ORG, "We will not assert.")
 
 
+def test_a_pledge_does_not_tell_which_asset_it_is_about_to_those_who_may_not_see_it_yet(do, ask, clock):
+    opens_at = (clock.now() + timedelta(days=1)).isoformat()
+    schedule = [{"audience": "public", "opens_at": opens_at}]
+    donation = do(service.offer, DONOR, **OFFER, schedule=schedule, patent_scope="donated-work")
+    do(service.accept, OPERATOR, donation=donation.id)
+    for reader in (ANONYMOUS, OTHER):
+        assert [pledge.asset for pledge in ask(service.list_pledges, reader).items] == [None]
+    assert [pledge.asset for pledge in ask(service.list_pledges, DONOR).items] == [donation.asset]
+    do(hub.open_asset, DONOR, asset=donation.asset, visibility="public")
+    assert [pledge.asset for pledge in ask(service.list_pledges, ANONYMOUS).items] == [donation.asset]
+
+
 def test_donations_are_listed_by_organisation_and_state(do, ask):
     first = do(service.offer, DONOR, **OFFER)
     do(service.offer, DONOR, **(OFFER | {"slug": "other"}))

@@ -25,14 +25,14 @@ def lived(market):
     given = {"deployment": deployment.id, "org": market.orgs["application"]}
     market.do(market.owner("application"), "scenarios:agreement:sign", **given)
     told = {"deployment": deployment.id, "call": call}
-    told["records"] = [{"record": "s-1", "features": {"a": 1, "b": 2}, "label": 1}]
+    told["records"] = [{"row": 0, "record": "s-1", "features": {"a": 1, "b": 2}, "label": 1}]
     market.do(market.owner("application"), "scenarios:outcome:report", **told)
     back = {"deployment": deployment.id, "asset": market.data[0]}
     market.do(market.owner("hospital"), "scenarios:return:start", **back)
     market.work()
     split = market.ask(market.operator, "credits:split:list").items[0]
     paths = ["/serving", f"/serving/deployment/{deployment.id}", "/credits", f"/credits/split/{split.id}", "/scenarios"]
-    return market, paths
+    return market, [*paths, f"/serving/call/{call}"]
 
 
 @pytest.fixture
@@ -60,14 +60,30 @@ def test_a_stranger_sees_prices_and_policies_but_nobodys_money(lived):
     market, paths = lived
     stranger = TestClient(build_app(market.kernel))
     codes = [stranger.get(path).status_code for path in paths]
-    assert codes == [200, 200, 200, 404, 200]
+    assert codes == [200, 200, 200, 404, 200, 404]
     page = stranger.get(paths[1]).text
     assert "/v2/models/diagnosis/infer" in page and "True outcomes may be sent back." in page
     assert market.orgs["application"] not in page
 
 
+def test_the_page_of_a_call_shows_its_receipt_checked(lived, operator):
+    _, paths = lived
+    page = operator.get(paths[5], params={"lang": "en"}).text
+    assert "The text has the digest that the log holds" in page and "&#34;rows&#34;:50" in page
+
+
 def test_the_page_of_a_split_shows_every_part_and_its_receiver(lived, operator):
     _, paths = lived
     page = operator.get(paths[3], params={"lang": "en"}).text
-    for words in ("Hospital", "Laboratory", "Foundation", "0.37", "0.53", "Where the fee went", "<svg"):
+    for words in (
+        "Hospital",
+        "Laboratory",
+        "Foundation",
+        "0.37",
+        "0.53",
+        "0.3750",
+        "Where the fee went",
+        "<svg",
+        "Receipt",
+    ):
         assert words in page

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
+from hashlib import sha256
+
 import pytest
 
+from gongqi.books.ledger import service as ledger
 from gongqi.economy.credits import service
 from gongqi.kernel.errors import Broken, Refused
+from gongqi.resources.serving import service as serving
 from gongqi.resources.serving.events import CallSettled
 
 WEIGHTS = {"service": 2000, "model": 3500, "datasets": 2500, "compute": 1000, "foundation": 1000}
@@ -49,10 +55,122 @@ def test_the_split_leaves_evidence_that_its_transaction_names(market, served):
     publish(market)
     split = paid(market)
     [entry] = market.evidence("credits.fee-split")
-    assert entry.id == split.evidence and entry.facts["call"] == split.call
-    assert entry.facts["totals"] == shares(split)
+    assert entry.id == split.evidence and entry.facts == {"deployment": served.id, "policy": 1}
     posted = market.ask(market.operator, "ledger:transaction:get", transaction=split.transaction)
     assert posted.evidence == entry.id and posted.key == f"split:{split.call}"
+
+
+def test_payer_and_receivers_can_check_their_receipt_against_the_log(market, served):
+    publish(market)
+    split = paid(market)
+    [entry] = market.evidence("credits.fee-split")
+    for role in ("application", "hospital", "laboratory"):
+        receipt = market.ask(market.owner(role), "credits:split:receipt", split=split.id)
+        assert receipt.holds and sha256(receipt.sealed.encode()).hexdigest() == entry.private_digest
+        assert receipt.facts["call"] == split.call and receipt.facts["payer"] == market.orgs["application"]
+        assert {line["share"]: line["amount"] for line in receipt.facts["lines"]} == shares(split)
+    made = market.do(market.operator, "members:organisation:create", handle="other", name="Other")
+    market.orgs["other"] = made.id
+    with pytest.raises(Refused, match=r"access\.not-found"):
+        market.ask(market.owner("other"), "credits:split:receipt", split=split.id)
+
+
+def test_a_split_that_waits_has_no_receipt(market, served):
+    with pytest.raises(Refused, match=r"credits\.split-waiting"):
+        market.ask(market.operator, "credits:split:receipt", split=paid(market).id)
+
+
+def test_small_fees_come_to_the_policy_itself(market):
+    """One row at a price of one, a hundred times: rounded one by one, the largest share would have taken them all."""
+    publish(market)
+    data = market.dataset()
+    asset, revision = market.model([(data[1], "trained-on")])
+    cheap = market.deploy(market.release("laboratory", asset, revision), price_per_row=1)
+    market.fund(100)
+    market.budget(cheap, 100)
+    for number in range(1, 101):
+        market.infer()
+        if number in (1, 7, 50, 100):
+            market.work()
+            exact = {"laboratory": 0.35 * number, "hospital": 0.25 * number, "foundation": 0.3 * number}
+            assert all(abs(market.balance(owner) - due) < 1 for owner, due in exact.items()), number
+    assert [market.balance(owner) for owner in ("laboratory", "hospital", "foundation")] == [35, 25, 30]
+    assert market.balance("foundation", "compute") == 10 and market.balance(cheap.id, "clearing") == 0
+    assert market.book_holds()
+
+
+def test_every_split_says_what_its_claims_have_got_in_all(market, served):
+    publish(market)
+    first, second = paid(market), paid(market)
+    assert (first.fees, second.fees) == (150, 300)
+    assert {line.share: (line.weight, line.whole) for line in second.lines} == {
+        "service": (1, 5), "model": (7, 20), "datasets": (1, 4), "compute": (1, 10), "foundation": (1, 10),
+    }  # fmt: skip
+    assert shares(first) == {"service": 30, "model": 53, "datasets": 37, "compute": 15, "foundation": 15}
+    assert shares(second) == {"service": 30, "model": 52, "datasets": 38, "compute": 15, "foundation": 15}
+    assert {line.share: line.total for line in second.lines} == {
+        "service": 60, "model": 105, "datasets": 75, "compute": 30, "foundation": 30,
+    }  # fmt: skip
+
+
+def test_who_gets_nothing_of_a_fee_sees_it_all_the_same(market, served):
+    """Or nobody could check that nothing means not yet."""
+    publish(market)
+    split = paid(market, rows=1)
+    assert sorted(line.amount for line in split.lines) == [0, 0, 1, 1, 1]
+    assert market.ask(market.owner("hospital"), "credits:split:list").items == [split]
+
+
+def test_other_claims_begin_another_tally_and_the_same_go_on(market, served):
+    publish(market)
+    paid(market)
+    publish(market, datasets=0, foundation=3500)
+    assert paid(market).fees == 150
+    publish(market)
+    assert paid(market).fees == 300
+
+
+def test_fees_divided_at_once_are_divided_one_after_the_other(market, served):
+    publish(market)
+    calls = [market.infer()["parameters"]["call"] for _ in range(24)]
+    market.work()
+    done = [market.ask(market.operator, "credits:split:list", call=call).items[0] for call in calls]
+    again = [replayed_event(split, number) for number, split in enumerate(done)]
+    threads = [
+        threading.Thread(target=market.kernel.transact, args=(partial(divide, events=again[n::4]),), kwargs=FOR_TEST)
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    splits = market.ask(market.operator, "credits:split:list", limit=200).items
+    assert sorted(split.fees for split in splits) == [3 * number for number in range(1, 49)]
+    last = max(splits, key=lambda split: split.fees)
+    for line in last.lines:
+        assert line.total == sum(each.amount for split in splits for each in split.lines if each.share == line.share)
+        assert abs(line.total * line.whole - last.fees * line.weight) < line.whole
+
+
+FOR_TEST = {"reason": "test"}
+
+
+def replayed_event(split, number):
+    """The settlement of one more call like the one of `split`."""
+    return CallSettled(
+        call=f"call_more{number}", deployment=split.deployment, release=split.release, org=split.payer,
+        unit=split.unit, fee=split.fee, rows=1,
+    )  # fmt: skip
+
+
+def divide(ctx, *, events):
+    """The fees stand on the clearing account, as after a settlement; then they are divided."""
+    for event in events:
+        issuer = ledger.account(ctx, "foundation", event.unit, "issued", floor=None)
+        clearing = ledger.account(ctx, event.deployment, event.unit, serving.CLEARING)
+        lines = (ledger.Line(issuer, -event.fee), ledger.Line(clearing, event.fee))
+        ledger.post(ctx, key=f"fee:{event.call}", kind="ledger.grant", subject=event.call, postings=lines)
+        service.split_fee(ctx, event)
 
 
 def test_an_event_that_comes_twice_is_divided_once(market, served):

@@ -53,24 +53,24 @@ def test_good_figures_pass_every_row() -> None:
 
 
 def test_a_figure_at_its_bound_is_met() -> None:
-    assert verdict(brier=0.1)["evaluation/4"] == ("allow", {"value": "0.1", "limit": "0.1"})
-    assert verdict(records=100)["evaluation/1"] == ("allow", {"value": "100", "limit": "100"})
+    assert verdict(brier=0.1)["5"] == ("allow", {"value": "0.1", "limit": "0.1"})
+    assert verdict(records=100)["2"] == ("allow", {"value": "100", "limit": "100"})
 
 
 def test_a_figure_beyond_its_bound_stops_the_release() -> None:
-    assert verdict(brier=0.1001)["evaluation/4"] == ("deny", {"value": "0.1001", "limit": "0.1"})
-    assert verdict(roc_auc=0.8999)["evaluation/3"][0] == "deny"
+    assert verdict(brier=0.1001)["5"] == ("deny", {"value": "0.1001", "limit": "0.1"})
+    assert verdict(roc_auc=0.8999)["4"][0] == "deny"
 
 
 def test_a_gap_that_is_tolerable_leaves_a_duty() -> None:
     answers = verdict(accuracy_gap=0.0526)
-    assert (answers["evaluation/7"][0], answers["evaluation/8"][0]) == ("allow", "require")
+    assert (answers["8"][0], answers["9"][0]) == ("allow", "require")
 
 
 @pytest.mark.parametrize("missing", [None, float("nan")])
 def test_an_unknown_figure_counts_as_missed(missing: float | None) -> None:
-    assert verdict(accuracy_gap=missing)["evaluation/7"] == ("deny", {"metric": "accuracy_gap", "limit": "0.15"})
-    assert verdict(accuracy_gap=missing)["evaluation/8"][0] == "require"
+    assert verdict(accuracy_gap=missing)["8"] == ("deny", {"metric": "accuracy_gap", "limit": "0.15"})
+    assert verdict(accuracy_gap=missing)["9"][0] == "require"
 
 
 def test_every_answer_cites_the_foundations_policy_and_its_date() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -306,6 +307,21 @@ def test_evidence_of_a_vote_holds_the_digest_of_its_rationale_and_not_the_words(
     (entry,) = [each for each in foundation.entries if each.kind == "ethics.vote-cast"]
     assert entry.facts["rationale_digest"] == sha256(b"A quiet reason.").hexdigest()
     assert "quiet" not in str(entry.facts)
+
+
+def test_who_came_in_by_anothers_link_does_not_act_as_a_reviewer(foundation, reviewed):
+    """Or an operator could vote as any reviewer: links are theirs to make."""
+    case = foundation.case(reviewed).id
+    reviewer = foundation.people["reviewer-1"]
+    foundation.people["reviewer-1"] = replace(reviewer, link_of=foundation.people["operator"].id)
+    refused("ethics.own-sign-in-needed", foundation.vote, reviewed, "reviewer-1")
+    aside = {"case": case, "reason": "said by somebody else"}
+    refused("ethics.own-sign-in-needed", foundation.do, ethics.declare_recusal, "reviewer-1", **aside)
+    met = {"case": case, "number": 1, "finding": "said by somebody else"}
+    refused("ethics.own-sign-in-needed", foundation.do, ethics.confirm_condition, "reviewer-1", **met)
+    assert foundation.case(reviewed).votes == [] and foundation.case(reviewed).recusals == []
+    foundation.people["reviewer-1"] = reviewer
+    foundation.vote(reviewed, "reviewer-1")
 
 
 def test_a_vote_on_another_revision_is_refused(foundation, reviewed):

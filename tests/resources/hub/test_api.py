@@ -130,7 +130,7 @@ def test_a_bad_upload_is_refused_in_both_languages_and_keeps_nothing(
         assert 400 <= answer.status_code < 500
         said[language] = answer.json()["detail"]
     assert said["zh"] != said["en"] and "{" not in said["zh"] + said["en"]
-    assert list(kernel.blobs.incoming.iterdir()) == []
+    assert list(kernel.blobs.incoming.folder.iterdir()) == []
 
 
 def test_an_upload_that_breaks_off_leaves_nothing_behind(client, kernel):
@@ -151,7 +151,7 @@ def test_an_upload_that_breaks_off_leaves_nothing_behind(client, kernel):
     }  # fmt: skip
     anyio.run(build_app(kernel), scope, receive, send)
     assert sent[0]["status"] == 400 and b"kernel.blob-truncated" in sent[1]["body"]
-    assert list(kernel.blobs.incoming.iterdir()) == [] and not kernel.blobs.has(digest)
+    assert list(kernel.blobs.incoming.folder.iterdir()) == [] and not kernel.blobs.has(digest)
 
 
 def test_an_upload_needs_the_right_to_bring_bytes(client, stranger):

@@ -138,12 +138,48 @@ def test_a_card_of_a_public_hub_is_understood():
     assert (card.languages, card.tasks, card.license, card.body) == (("en",), ("text-generation",), "mit", "hi")
 
 
+@pytest.mark.parametrize("content", ["", "# Title", "---\ntitle: x\n", "\n---\na: b\n---\n"])
+def test_a_readme_without_front_matter_says_nothing_yet(content):
+    assert rules.parse_card(content.encode()) == rules.no_card(content)
+
+
+def test_empty_front_matter_says_nothing_yet():
+    assert rules.parse_card(b"---\n---\nwords") == rules.no_card("words")
+
+
+def test_front_matter_is_a_map():
+    with refusal("hub.card-malformed"):
+        rules.parse_card(b"---\n- a\n---\n")
+
+
+@pytest.mark.parametrize("name", ["main", "v1.0", "release/2026-11", "refs-1", "a_b"])
+def test_a_name_that_git_can_say_is_a_ref(name):
+    assert rules.check_ref(name) == name
+
+
 @pytest.mark.parametrize(
-    "content", ["", "# Title", "---\n---\n", "---\n- a\n---\n", "---\ntitle: x\n", "\n---\na: b\n---\n"]
+    "name",
+    [
+        "",
+        "-a",
+        ".a",
+        "a..b",
+        "a//b",
+        "a/.b",
+        "a.lock",
+        "a.lock/b",
+        "a/",
+        "a.",
+        "refs/heads/x",
+        "a b",
+        "发布",
+        "x" * 251,
+        "f" * 40,
+    ],
 )
-def test_a_readme_without_front_matter_has_no_card(content):
-    with refusal("hub.card-missing"):
-        rules.parse_card(content.encode())
+def test_a_name_that_git_cannot_say_or_takes_for_a_commit_is_no_ref(name):
+    with refusal("hub.ref-invalid"):
+        rules.check_ref(name)
 
 
 BOMB = "---\na: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n---\n"

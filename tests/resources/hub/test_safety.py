@@ -42,6 +42,8 @@ def codes(content: bytes, path: str = "file.bin", siblings: frozenset[str] = fro
                 _, message, remedy = words.error(finding.refusal(), language)
                 assert "{" not in message + remedy, message + remedy
                 assert finding.path in message
+                if flaw := finding.params.get("flaw"):
+                    assert f": {flaw}." not in message and f"：{flaw}。" not in message, "a flaw is worded"
     return [finding.code for finding in found]
 
 
@@ -306,13 +308,33 @@ def test_the_eicar_string_is_found_with_its_offset():
     assert [f.offset for f in inspect(b"x" * at + safety.EICAR)] == [at], "across two chunks"
 
 
+@pytest.mark.parametrize("pack", [lambda data: zipped({"a/b.txt": data}), lambda data: tarred(("b.txt", data))])
+def test_the_eicar_string_is_found_inside_an_archive_and_inside_a_stream_in_it(pack):
+    assert codes(zipped({"a.txt": safety.EICAR}, zipfile.ZIP_DEFLATED)) == ["hub.malware"]
+    assert "hub.malware" in codes(pack(safety.EICAR))
+    assert "hub.malware" in codes(gzip.compress(pack(b"x" * 300 + safety.EICAR)))
+
+
 SECRETS = {
-    "private key": "-----BEGIN " + "RSA PRIVATE KEY-----",
-    "AWS access key": "AKIA" + "Q" * 16,
-    "Gongqi token": "gq_" + "a1" * 12,
-    "Hugging Face token": "hf_" + "a" * 34,
-    "GitHub token": "ghp_" + "a" * 36,
+    "private-key": "-----BEGIN " + "RSA PRIVATE KEY-----",
+    "AWS": "AKIA" + "Q" * 16,
+    "Alibaba Cloud": "LTAI5t" + "a1" * 9,
+    "Anthropic": "sk-ant-" + "api03-" + "a" * 93 + "AA",
+    "GitHub": "ghp_" + "a" * 36,
+    "GitLab": "glpat-" + "a" * 20,
+    "Gongqi": "gq_" + "a1" * 12,
+    "Google Cloud": "AIza" + "a" * 35,
+    "Hugging Face": "hf_" + "a" * 34,
+    "npm": "npm_" + "a" * 36,
+    "OpenAI": "sk-proj-" + "a" * 74 + "T3BlbkFJ" + "b" * 74,
+    "PyPI": "pypi-AgE" + "a" * 100,
+    "Slack": "xoxb-" + "1" * 12 + "-" + "1" * 12 + "-" + "a" * 24,
+    "Stripe": "sk_live_" + "a" * 24,
 }
+
+
+def test_every_kind_of_secret_has_its_example():
+    assert set(SECRETS) == set(safety.SECRETS)
 
 
 @pytest.mark.parametrize(("kind", "secret"), SECRETS.items())
@@ -323,13 +345,13 @@ def test_a_secret_in_text_is_found_by_line_and_never_repeated(kind, secret):
 
 
 def test_a_secret_far_into_a_file_is_found_once_on_the_right_line():
-    text = "a line of text\n" * (safety.CHUNK_BYTES // 15) + "tail " + SECRETS["Gongqi token"]
+    text = "a line of text\n" * (safety.CHUNK_BYTES // 15) + "tail " + SECRETS["Gongqi"]
     found = inspect(text.encode())
     assert [f.params["line"] for f in found] == [safety.CHUNK_BYTES // 15 + 1]
 
 
 def test_the_number_of_findings_in_one_file_is_bounded():
-    assert len(inspect((SECRETS["AWS access key"] + "\n").encode() * 1000)) == safety.FINDING_LIMIT
+    assert len(inspect((SECRETS["AWS"] + "\n").encode() * 1000)) == safety.FINDING_LIMIT
 
 
 def test_the_key_of_the_amazon_manual_is_not_a_secret():
@@ -397,7 +419,7 @@ def test_a_safetensors_file_that_breaks_its_rules_is_refused(content):
 
 def test_a_header_beyond_its_limit_is_not_parsed(monkeypatch):
     monkeypatch.setattr(tensors, "SAFETENSORS_HEADER_LIMIT_BYTES", 10)
-    assert inspect(GOOD)[0].params["flaw"] == "header is longer than the limit"
+    assert inspect(GOOD)[0].params["flaw"] == "header-too-long"
 
 
 def gguf(body: bytes, version: int = 3) -> bytes:
@@ -408,28 +430,68 @@ def text_field(text: bytes) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
+def pair(key: bytes, kind: int, value: bytes) -> bytes:
+    return text_field(key) + struct.pack("<I", kind) + value
+
+
+def tensor(name: bytes, *extents: int, kind: int = 0, offset: int = 0) -> bytes:
+    return text_field(name) + struct.pack(f"<I{len(extents)}QIQ", len(extents), *extents, kind, offset)
+
+
+def gguf_file(pairs: list[bytes] = [], tensors: list[bytes] = [], data: int = 0, alignment: int = 32) -> bytes:  # noqa: B006
+    header = gguf(struct.pack("<QQ", len(tensors), len(pairs)) + b"".join(pairs) + b"".join(tensors))
+    return header + bytes(-len(header) % alignment) + bytes(data)
+
+
 def test_a_gguf_header_is_walked():
-    pair = text_field(b"general.name") + struct.pack("<I", 8) + text_field(b"tiny")
-    array = text_field(b"tokens") + struct.pack("<IIQ", 9, 8, 2) + text_field(b"a") + text_field(b"b")
-    tensor = text_field(b"w") + struct.pack("<IQIQ", 1, 4, 0, 0)
-    assert codes(gguf(struct.pack("<QQ", 1, 2) + pair + array + tensor + bytes(64))) == []
+    words = struct.pack("<IQ", 8, 2) + text_field(b"a") + text_field(b"b")
+    scores = struct.pack("<IQ", 6, 3) + bytes(12)
+    pairs = [
+        pair(b"general.name", 8, text_field(b"tiny")), pair(b"tokens", 9, words), pair(b"scores", 9, scores),
+        pair(b"add_bos", 7, b"\x01"), pair(b"general.alignment", 4, struct.pack("<I", 64)),
+    ]  # fmt: skip
+    tensors = [tensor(b"w", 4, 2), tensor(b"q", 32, 3, kind=2, offset=64), tensor(b"new", 7, kind=999, offset=128)]
+    assert codes(gguf_file(pairs, tensors, data=192, alignment=64)) == []
+
+
+def test_a_large_vocabulary_is_walked_and_not_counted_away():
+    """512k tokens with their scores and types: the numbers are passed over as one, only the texts are walked."""
+    count = 512_000
+    words = struct.pack("<IQ", 8, count) + text_field(b"ab") * count
+    numbers = struct.pack("<IQ", 6, count) + bytes(4 * count)
+    assert codes(gguf_file([pair(b"tokens", 9, words), pair(b"scores", 9, numbers), pair(b"types", 9, numbers)])) == []
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "flaw"),
     [
-        gguf(b"", 1),
-        gguf(b""),
-        gguf(struct.pack("<QQ", 1 << 60, 0)),
-        gguf(struct.pack("<QQ", 0, 1) + struct.pack("<Q", 1 << 60)),
-        gguf(struct.pack("<QQ", 0, 1) + text_field(b"a") + struct.pack("<I", 99)),
-        gguf(struct.pack("<QQ", 0, 1) + text_field(b"a") + struct.pack("<IIQ", 9, 9, 1)),
-        gguf(struct.pack("<QQ", 1, 0) + text_field(b"w") + struct.pack("<I", 1000)),
-        gguf(struct.pack("<QQ", 0, 1) + struct.pack("<Q", 50) + b"short"),
+        (gguf(b"", 1), "version-unknown"),
+        (gguf(b""), "cut-short"),
+        (gguf(struct.pack("<QQ", 1 << 60, 0)), "too-many-parts"),
+        (gguf(struct.pack("<QQ", 0, 1) + struct.pack("<Q", 1 << 60)), "text-too-long"),
+        (gguf(struct.pack("<QQ", 0, 1) + struct.pack("<Q", 50) + b"short"), "field-past-end"),
+        (gguf_file([pair(b"a", 99, b"")]), "value-type-unknown"),
+        (gguf_file([pair(b"a", 9, struct.pack("<IQ", 9, 1))]), "value-type-unknown"),
+        (gguf_file([pair(b"a", 9, struct.pack("<IQ", 6, 1 << 61))]), "field-past-end"),
+        (gguf_file([pair(b"a", 9, struct.pack("<IQ", 8, 1 << 40))]), "too-many-parts"),
+        (gguf_file([pair(b"a", 8, struct.pack("<Q", 1 << 40))]), "text-too-long"),
+        (gguf_file([pair(b"a", 7, b"\x02")]), "value-type-unknown"),
+        (gguf_file([pair(b"a", 0, b"1"), pair(b"a", 0, b"2")]), "key-twice"),
+        (gguf_file([pair(b"general.alignment", 4, bytes(4))]), "alignment-impossible"),
+        (gguf_file([pair(b"general.alignment", 4, struct.pack("<I", 12))]), "alignment-impossible"),
+        (gguf(struct.pack("<QQ", 1, 0) + text_field(b"w") + struct.pack("<I", 1000)), "tensor-rank"),
+        (gguf_file([], [tensor(b"w" * 65, 1)], 32), "text-too-long"),
+        (gguf_file([], [tensor(b"w", 1), tensor(b"w", 1, offset=32)], 64), "tensor-twice"),
+        (gguf_file([], [tensor(b"w", 1, offset=4)], 64), "tensor-unaligned"),
+        (gguf_file([], [tensor(b"w", 1 << 32, 1 << 32)], 64), "tensor-impossible"),
+        (gguf_file([], [tensor(b"w", 33, kind=2)], 64), "tensor-impossible"),
+        (gguf_file([], [tensor(b"w", 17)], 64), "tensor-past-end"),
+        (gguf_file([], [tensor(b"w", 1, kind=999, offset=1 << 40)], 64), "tensor-past-end"),
     ],
 )
-def test_a_gguf_file_that_breaks_its_rules_is_refused(content):
+def test_a_gguf_file_that_breaks_its_rules_is_refused(content, flaw):
     assert codes(content) == ["hub.gguf-malformed"]
+    assert inspect(content)[0].params["flaw"] == flaw
 
 
 # --- ONNX ------------------------------------------------------------------------------------------------------------

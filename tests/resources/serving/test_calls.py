@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import threading
+from hashlib import sha256
 
 import pytest
 
+from gongqi.books.evidence.keys import SigningKeys
+from gongqi.books.evidence.verify import check_proof
+from gongqi.kernel.access import ANONYMOUS
 from gongqi.kernel.errors import Refused, Unavailable
 from gongqi.resources.serving import calls
 from gongqi.resources.serving.engine import Engine
@@ -37,14 +41,46 @@ def test_a_call_is_answered_and_charged_by_the_row(market, deployment):
     assert market.book_holds()
 
 
-def test_a_settled_call_leaves_evidence_without_what_was_asked(market, deployment):
+def test_the_log_says_that_a_call_was_settled_and_neither_whose_nor_how_large(market, deployment):
     call = market.infer([(1.0, 2.0)])["parameters"]["call"]
     [entry] = market.evidence("serving.call-settled")
-    assert entry.subject == call
-    assert entry.facts == {
-        "deployment": deployment.id, "release": deployment.release, "rows": 1, "fee": 3, "unit": "CNY-fen",
-        "price_version": 1,
+    assert (entry.subject, entry.actor, entry.request_id) == (call, "withheld", None)
+    assert entry.facts == {"deployment": deployment.id, "release": deployment.release, "price_version": 1}
+
+
+def test_a_receipt_says_who_paid_for_what_and_has_the_digest_that_the_log_holds(market, deployment):
+    call = market.infer([(1.0, 2.0)])["parameters"]["call"]
+    asked = market.ask(market.owner("application"), "serving:call:get", call=call)
+    receipt = market.ask(market.owner("application"), "serving:call:receipt", call=call)
+    assert receipt.facts == {
+        "actor": "per_application", "request_id": "", "org": market.orgs["application"], "rows": 1, "fee": 3,
+        "unit": "CNY-fen", "request_sha256": asked.request_sha256, "result_sha256": asked.result_sha256,
     }  # fmt: skip
+    market.work()
+    proof = market.ask(ANONYMOUS, "evidence:entry:proof", entry=receipt.id)
+    assert check_proof(proof.model_dump(), market.kernel.part(SigningKeys).public).reached
+    assert sha256(receipt.sealed.encode()).hexdigest() == proof.entry["private_digest"] and receipt.holds
+    assert not receipt.model_copy(update={"sealed": receipt.sealed.replace('"fee":3', '"fee":2')}).holds
+
+
+def test_a_receipt_is_for_those_who_see_the_call(market, deployment):
+    call = market.infer()["parameters"]["call"]
+    for actor in (ANONYMOUS, market.owner("hospital"), market.owner("foundation")):
+        with pytest.raises(Refused, match=r"access\.not-found"):
+            market.ask(actor, "serving:call:receipt", call=call)
+    assert market.ask(market.operator, "serving:call:receipt", call=call).holds
+
+
+def test_an_unsettled_call_has_no_receipt(market, deployment, monkeypatch):
+    def fail(*_given):
+        raise Unavailable("serving.run-failed", retry_after_seconds=1)
+
+    monkeypatch.setattr(Engine, "run", fail)
+    with pytest.raises(Unavailable):
+        market.infer()
+    [call] = market.calls()
+    with pytest.raises(Refused, match=r"serving\.call-not-settled"):
+        market.ask(market.operator, "serving:call:receipt", call=call.id)
 
 
 def test_outputs_can_be_chosen(market, deployment):

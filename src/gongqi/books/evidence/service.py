@@ -4,7 +4,8 @@
 together or not at all. The sequencer (flows.py) later gives the row its place in the log. From then on `proof` shows,
 to anybody who has the foundation's public keys and nothing else, that the entry is in the log the foundation signed.
 
-The public side of every entry is public. The private side is shown only by `evidence:private:get`.
+The public side of every entry is public. The private side is shown by `evidence:private:get`, and by rooms above to
+those whom an entry of theirs concerns: a receipt, which anybody it is handed to can check against the log.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -112,6 +114,19 @@ def entries_about(ctx: Read, subject: str, *, limit: int = MAX_ABOUT) -> list[En
         select(EntryRow).where(EntryRow.subject == subject).order_by(EntryRow.id.desc()).limit(min(limit, MAX_ABOUT))
     )
     return [EntryOut.model_validate(row) for row in rows][::-1]
+
+
+def private_side(ctx: Read, entry_id: str) -> PrivateOut:
+    """What an entry holds sealed. The caller has authorised: it knows whom the entry concerns.
+
+    Raises: Refused("access.not-found").
+    """
+    row = ctx.session.get(EntryRow, entry_id)
+    if row is None:
+        raise Refused("access.not-found", kind=EntryRow.__tablename__, key=entry_id[:100])
+    facts = leaves.unseal(row.private) if row.private is not None else None
+    sealed = row.private.decode() if row.private is not None else None
+    return PrivateOut(id=row.id, facts=facts, sealed=sealed, private_digest=row.private_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +231,12 @@ class PrivateOut(Output):
     id: str
     facts: dict[str, Any] | None
     sealed: str | None
+    private_digest: str | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the sealed text is the one that the log holds the digest of, computed now."""
+        return self.sealed is not None and sha256(self.sealed.encode()).hexdigest() == self.private_digest
 
 
 @read("evidence:entry:list")
@@ -265,10 +286,7 @@ def show_keys(ctx: Read, input: Nothing) -> KeysOut:
 @read("evidence:private:get")
 def get_private(ctx: Read, input: EntryKey) -> PrivateOut:
     ctx.require("evidence:private:get")
-    row = ctx.find(EntryRow, input.entry, to=READ)
-    if row.private is None:
-        return PrivateOut(id=row.id, facts=None, sealed=None)
-    return PrivateOut(id=row.id, facts=leaves.unseal(row.private), sealed=row.private.decode())
+    return private_side(ctx, ctx.find(EntryRow, input.entry, to=READ).id)
 
 
 def log_size(ctx: Read) -> int:

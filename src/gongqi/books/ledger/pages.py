@@ -61,7 +61,6 @@ def load_account(ctx: Read, key: str, cursor: str | None = None) -> dict[str, An
         "points": _points(page, account.opened_at),
         "write": partial(written, unit=account.unit),
         "fall": next(falls, None),
-        "is_latest": cursor is None,
         "may_grant": ctx.actor.may("ledger:credit:grant"),
     }
 

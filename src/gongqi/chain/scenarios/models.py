@@ -2,6 +2,8 @@
 
 Invariants
 - Nothing is taken from an organisation that has not signed the present version of the deployment's agreement.
+- An outcome is the truth about one row of one settled call of the organisation that reports it; a row has at most one.
+  Whoever would feed a dataset with inventions pays for asking the model about each of them, under its own name.
 - An outcome belongs to at most one return; a return's outcomes are chosen when it starts and do not change.
 - A return ends once: done with a revision, empty when nothing fitted, or failed with its outcomes free again.
 """
@@ -37,12 +39,14 @@ class Outcome(Base):
 
     May be personal data in the hands of whoever can link `record` to a person. Purpose, basis and retention are those
     of the deployment's data agreement, which the reporting organisation has signed; shown to that organisation, and to
-    the one whose dataset it is returned to. Never in evidence, events or logs.
+    the one whose dataset it is returned to. Never in evidence, events or logs. `row` of `call` is counted from 0, as in the
+    tensors. (Either may be None before revision 0004.)
     """
 
     __tablename__ = "outcome"
     __table_args__ = (
         UniqueConstraint("deployment", "org", "record"),
+        UniqueConstraint("call", "row"),
         Index(None, "deployment", "returned_in", "id"),
         Index(None, "returned_in"),
     )
@@ -52,6 +56,7 @@ class Outcome(Base):
     release: Mapped[str]
     org: Mapped[str]
     call: Mapped[str | None]
+    row: Mapped[int | None]
     record: Mapped[str]
     features: Mapped[dict[str, Any]]
     label: Mapped[int]

@@ -1,10 +1,14 @@
 """The loop back: agreements, outcomes, and the return of outcomes to the dataset a model learned from.
 
-An application that calls a model may later know what was true. Under the deployment's agreement it reports that; a
-steward of a dataset in the model's lineage takes it back, and it becomes that dataset's next revision.
+An application that calls a model may later know what was true. Under the deployment's agreement it reports that, row by
+row of a call it has paid for; a steward of a dataset in the model's lineage takes it back, and it becomes that dataset's
+next revision.
 
-An outcome is known by its record's name within (deployment, organisation). Reported again unchanged it is ignored, so a
-retry is harmless; reported again with other values it is refused, since one of the two would be false.
+An outcome is known by its record's name within (deployment, organisation), and by the row of the call it is about.
+Reported again unchanged it is ignored, so a retry is harmless; reported again with other values it is refused, since one
+of the two would be false. What was asked is not kept, so that the features are those of the call is the reporter's word.
+
+Who signed and who reported is sealed in the evidence: it would say who uses which model, and how much.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ REPORT = "scenarios:outcome:report"
 START = "scenarios:return:start"
 TABLE_COMPONENT, TABLE_SUFFIX = "datasets", ".csv"
 
+Truth = tuple[dict[str, float], int]  # features and label
+
 
 class Sign(Input):
     """`version` of the agreement that was read, if the signer wants to be sure that it is still the present one."""
@@ -40,17 +46,19 @@ class Sign(Input):
 
 
 class RecordInput(Input):
+    """`row`: which of the call's rows it was, from 0; each has at most one outcome."""
+
+    row: int = Field(ge=0, lt=serving.MAX_ROWS)
     record: str = Field(pattern=RECORD_PATTERN)
     features: dict[str, float] = Field(min_length=1, max_length=MAX_COLUMNS)
     label: int = Field(ge=0, le=1)
 
 
 class Report(Input):
-    """`call`: in which the model was asked about these records; `org`: reported for, if the caller may for several."""
+    """`call`: the settled call in which the model was asked about these records."""
 
     deployment: str = Field(max_length=ID)
-    call: str | None = Field(None, max_length=ID)
-    org: str | None = Field(None, max_length=ID)
+    call: str = Field(max_length=ID)
     records: list[RecordInput] = Field(min_length=1, max_length=MAX_RECORDS)
 
 
@@ -104,6 +112,7 @@ class OutcomeOut(Output):
     release: str
     org: str
     call: str | None
+    row: int | None
     record: str
     features: dict[str, float]
     label: int
@@ -135,7 +144,7 @@ class ReturnOut(Output):
 def sign(ctx: Write, input: Sign) -> SignatureOut:
     ctx.require("scenarios:agreement:sign", input.org)
     members.require_organisation(ctx, input.org)
-    deployment = serving.deployment_facts(ctx, input.deployment)
+    deployment = _agreeable(ctx, input.deployment)
     terms = deployment.agreement
     if input.version is not None and input.version != terms.version:
         raise Refused("scenarios.agreement-moved", version=input.version, current=terms.version)
@@ -148,31 +157,34 @@ def sign(ctx: Write, input: Sign) -> SignatureOut:
         )
     )  # fmt: skip
     ctx.session.flush()
-    ctx.record(row.id, deployment=deployment.id, org=input.org, version=terms.version, text_sha256=terms.sha256)
+    ctx.record(
+        row.id, withhold=True, private={"org": input.org}, deployment=deployment.id, version=terms.version,
+        text_sha256=terms.sha256,
+    )  # fmt: skip
     return SignatureOut.model_validate(row)
 
 
 @verb(REPORT, evidence="scenarios.outcomes-reported")
 def report(ctx: Write, input: Report) -> ReportOut:
     """Send back what turned out to be true."""
-    deployment = serving.deployment_facts(ctx, input.deployment)
     call = _own_call(ctx, input)
-    org = call.org if call else _own_org(ctx, input.org)
-    ctx.require(REPORT, org)
-    if not _signature(ctx, deployment.id, org, deployment.agreement.version):
-        raise Refused("scenarios.agreement-unsigned", org=org, version=deployment.agreement.version)
-    fresh = _fresh(ctx, deployment.id, org, input.records)
+    ctx.require(REPORT, call.org)
+    deployment = _agreeable(ctx, input.deployment)
+    if not _signature(ctx, deployment.id, call.org, deployment.agreement.version):
+        raise Refused("scenarios.agreement-unsigned", org=call.org, version=deployment.agreement.version)
+    fresh = _fresh(ctx, call, input.records)
     ctx.session.add_all(
         Outcome(
-            id=ctx.new_id("out"), deployment=deployment.id, release=call.release if call else deployment.release,
-            org=org, call=input.call, record=each.record, features=each.features, label=each.label,
-            reported_by=ctx.actor.id, reported_at=ctx.now,
+            id=ctx.new_id("out"), deployment=deployment.id, release=call.release, org=call.org, call=call.id,
+            row=each.row, record=each.record, features=each.features, label=each.label, reported_by=ctx.actor.id,
+            reported_at=ctx.now,
         )
         for each in fresh
     )  # fmt: skip
     known = len(input.records) - len(fresh)
-    ctx.record(deployment.id, org=org, call=input.call, new=len(fresh), known=known)
-    return ReportOut(deployment=deployment.id, org=org, new=len(fresh), known=known)
+    sealed = {"org": call.org, "call": call.id, "new": len(fresh), "known": known}
+    ctx.record(deployment.id, withhold=True, private=sealed)
+    return ReportOut(deployment=deployment.id, org=call.org, new=len(fresh), known=known)
 
 
 @verb(START, evidence="scenarios.return-started")
@@ -265,37 +277,51 @@ def _signature(ctx: Read, deployment: str, org: str, version: int) -> str | None
     return ctx.session.scalar(query.where(Signature.agreement_version == version))
 
 
-def _own_call(ctx: Write, input: Report) -> serving.CallOut | None:
-    """The settled call that is reported about, if one is named. One's own only: others' are not even admitted to be."""
-    if input.call is None:
-        return None
+def _agreeable(ctx: Read, key: str) -> serving.DeploymentOut:
+    """A deployment whose agreement is in force: it ends with the deployment. Raises Refused scenarios.agreement-ended."""
+    deployment = serving.deployment_facts(ctx, key)
+    if deployment.state != "ready":
+        raise Refused("scenarios.agreement-ended", name=deployment.name)
+    return deployment
+
+
+def _own_call(ctx: Write, input: Report) -> serving.CallOut:
+    """The settled call that is reported about. One's own only: others' are not even admitted to be."""
     call = serving.settled_call(ctx, input.call)
     if call is None or call.deployment != input.deployment or call.org not in ctx.actor.orgs_with(REPORT):
         raise Refused("scenarios.call-unknown", call=input.call)
     return call
 
 
-def _own_org(ctx: Write, wanted: str | None) -> str:
-    orgs = ctx.actor.orgs_with(REPORT)
-    if wanted is not None:
-        return wanted
-    if len(orgs) != 1:
-        raise Refused("scenarios.org-needed", orgs=", ".join(sorted(orgs)[:10]) or "-")
-    return next(iter(orgs))
+def _fresh(ctx: Write, call: serving.CallOut, records: list[RecordInput]) -> list[RecordInput]:
+    """Those not reported before.
 
-
-def _fresh(ctx: Write, deployment: str, org: str, records: list[RecordInput]) -> list[RecordInput]:
-    """Those not reported before. Raises Refused scenarios.outcome-contradicts for another truth about one record."""
-    given: dict[str, RecordInput] = {}
+    Raises Refused: scenarios.row-out-of-range; scenarios.outcome-contradicts for another truth about one record;
+    scenarios.row-told for another record in a row that has its outcome.
+    """
+    names, rows = {each.record for each in records}, {each.row for each in records}
+    if max(rows) >= call.rows:
+        raise Refused("scenarios.row-out-of-range", row=max(rows), rows=call.rows)
+    named = select(Outcome).where(
+        Outcome.deployment == call.deployment, Outcome.org == call.org, Outcome.record.in_(names)
+    )
+    told: dict[str, Truth] = {row.record: _truth(row) for row in ctx.session.scalars(named)}
+    in_rows = select(Outcome.row, Outcome.record).where(Outcome.call == call.id, Outcome.row.in_(rows))
+    taken = dict(ctx.session.execute(in_rows).all())
+    fresh = []
     for each in records:
-        if given.setdefault(each.record, each) != each:
+        if taken.get(each.row, each.record) != each.record:
+            raise Refused("scenarios.row-told", row=each.row, call=call.id)
+        if each.record not in told:
+            told[each.record], taken[each.row] = _truth(each), each.record
+            fresh.append(each)
+        elif told[each.record] != _truth(each):
             raise Refused("scenarios.outcome-contradicts", record=each.record)
-    before = select(Outcome).where(Outcome.deployment == deployment, Outcome.org == org, Outcome.record.in_(given))
-    for row in ctx.session.scalars(before):
-        again = given.pop(row.record)
-        if (dict(row.features), row.label) != (again.features, again.label):
-            raise Refused("scenarios.outcome-contradicts", record=row.record)
-    return list(given.values())
+    return fresh
+
+
+def _truth(each: RecordInput | Outcome) -> Truth:
+    return dict(each.features), each.label
 
 
 def _claim(ctx: Write, row: Return) -> int:

@@ -59,8 +59,8 @@ def rule_count(ctx: Read) -> int:
 
 
 def _upstream(ctx: Read) -> Iterator[RuleOut]:
-    yield _rule(ctx, "upstream.donation", "donation-accepted", upstream.CITE)
-    yield _rule(ctx, "upstream.donation", "donation-licence", upstream.CITE)
+    yield _rule(ctx, "upstream.donation", "donation-accepted", upstream.CITE_ACCEPTED)
+    yield _rule(ctx, "upstream.donation", "donation-licence", upstream.CITE_LICENCE)
 
 
 def _hub(ctx: Read) -> Iterator[RuleOut]:
@@ -76,7 +76,7 @@ def _compliance(ctx: Read) -> Iterator[RuleOut]:
     for kind, row in tables.types.items():
         count = sum(each.family in row.allow for each in tables.licenses.values())
         yield _rule(ctx, compliance.LICENCE, f"licence-{kind}", row.citation, count=count)
-    yield _rule(ctx, compliance.CARD, "card", compliance.POLICY)
+    yield _rule(ctx, compliance.CARD, "card", compliance.CARD_POLICY)
     needed = [row.mof_class for row in tables.components.values() if row.required]
     parts = {step: needed.count(step) for step in CLASSES}
     yield _rule(

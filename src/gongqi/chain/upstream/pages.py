@@ -22,7 +22,7 @@ def load_upstream(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
     return {
         "page": page,
         "pledges": pledges.items,
-        "assets": hub.visible_assets(ctx, {row.asset for row in rows}),
+        "assets": hub.visible_assets(ctx, {row.asset for row in rows if row.asset}),
         "names": members.names(ctx, {row.org for row in rows}),
     }
 

@@ -18,7 +18,7 @@ from gongqi.chain.upstream.events import DonationAccepted, DonationDeclined, Don
 from gongqi.chain.upstream.models import Donation
 from gongqi.chain.upstream.rules import AUDIENCES, Stage, check_pledge, check_schedule, is_same_licence
 from gongqi.kernel.errors import Refused
-from gongqi.kernel.gates import Answer, Citation
+from gongqi.kernel.gates import Answer, by_policy
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.resources.hub import service as hub
 from gongqi.resources.hub.gates import ReleaseQuestion
@@ -26,7 +26,7 @@ from gongqi.resources.hub.gates import ReleaseQuestion
 OPEN = "upstream.open"
 ID = 64
 WORDS = 4000  # a page
-CITE = Citation("Gongqi donation policy", "acceptance", "policy", "2026-11-01")
+CITE_ACCEPTED, CITE_LICENCE = by_policy("donation", 2), by_policy("donation", 3)
 
 PatentScope = Literal["none", "donated-work", "all-necessary-claims"]
 
@@ -92,10 +92,13 @@ class DonationOut(Output):
 
 
 class PledgeOut(Output):
-    """A promise not to assert patents: by whom, over what, in whose words."""
+    """A promise not to assert patents: by whom, over what, in whose words.
+
+    The promise is public from acceptance on, the work when it opens: `asset` is None while the reader may not see it.
+    """
 
     id: str
-    asset: str
+    asset: str | None
     org: str
     patent_scope: str
     patent_text: str
@@ -173,7 +176,10 @@ def visible_donations(ctx: Read, keys: Collection[str]) -> dict[str, DonationOut
 
 @read("upstream:pledge:list")
 def list_pledges(ctx: Read, input: Paged) -> Page[PledgeOut]:
-    return ctx.page(ctx.visible(Donation, to="upstream:pledge:read"), Donation.id, input, to=PledgeOut)
+    page = ctx.page(ctx.visible(Donation, to="upstream:pledge:read"), Donation.id, input, to=PledgeOut)
+    seen = hub.visible_assets(ctx, {each.asset for each in page.items})
+    items = [each if each.asset in seen else each.model_copy(update={"asset": None}) for each in page.items]
+    return page.model_copy(update={"items": items})
 
 
 def _decide(ctx: Write, key: str, permission: str, state: str) -> Donation:
@@ -223,14 +229,14 @@ def answer_donation(ctx: Read, question: ReleaseQuestion) -> list[Answer]:
     """At the release gate: a donated asset is published once accepted, and under the licence that was promised."""
     row = ctx.session.scalar(select(Donation).where(Donation.asset == question.asset))
     if row is None:
-        return [Answer("allow", "upstream.gate.not-donated", cites=(CITE,))]
+        return [Answer("allow", "upstream.gate.not-donated", cites=(CITE_ACCEPTED,))]
     if row.state != "accepted":
-        return [Answer("deny", f"upstream.gate.{row.state}", {"donation": row.id}, (CITE,))]
+        return [Answer("deny", f"upstream.gate.{row.state}", {"donation": row.id}, (CITE_ACCEPTED,))]
     carried = question.card.get("license")
     if not is_same_licence(row.license, carried):
         params = {"offered": row.license, "carried": carried or ""}
-        return [Answer("deny", "upstream.gate.licence-differs", params, (CITE,))]
-    return [Answer("allow", "upstream.gate.accepted", {"donation": row.id, "license": row.license}, (CITE,))]
+        return [Answer("deny", "upstream.gate.licence-differs", params, (CITE_LICENCE,))]
+    return [Answer("allow", "upstream.gate.accepted", {"donation": row.id, "license": row.license}, (CITE_LICENCE,))]
 
 
 def _row(ctx: Read, donation: str) -> Donation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -63,6 +64,11 @@ class Client:
         path = "/api/v1/" + name.replace(":", "/")
         return self._json(lambda: self.http.post(path, json=input, headers=headers))
 
+    def sign_in(self, handle: str, password: str) -> dict[str, Any]:
+        """Begin a session by password; its `secret` is a token for another client."""
+        sent = {"handle": handle, "password": password}
+        return self._json(lambda: self.http.post("/api/v1/members/signin/password", json=sent))
+
     def read(self, name: str, key: str | None = None, /, **params: Any) -> dict[str, Any]:
         room, noun, word = name.split(":")
         tail = {"list": "", "get": f"/{quote(key or '', safe='')}"}.get(word, f"/{word}")
@@ -99,18 +105,21 @@ class Client:
 
     def download(self, path: str, target: Path) -> None:
         """Fetch `path` into `target`, which appears only when it is whole."""
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
         partial = target.with_name(target.name + ".partial")
         try:
-            with self.http.stream("GET", path) as response:
+            with partial.open("wb") as out, self.http.stream("GET", path) as response:
                 if response.status_code >= 400:
                     response.read()
                     self._raise(response)
-                with partial.open("wb") as out:
-                    for chunk in response.iter_bytes():
-                        out.write(chunk)
+                for chunk in response.iter_bytes():
+                    out.write(chunk)
+            partial.replace(target)
         except httpx.TransportError as error:
             raise Unavailable("cli.server-unreachable", url=str(self.http.base_url)) from error
-        partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _json(self, send: Any) -> dict[str, Any]:
         for attempt in range(MAX_TRIES):

@@ -1,18 +1,22 @@
 """The command line's table of contents. Everything behind an entry is imported when that entry is used.
 
 Verbs come derived: `gongqi hub release publish --release rel_…` is `POST /api/v1/hub/release/publish` on the server
-that `GONGQI_URL` names. Commands that work on the home itself (`up`, `serve`, `migrate`, `ledger check`, `verify`) need no
-server; `verify` needs not even a home.
+that `GONGQI_URL` names. Commands that work on the home itself (`up`, `serve`, `migrate`, `ledger check`, `blobs check`,
+`verify`) need no server; `verify` needs not even a home.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
 from typing import Any
 
 import click
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, no more of it for this user, none for this process
+MAX_PATH = 200  # characters of a path that are repeated
 
 # command → (where it is, 中文, English). A test holds the room names against the house.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -21,6 +25,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "tour": ("gongqi.doors.cli.tour:tour", "以新的名字再走一遍全链", "walk the whole chain again under new names"),
     "migrate": ("gongqi.doors.cli.server:migrate", "升级数据库结构", "bring the database schema up to date"),
     "token": ("gongqi.doors.cli.server:token", "显示运营者令牌所在的文件", "say where the operator's token is"),
+    "sign-in": (
+        "gongqi.doors.cli.signin:sign_in",
+        "以密码登录，输出会话密文",
+        "sign in by password; print the session's secret",
+    ),
     "push": ("gongqi.doors.cli.push:push", "上传一个目录为新版本", "upload a folder as a new revision"),
     "bundle": ("gongqi.doors.cli.verify:bundle", "取得发布的离线包", "fetch the offline bundle of a release"),
     "verify": (
@@ -28,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "离线核验发布包或证据日志",
         "check a bundle or the evidence log offline",
     ),
+    "blobs": ("gongqi.doors.cli.local:blobs", "核对存储的内容", "check the stored bytes"),
 }
 ROOMS: dict[str, tuple[str, str]] = {
     "members": ("成员、角色与令牌", "people, organisations, roles, tokens"),
@@ -80,6 +90,9 @@ class Contents(click.Group):
         except GongqiError as error:
             say_error(error)
             sys.exit(1)
+        except OSError as error:
+            say_error(known(error))
+            sys.exit(1)
 
 
 def every_word() -> Any:
@@ -92,6 +105,20 @@ def every_word() -> Any:
     for path in sorted(Path(__file__).parents[2].glob("**/words.toml")):
         words.load(path)
     return words
+
+
+def known(error: OSError) -> Any:
+    """What the machine would not do with a file, in our words. What is not about a file goes on as it is."""
+    from gongqi.kernel.errors import Refused, Unavailable
+
+    if error.errno in FULL:
+        return Unavailable("kernel.disk-full", detail=str(error))
+    if error.filename is None:
+        raise error
+    why = f"cli.path.{errno.errorcode.get(error.errno or 0, '')}"
+    words = every_word()
+    reason = words.text(why, language()) if words.has(why) else error.strerror
+    return Refused("cli.path-unusable", path=os.fsdecode(error.filename)[:MAX_PATH], reason=reason)
 
 
 def say_error(error: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ MAX_FILES = 10_000
 
 @click.command()
 @click.argument("asset")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--message", "-m", required=True, help="what this revision is")
 @click.option("--component", "components", multiple=True, metavar="PATH=KIND[:LICENCE]", help="what a file is")
 @click.option("--source", "sources", multiple=True, metavar="RELATION=REVISION", help="what it was made from")
@@ -47,6 +48,7 @@ def push_folder(
     key: str | None = None,
 ) -> dict[str, Any]:
     """Upload what is not there yet, then commit. `kinds` maps a path to `component` or `component:licence`."""
+    os.scandir(folder).close()  # a folder that is none is said before anything is asked
     owner = client.read("hub:asset:get", asset)["org"]
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     if len(paths) > MAX_FILES:

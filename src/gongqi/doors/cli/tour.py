@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -98,7 +99,7 @@ class Tour:
         self.done_file.write_text("done\n", "ascii")
 
     def principals(self) -> None:
-        """Everyone comes in as anyone would: invited, signed in by a one-time link, with a token of their own."""
+        """Everyone comes in as anyone would: invited, by a one-time link, then with a password and a token of their own."""
         self.orgs = {
             role: self.once(f"org-{role}", lambda role=role, name=name: self.organisation(role, name))
             for role, name in {
@@ -144,7 +145,11 @@ class Tour:
         return made["id"]
 
     def person(self, role: str, org: str, position: str) -> str:
-        """The token of one person. Made anew, link and all, when the walk was cut before it was kept."""
+        """The token of one person. Made anew when the walk was cut before it was kept; the password is kept first."""
+        file = self.folder / f"{role}.password"
+        if not file.exists():
+            write_private(file, secrets.token_urlsafe(24) + "\n")
+        password = file.read_text("ascii").strip()
 
         def come_in() -> str:
             inside = {} if org == "*" else {"org": org, "role": position}
@@ -156,14 +161,26 @@ class Tour:
                 self.operator.verb(
                     "members:membership:grant", key=self.key(f"role-{role}"), party=made["id"], org="*", role=position
                 )
-            link = self.operator.verb("members:signin:link", party=made["id"])["link"]
-            session = Client(self.url, None).verb("members:signin:redeem", secret=link.rsplit("/", 1)[1])
+            session = self.sign_in(made["id"], handle, password)
             person = Client(self.url, session["secret"])
             token = person.verb("members:token:issue", label=self.name, days=30)["secret"]
             person.verb("members:session:end", session=session["session"])
             return token
 
         return self.once(f"token-{role}", come_in)
+
+    def sign_in(self, party: str, handle: str, password: str) -> dict[str, Any]:
+        """As every newcomer does: by a link once, to set a password; then by that, which nobody else could."""
+        nobody = Client(self.url, None)
+        try:
+            return nobody.sign_in(handle, password)
+        except Problem as problem:
+            if problem.code != "members.credentials-wrong":
+                raise
+        link = self.operator.verb("members:signin:link", party=party)["link"]
+        first = nobody.verb("members:signin:redeem", secret=link.rsplit("/", 1)[1])
+        Client(self.url, first["secret"]).verb("members:password:set", password=password)
+        return nobody.sign_in(handle, password)
 
     def agent(self) -> str:
         def make() -> str:
@@ -176,7 +193,7 @@ class Tour:
                 org=self.orgs["application"],
                 role="developer",
             )
-            return owner.verb("members:token:issue", party=made["id"], label=self.name, days=30)["secret"]
+            return owner.verb("members:token:issue", party=made["id"], label=self.name)["secret"]  # ends as the owner's
 
         return self.once("token-agent", make)
 
@@ -415,8 +432,10 @@ class Tour:
             fees += answer["parameters"]["fee"]
             columns = laboratory.table().columns
             records = [
-                {"record": record, "features": dict(zip(columns, features, strict=True)), "label": label}
-                for record, features, label in zip(batch.records, batch.features, batch.labels, strict=True)
+                {"row": row, "record": record, "features": dict(zip(columns, features, strict=True)), "label": label}
+                for row, (record, features, label) in enumerate(
+                    zip(batch.records, batch.features, batch.labels, strict=True)
+                )
             ]
             self.act(
                 agent,

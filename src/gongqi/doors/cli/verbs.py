@@ -66,7 +66,7 @@ def _option(field: Field, house: House) -> click.Option:
 
 
 def _type(field: Field) -> Any:
-    if field.kind in ("rows", "json"):
+    if field.kind in ("group", "rows", "json"):
         return Structure()
     if field.kind == "text" and "enum" in field.schema:
         return click.Choice([str(each) for each in field.schema["enum"]])

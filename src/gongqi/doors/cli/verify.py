@@ -16,7 +16,7 @@ MAX_PROOF_BYTES = 1024 * 1024  # a proof is a few kilobytes; an entry at most 64
 
 @click.command()
 @click.argument("release")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def bundle(release: str, output: Path) -> None:
     """Fetch the offline bundle of RELEASE: its files, signatures, gates, lineage and proof of being logged."""
     from gongqi.doors.cli.client import Client
@@ -30,7 +30,7 @@ def bundle(release: str, output: Path) -> None:
 @click.option("--key", "keys", multiple=True, help="trust only this key id (may be given more than once)")
 @click.option(
     "--keyset",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=click.Path(path_type=Path),
     help="the foundation's public keys, as `gongqi evidence log keys` gives them; needed for a proof",
 )
 @click.pass_obj
@@ -43,7 +43,7 @@ def verify(application: Any, subject: str, keys: tuple[str, ...], keyset: Path |
     if subject == "log":
         sys.exit(_verify_log(application))
     path = Path(subject)
-    if not path.is_file():
+    if not path.exists():
         raise Refused("cli.file-missing", path=subject[:200])
     with path.open("rb") as file:
         is_proof = file.read(1) == b"{"

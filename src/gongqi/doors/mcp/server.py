@@ -43,6 +43,8 @@ class McpDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Who calls is settled here, once, before the protocol: RFC 6750 wants 401 for a bad token."""
+        # White space around a header's value is no part of it (RFC 9110 §5.5), but our parser leaves what is at its end.
+        scope = {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
         request = Request(scope)
         try:
             request.state.actor = await anyio.to_thread.run_sync(callers.bearer, request, self.kernel)

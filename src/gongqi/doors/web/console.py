@@ -6,12 +6,11 @@ page shows only the verbs its reader may use. Errors come back on the form with 
 
 from __future__ import annotations
 
-import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 import anyio.to_thread
 import jinja2
@@ -21,21 +20,19 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from gongqi.doors.fields import Field, fields_of
+from gongqi.doors.fields import fields_of
 from gongqi.doors.web import api, callers, charts, problems
+from gongqi.doors.web.forms import Drawn, drawn, from_form, typed_in, with_one_more
 from gongqi.doors.web.naming import Naming
 from gongqi.kernel.access import ANONYMOUS, Actor
 from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 from gongqi.kernel.money import UNITS
 from gongqi.kernel.room import Kernel, Panel, View
-from gongqi.kernel.verbs import Caller, Input, Read, Verb, execute
+from gongqi.kernel.verbs import Caller, Read, Verb, execute
 from gongqi.kernel.words import LANGUAGES, tag
 from gongqi.members import service as members
 
 MAX_FORM_BYTES = 1024 * 1024
-MAX_FORM_FIELDS = 1000
-LOCAL_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?")
-MAX_ROWS = 50  # of one list on one form; longer lists are for programs
 # The places of the rail, in the order of the chain: (path, text key).
 PLACES = (
     ("/", "web.nav.home"),
@@ -141,12 +138,15 @@ class Console:
                 "path": path,
                 "query": dict(request.query_params),
                 "kept": kept_query(request),
+                "first_page": f"{path}?{kept_query(request, without='cursor')}".rstrip("?&")
+                if "cursor" in request.query_params
+                else None,
                 "can": can,
                 "go": self.address,
                 "name_of": Naming(look, self.by_prefix, values),
                 "label": lambda name: words.verbs[name].label[language],
                 "help": lambda name: words.verbs[name].help[language],
-                "foundation": self.kernel.settings.foundation,
+                "foundation": self.kernel.settings.foundation_in(language),
                 **values,
             }
         )
@@ -257,9 +257,8 @@ class Console:
         values = {
             "verb": verb,
             "word": lambda name: self._word(verb, name, callers.language_of(request)),
-            "fields": self._own_orgs(
-                request, actor, verb, [asked(field, typed, wrong) for field in fields_of(verb.input)]
-            ),
+            "options": lambda name, enum: self._options(verb, name, enum, callers.language_of(request)),
+            "fields": self._own_orgs(request, actor, verb, drawn(fields_of(verb.input), typed, wrong)),
             "back": callers.safe_path(typed["back"]) if typed.get("back") else "",
             "problem": problem,
             "form_key": typed.get("once") or secrets.token_urlsafe(16),  # pressing a button twice acts once
@@ -269,9 +268,7 @@ class Console:
             response.headers.update(problems.headers(error, problem["status"]))
         return response
 
-    def _own_orgs(
-        self, request: Request, actor: Actor, verb: Verb, fields: list[dict[str, Any]]
-    ) -> list[dict[str, Any]]:
+    def _own_orgs(self, request: Request, actor: Actor, verb: Verb, fields: list[Drawn]) -> list[Drawn]:
         """Who acts for organisations of their own chooses among them by name; who acts for all types an id."""
         orgs = sorted(actor.orgs_with(verb.name) & actor.orgs)
         if not orgs or actor.may(verb.name):
@@ -292,6 +289,16 @@ class Console:
         key = own if words.has(own) else f"field.{name}"
         return "" if name.endswith(".hint") and not words.has(key) else words.text(key, language)
 
+    def _options(self, verb: Verb, name: str, enum: Sequence[str], language: str) -> list[tuple[str, str]]:
+        """The values that a field allows, each with its word: this verb's own, else the field's, else the value."""
+        words = self.kernel.house.words
+
+        def worded(value: str) -> str:
+            keys = (f"option.{verb.name}.{name}.{value}", f"option.{name}.{value}")
+            return next((words.text(key, language) for key in keys if words.has(key)), value)
+
+        return [(value, worded(value)) for value in enum]
+
     def _act(self, request: Request, body: bytes) -> Response:
         try:
             actor = callers.cookie(request, self.kernel)
@@ -299,7 +306,7 @@ class Console:
             typed = typed_in(body)
             callers.check_csrf(request, typed.get("csrf", ""))
             if more := typed.get("more"):
-                return self._form(request, actor, verb, typed | {f"{more}.rows": str(rows_in(more, typed) + 1)})
+                return self._form(request, actor, verb, with_one_more(typed, more))
             try:
                 output = execute(
                     self.kernel, verb, self._caller(request, actor, verb, typed), from_form(verb.input, typed)
@@ -329,98 +336,7 @@ class Console:
         return self.address(str(getattr(output, "id", ""))) or "/"
 
 
-def kept_query(request: Request) -> str:
-    """The query of this page but its language, ready for one more parameter: `a=1&`."""
-    kept = urlencode([pair for pair in request.query_params.multi_items() if pair[0] != "lang"])
+def kept_query(request: Request, without: str = "lang") -> str:
+    """The query of this page but one parameter, ready for one more: `a=1&`."""
+    kept = urlencode([pair for pair in request.query_params.multi_items() if pair[0] != without])
     return kept + "&" if kept else ""
-
-
-def typed_in(body: bytes) -> dict[str, str]:
-    """A sent form; of several values of one name (a list) the lines are joined."""
-    typed: dict[str, str] = {}
-    try:
-        pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
-    except ValueError as error:
-        raise Refused("web.request-malformed", why=str(error)) from error
-    for name, value in pairs:
-        value = value.replace("\r\n", "\n")
-        typed[name] = f"{typed[name]}\n{value}" if name in typed else value
-    return typed
-
-
-def asked(field: Field, typed: Mapping[str, str], wrong: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
-    """One field as form.html draws it: what it is, what was typed, what is wrong, and its rows if it has any."""
-    name = prefix + field.name
-    value = None if field.is_secret else typed.get(name)
-    if field.kind == "flag" and typed.get("csrf"):
-        value = str(name in typed).lower()  # a box left unticked is not sent at all
-    shown = {"name": name, "word": field.name, "kind": field.kind, "schema": field.schema, "value": value}
-    shown |= {"required": field.required, "error": said_of(wrong, name, whole=field.kind != "rows"), "rows": []}
-    if field.kind == "rows":
-        given = field.schema.get("default") or []
-        shown["rows"] = [
-            [
-                asked(part, typed if typed.get("csrf") else from_row(name, number, given), wrong, f"{name}.{number}.")
-                | {"required": field.required and part.required and number == 0}
-                for part in field.parts
-            ]
-            for number in range(max(rows_in(name, typed), len(given), 1))
-        ]
-        shown["more"] = len(shown["rows"]) < min(field.schema.get("maxItems", MAX_ROWS), MAX_ROWS)
-    return shown
-
-
-def said_of(wrong: Mapping[str, str], name: str, *, whole: bool) -> str | None:
-    """What is wrong with the field `name`, or anywhere within it when it is drawn as a `whole`."""
-    for place, why in wrong.items():
-        if place == name or (whole and place.startswith(name + ".")):
-            return why
-    return None
-
-
-def from_row(name: str, number: int, rows: list[Mapping[str, Any]]) -> dict[str, str]:
-    """A row that is there before anyone has typed: the input's own default."""
-    row = rows[number] if number < len(rows) else {}
-    return {f"{name}.{number}.{key}": str(value) for key, value in row.items() if value is not None}
-
-
-def rows_in(name: str, typed: Mapping[str, str]) -> int:
-    """How many rows of the list `name` are on the form."""
-    pattern = re.compile(re.escape(name) + r"\.(\d{1,3})\.")
-    numbers = [int(match[1]) for key in typed if (match := pattern.match(key))]
-    asked_for = typed.get(f"{name}.rows", "0")
-    return min(MAX_ROWS, max([number + 1 for number in numbers] + [int(asked_for[:3]) if asked_for.isdecimal() else 0]))
-
-
-def from_form(model: type[Input], typed: Mapping[str, str]) -> Input:
-    """A sent form as input: empty optional fields are absent, lists come one a line, structures as JSON."""
-    return model.model_validate(values_of(fields_of(model), typed))
-
-
-def values_of(fields: tuple[Field, ...], typed: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for field in fields:
-        name = prefix + field.name
-        text = typed.get(name, "")
-        if field.kind == "flag":
-            values[field.name] = name in typed
-        elif field.kind == "many":
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-            if lines or field.required:
-                values[field.name] = lines
-        elif field.kind == "rows":
-            rows = [values_of(field.parts, typed, f"{name}.{number}.") for number in range(rows_in(name, typed))]
-            values[field.name] = [row for row in rows if any(value not in ("", False) for value in row.values())]
-        elif not text.strip():
-            if field.required:
-                values[field.name] = ""
-        else:
-            values[field.name] = api.strict_json(text, name) if field.kind == "json" else in_utc(field, text)
-    return values
-
-
-def in_utc(field: Field, text: str) -> str:
-    """What a date-and-time input sends has no zone; the form says that it asks for UTC."""
-    if field.schema.get("format") == "date-time" and LOCAL_TIME.fullmatch(text):
-        return text + "Z"
-    return text

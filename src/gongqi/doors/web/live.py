@@ -31,7 +31,7 @@ from gongqi.kernel.verbs import Caller, Read
 
 PERIOD_SECONDS = 2.0
 AT_ONCE_SECONDS = 0.02  # measured for every reader while it takes no longer
-SHARE = 20
+STALE_SECONDS = 10.0  # no page shows older figures
 PULSE_SECONDS = 15.0  # a comment as often as this keeps proxies from closing a quiet stream
 MAX_LISTENERS = 500
 LIFETIME_SECONDS = 300.0  # no stream outlives a deployment by more
@@ -50,29 +50,44 @@ def measure(kernel: Kernel) -> dict[str, int | str]:
 
 
 class Figures:
-    """The figures for pages: measured anew for nearly every reader of a small foundation, now and then in a large one.
+    """The figures for pages: measured for every reader of a small foundation, now and then in a large one.
 
-    To count a hundred thousand rows takes a while, and every reader of the home page would wait for it. So measuring may
-    take a `SHARE`-th of the time: what took long to measure is shown the longer, up to `PERIOD_SECONDS` as in the stream.
-    While one reader measures, the others are shown what was measured before.
+    To count a hundred thousand rows takes a while, and no reader of the home page should wait for it. What took longer
+    than `AT_ONCE_SECONDS` is therefore shown again for up to `PERIOD_SECONDS`; the reader who comes after that is still
+    shown it, and sets off one measuring beside the answer. Nobody is shown what is older than `STALE_SECONDS`: who comes
+    after a long silence waits. However many ask, one measures.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._measuring = threading.Lock()
         self._latest: dict[str, int | str] = {}
-        self._due = 0.0
+        self._began = self._due = self._stale = float("-inf")
 
     def latest(self) -> dict[str, int | str]:
-        if time.monotonic() >= self._due and self._measuring.acquire(blocking=not self._latest):
-            try:
-                began = time.monotonic()
-                self._latest = measure(self._kernel)
-                taken = time.monotonic() - began
-                self._due = began + (0.0 if taken < AT_ONCE_SECONDS else min(SHARE * taken, PERIOD_SECONDS))
-            finally:
-                self._measuring.release()
+        now = time.monotonic()
+        if now >= self._stale:
+            with self._measuring:
+                if now > self._began:  # nobody has begun to measure since this reader asked
+                    self._measure()
+        elif now >= self._due and self._measuring.acquire(blocking=False):
+            threading.Thread(target=self._measure_beside, name="figures", daemon=True).start()
         return self._latest
+
+    def _measure_beside(self) -> None:
+        try:
+            self._measure()
+        except Exception as error:  # nobody waits for it; the next reader sets it off again, or waits and is told
+            log.error("figures", exc_info=error)
+        finally:
+            self._measuring.release()
+
+    def _measure(self) -> None:
+        began = time.monotonic()
+        self._latest, self._began = measure(self._kernel), began
+        at_once = time.monotonic() - began < AT_ONCE_SECONDS
+        self._due = began if at_once else began + PERIOD_SECONDS
+        self._stale = began if at_once else began + STALE_SECONDS
 
 
 class Listener:
@@ -113,6 +128,7 @@ class Live:
         self._listeners: set[Listener] = set()
         self._latest: dict[str, Any] = {}
         self._pump: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if len(self._listeners) >= MAX_LISTENERS:
@@ -121,7 +137,9 @@ class Live:
             return
         listener = Listener(self._latest)
         self._listeners.add(listener)
-        if self._pump is None:
+        if self._is_closed:
+            listener.end()  # it came while the server was stopping
+        elif self._pump is None:
             self._pump = asyncio.create_task(self._measure_and_tell())
         try:
             stream = StreamingResponse(listener.stream(), media_type="text/event-stream", headers=HEADERS)
@@ -130,7 +148,11 @@ class Live:
             self._listeners.discard(listener)
 
     def close(self) -> None:
-        """End every stream, so that a server which waits for its open responses can stop."""
+        """End every stream and begin no other, so that a server which waits for its open responses can stop."""
+        self._is_closed = True
+        self._end_all()
+
+    def _end_all(self) -> None:
         for listener in self._listeners:
             listener.end()
 
@@ -148,4 +170,4 @@ class Live:
             log.error("figures", exc_info=error)
         finally:
             self._pump, self._latest = None, {}
-            self.close()
+            self._end_all()

@@ -14,7 +14,7 @@ from typing import Any
 
 from gongqi.chain.upstream import service as upstream
 from gongqi.governance.ethics import service as ethics
-from gongqi.kernel.verbs import Output, Page, Read
+from gongqi.kernel.verbs import Output, Read
 from gongqi.members import service as members
 from gongqi.resources.hub import service as hub
 from gongqi.resources.serving import service as serving
@@ -22,7 +22,7 @@ from gongqi.resources.serving import service as serving
 Names = Mapping[str, str]
 
 SHORT_ID = 24  # characters; a longer id is shown by its kind and its end
-NOBODY = ("system", "anonymous")  # actors that are no party
+NOBODY = ("system", "anonymous", "withheld")  # actors that are no party
 
 
 class Naming:
@@ -53,13 +53,18 @@ class Naming:
             self._known[id] = shortened(id)
 
 
-def ids_in(values: Mapping[str, Any]) -> Iterator[str]:
-    """Whatever may be an id in the rows of a page, as its view gave them."""
-    for value in values.values():
-        rows = value.items if isinstance(value, Page) else value if isinstance(value, Sequence) else ()
-        for row in rows:
-            if isinstance(row, Output):
-                yield from (text for text in row.__dict__.values() if isinstance(text, str))
+def ids_in(value: Any) -> Iterator[str]:
+    """Whatever may be an id in what a page shows, as its view gave it; of a ledger account (`owner:unit:code`) the owner."""
+    if isinstance(value, str):
+        yield value.partition(":")[0]
+    elif isinstance(value, Output):
+        yield from ids_in(value.__dict__)
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from ids_in(part)
+    elif isinstance(value, Sequence):
+        for part in value:
+            yield from ids_in(part)
 
 
 def shortened(id: str) -> str:

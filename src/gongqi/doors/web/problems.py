@@ -115,6 +115,8 @@ def headers(error: GongqiError, status: int) -> dict[str, str]:
         extra["www-authenticate"] = 'Bearer realm="gongqi"'
     if error.code == "web.method-not-allowed":
         extra["allow"] = str(error.params["allow"])
+    if status == 408:
+        extra["connection"] = "close"  # RFC 9110 §15.5.9: whoever is that slow does not keep the connection
     return extra
 
 

@@ -1,6 +1,7 @@
 """Signing in to the console: by password or by a one-time link; signing out.
 
-The link's page only shows a button: mail scanners and browsers fetch links before people do, and a link works once.
+The link's page only shows a button: mail scanners and browsers fetch links before people do, and a link works once. A
+link that works no longer says so at once, and the page offers the other way in.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from gongqi.doors.web import api, callers, problems
-from gongqi.doors.web.console import Console, typed_in
+from gongqi.doors.web.console import Console
+from gongqi.doors.web.forms import typed_in
 from gongqi.kernel.access import ANONYMOUS
 from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 from gongqi.kernel.verbs import Caller, execute
 from gongqi.members import sessions
 
 MAX_FORM_BYTES = 16 * 1024
+MAX_SECRET = 100  # characters of a link that are looked at; ours are shorter
 WayIn = Callable[[Request, Caller, Mapping[str, str]], str]
 
 
@@ -43,7 +46,7 @@ class SignIn:
         self.kernel = console.kernel
 
     async def show(self, request: Request) -> Response:
-        return await anyio.to_thread.run_sync(self._page, request, None, {})
+        return await anyio.to_thread.run_sync(self._show, request)
 
     def sent(self, way_in: WayIn) -> Any:
         async def endpoint(request: Request) -> Response:
@@ -62,12 +65,22 @@ class SignIn:
 
     def by_link(self, request: Request, caller: Caller, _typed: Mapping[str, str]) -> str:
         browser = request.headers.get("user-agent", "")[:1000]
-        input = sessions.Redeem(secret=SecretStr(request.path_params["secret"][:100]), user_agent=browser)
+        input = sessions.Redeem(secret=SecretStr(request.path_params["secret"][:MAX_SECRET]), user_agent=browser)
         return execute(self.kernel, sessions.redeem, caller, input).secret
 
     async def leave(self, request: Request) -> Response:
         body = await api.read_body(request, MAX_FORM_BYTES)
         return await anyio.to_thread.run_sync(self._leave, request, body)
+
+    def _show(self, request: Request) -> Response:
+        try:
+            if secret := request.path_params.get("secret"):
+                self.kernel.look(lambda ctx: sessions.link_in_force(ctx, secret[:MAX_SECRET]))
+            return self._page(request, None, {})
+        except Refused as error:
+            return self._page(request, error, {})
+        except Exception as error:  # the door
+            return self.console.failed(request, error)
 
     def _page(self, request: Request, error: GongqiError | None, typed: dict[str, str]) -> Response:
         """The form, with a guest cookie that ties its CSRF token to this browser before there is a session."""
@@ -80,7 +93,7 @@ class SignIn:
         status = problem["status"] if problem else 200
         values = {
             "problem": problem,
-            "secret": request.path_params.get("secret"),
+            "secret": None if error and error.code == "members.link-invalid" else request.path_params.get("secret"),
             "handle": typed.get("handle", ""),
             "back": callers.safe_path(request.query_params.get("back") or typed.get("back")),
         }

@@ -1,22 +1,29 @@
 """Dividing what calls earn among those who made the answer possible.
 
 A settled call puts its fee on the deployment's clearing account; its event brings us here, at least once. The split is
-made once: one row and one ledger transaction a call, both keyed by the call. A fee that was settled before any policy
-was published waits, and is divided when the first policy comes.
+made once: one row and one ledger transaction a call, both keyed by the call. What does not divide is carried to the
+next fee by the tally, which is read and written in that same transaction. A fee that was settled before any policy was
+published waits, and is divided when the first policy comes.
+
+The log says of a split only that it was made, on which deployment and by which policy. Who paid, how much and who got
+it is sealed: payer and receivers read it here, and can check that it is what the log holds the digest of.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import Field
 from sqlalchemy import func, select
 
+from gongqi.books.evidence import service as evidence
 from gongqi.books.ledger import service as ledger
 from gongqi.economy.credits import rules
 from gongqi.economy.credits.events import FeeSplit
-from gongqi.economy.credits.models import Split, SplitLine, SplitPolicy
-from gongqi.kernel.errors import Broken
+from gongqi.economy.credits.models import Split, SplitLine, SplitPolicy, Tally
+from gongqi.kernel.errors import Broken, Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.members import service as members
 from gongqi.resources.hub import service as hub
@@ -24,8 +31,6 @@ from gongqi.resources.serving import service as serving
 from gongqi.resources.serving.events import CallSettled
 
 ID = 64
-FOUNDATION_HANDLE = "foundation"
-COMPUTE = "compute"  # the account that compute is paid to, apart from what its owner may spend at will
 MONEY = "CNY-fen"  # the unit in which the home page says what went back
 MAX_WAITING = 100  # fees divided in one commit
 
@@ -66,14 +71,22 @@ class PolicyOut(Output):
 
 
 class LineOut(Output):
+    """`amount` of this fee. Of all fees of the tally so far it is a claim to `weight` / `whole`, and has got `total`."""
+
     share: str
     owner: str
     asset: str | None
     amount: int
+    weight: int | None
+    whole: int | None
+    total: int | None
 
 
 class SplitOut(Output):
-    """`fee` and the amounts in booked units; `policy` is the number of the policy that divided it."""
+    """`fee` and the amounts in booked units; `policy` is the number of the policy that divided it.
+
+    `fees`: all that was divided on this deployment by the same claims, this fee included.
+    """
 
     id: str
     call: str
@@ -82,6 +95,7 @@ class SplitOut(Output):
     payer: str
     unit: str
     fee: int
+    fees: int | None
     state: str
     policy: int | None
     weights: dict[str, int] | None
@@ -135,6 +149,15 @@ def get_split(ctx: Read, input: OneSplit) -> SplitOut:
     return SplitOut.model_validate(ctx.find(Split, input.split, to="credits:split:read"))
 
 
+@read("credits:split:receipt")
+def get_split_receipt(ctx: Read, input: OneSplit) -> evidence.PrivateOut:
+    """What the evidence of a split holds sealed, for those who see the split."""
+    split = ctx.find(Split, input.split, to="credits:split:read")
+    if split.evidence is None:
+        raise Refused("credits.split-waiting", split=split.id)
+    return evidence.private_side(ctx, split.evidence)
+
+
 # --- for our handler, flow and pages ---------------------------------------------------------------------------------
 
 
@@ -170,6 +193,18 @@ def releases_on_path(ctx: Read, split: SplitOut) -> list[tuple[str, str | None]]
     return [(revision, next(iter(hub.releases_of(ctx, revision)), None)) for revision in split.revisions]
 
 
+def claims_on(ctx: Read, deployment: str) -> list[rules.Claim]:
+    """Who has a claim to how much of a deployment's next fee; none without a policy, or where the reader may not see the
+    whole lineage: a source that is left out would make all other shares false."""
+    policy = _in_force(ctx)
+    release = hub.release_facts(ctx, serving.deployment_facts(ctx, deployment).release)
+    lineage = hub.lineage_of_revision(ctx, release.revision)
+    if policy is None or any(node.hidden for node in lineage.nodes):
+        return []
+    weights = {share: getattr(policy, share) for share in rules.SHARES}
+    return rules.claims(weights, _standing(ctx, release, lineage, deployment)[0])
+
+
 def splits_done(ctx: Read) -> int:
     """How many fees have been divided: a public figure, without whose."""
     return ctx.session.scalar(select(func.count()).select_from(Split).where(Split.state == "done")) or 0
@@ -191,19 +226,29 @@ def _in_force(ctx: Read) -> SplitPolicy | None:
 def _divide(ctx: Write, split: Split, policy: SplitPolicy) -> None:
     weights = {share: getattr(policy, share) for share in rules.SHARES}
     receivers = _receivers(ctx, split)
-    parts = rules.divide(split.fee, weights, receivers)
-    totals = {share: sum(part.amount for part in parts if part.share == share) for share in rules.SHARES}
+    claims = rules.claims(weights, receivers)
+    tally = _tally(ctx, split.deployment, claims)
+    amounts = rules.divide(split.fee, claims, tally.paid)
+    tally.fees += split.fee
+    tally.paid = [before + amount for before, amount in zip(tally.paid, amounts, strict=True)]
     split.state, split.policy, split.weights, split.split_at = "done", policy.number, weights, ctx.now
+    split.fees = tally.fees
     split.lines = [
-        SplitLine(position=position, share=part.share, owner=part.owner, asset=part.asset, amount=part.amount)
-        for position, part in enumerate(parts)
-    ]
+        SplitLine(
+            position=position, share=claim.share, owner=claim.owner, asset=claim.asset, amount=amount,
+            weight=claim.weight.numerator, whole=claim.weight.denominator, total=tally.paid[position],
+        )
+        for position, (claim, amount) in enumerate(zip(claims, amounts, strict=True))
+    ]  # fmt: skip
+    sealed = {
+        "call": split.call, "payer": split.payer, "unit": split.unit, "fee": split.fee, "fees": split.fees,
+        "lines": [LineOut.model_validate(line).model_dump() for line in split.lines],
+    }  # fmt: skip
     split.evidence = ctx.record(
-        split.id, kind="credits.fee-split", call=split.call, policy=policy.number, unit=split.unit, fee=split.fee,
-        parts=len(parts), datasets=len(receivers.datasets), totals=totals,
-    )  # fmt: skip
+        split.id, kind="credits.fee-split", private=sealed, deployment=split.deployment, policy=policy.number
+    )
     split.transaction = ledger.post(
-        ctx, key=f"split:{split.call}", kind="credits.split", subject=split.call, postings=_postings(ctx, split, parts),
+        ctx, key=f"split:{split.call}", kind="credits.split", subject=split.call, postings=_postings(ctx, split, claims),
         facts={"split": split.id, "policy": policy.number}, evidence=split.evidence,
     ).id  # fmt: skip
     ctx.session.flush()
@@ -214,33 +259,45 @@ def _receivers(ctx: Write, split: Split) -> rules.Receivers:
     """Who stands behind the answer, found along the lineage of the release that gave it; notes the path in `split`."""
     release = hub.release_facts(ctx, split.release)
     lineage = hub.lineage_of_revision(ctx, release.revision)
+    receivers, reached = _standing(ctx, release, lineage, split.deployment)
+    split.revisions, split.whole = [release.revision, *sorted(reached)], not lineage.truncated
+    return receivers
+
+
+def _standing(
+    ctx: Read, release: hub.ReleaseFacts, lineage: hub.LineageOut, deployment: str
+) -> tuple[rules.Receivers, set[str]]:
+    """Who stands behind the answers of a release, and the revisions that it was made from."""
     edges = [(edge.derived, edge.source, edge.relation) for edge in lineage.edges]
     reached = set(rules.sources(release.revision, edges))
-    split.revisions, split.whole = [release.revision, *sorted(reached)], not lineage.truncated
     datasets = {
         node.asset: node.org
         for node in lineage.nodes
         if node.revision in reached and node.kind == "dataset" and node.asset and node.org
     }
-    host = serving.deployment_facts(ctx, split.deployment).org
-    return rules.Receivers(
-        service=host, model=release.org, datasets=datasets, compute=host, foundation=_foundation(ctx)
+    host = serving.deployment_facts(ctx, deployment).org
+    receivers = rules.Receivers(
+        service=host, model=release.org, datasets=datasets, compute=host, foundation=members.foundation(ctx)
     )
+    return receivers, reached
 
 
-def _postings(ctx: Write, split: Split, parts: list[rules.Part]) -> list[ledger.Line]:
-    """One line for each account, however many parts go to it."""
-    gains: dict[str, int] = {}
-    for part in parts:
-        code = COMPUTE if part.share == "compute" else "available"
-        account = ledger.account(ctx, part.owner, split.unit, code)
-        gains[account] = gains.get(account, 0) + part.amount
+def _tally(ctx: Write, deployment: str, claims: Sequence[rules.Claim]) -> Tally:
+    """The tally that these claims continue, held until the commit so that fees are divided one after the other."""
+    key = (deployment, rules.digest(claims))
+    found = ctx.session.get(Tally, key, with_for_update=True)
+    return found or ctx.add(Tally(deployment=deployment, claims=key[1], fees=0, paid=[0] * len(claims)))
+
+
+def _postings(ctx: Write, split: Split, claims: Sequence[rules.Claim]) -> list[ledger.Line]:
+    """One line for each account that gets something, however many claims are paid to it."""
+    gains: Counter[rules.Key] = Counter()
+    for claim, line in zip(claims, split.lines, strict=True):
+        gains[claim.account] += line.amount
     clearing = ledger.account(ctx, split.deployment, split.unit, serving.CLEARING)
-    return [ledger.Line(clearing, -split.fee), *(ledger.Line(account, amount) for account, amount in gains.items())]
-
-
-def _foundation(ctx: Read) -> str:
-    found = members.list_parties.run(ctx, members.ListParties.model_validate({"handle": FOUNDATION_HANDLE})).items
-    if not found:
-        raise Broken("credits.foundation-missing", handle=FOUNDATION_HANDLE)
-    return found[0].id
+    paid = [
+        ledger.Line(ledger.account(ctx, owner, split.unit, code), amount)
+        for (owner, code), amount in gains.items()
+        if amount
+    ]
+    return [ledger.Line(clearing, -split.fee), *paid]

@@ -16,7 +16,7 @@ from pydantic import Field
 from gongqi.governance.compliance import rules
 from gongqi.governance.compliance.rules import LicenseVerdict
 from gongqi.governance.compliance.tables import Tables, load_tables
-from gongqi.kernel.gates import Answer, Citation, Verdict
+from gongqi.kernel.gates import Answer, Citation, Verdict, by_policy
 from gongqi.kernel.verbs import Input, Output, Read, read
 from gongqi.kernel.words import LANGUAGES
 from gongqi.resources.hub import service as hub
@@ -25,8 +25,8 @@ from gongqi.resources.hub.gates import RELEASE_PUBLISH, FileFacts, ReleaseQuesti
 LICENCE, CARD, OPENNESS = "compliance.licence", "compliance.card", "compliance.openness"
 SHOWN_FILES = 500  # rows that a page can carry; the answers are over all files
 CARD_PATH = "README.md"
-SPDX = Citation("SPDX 3.0.1", "Annex: License Expressions", "standard", "2024-12", "https://spdx.org/licenses/")
-POLICY = Citation("Gongqi release policy", "card", "policy", "2026-11-01")
+SPDX = Citation("SPDX 3.0.1", "Annex: SPDX License Expressions", "standard", "2024", "https://spdx.org/licenses/")
+CARD_POLICY, OPEN_POLICY = by_policy("release", 3), by_policy("release", 4)
 # What a file is when its committer did not say: by the kind of asset, and of the type that allows every open licence.
 UNSAID = {"dataset": "datasets"}
 UNSAID_OTHER = "model-metadata"
@@ -118,9 +118,9 @@ def answer_licence(_ctx: Read, question: ReleaseQuestion) -> list[Answer]:
 def answer_card(_ctx: Read, question: ReleaseQuestion) -> list[Answer]:
     """A card says all that its kind of asset asks for, in both languages where that is asked."""
     if not question.card_missing:
-        return [Answer("allow", "compliance.card-complete", cites=(POLICY,))]
+        return [Answer("allow", "compliance.card-complete", cites=(CARD_POLICY,))]
     params = {"percent": question.card_percent, "missing": ", ".join(question.card_missing)}
-    return [Answer("deny", "compliance.card-incomplete", params, (POLICY,))]
+    return [Answer("deny", "compliance.card-incomplete", params, (CARD_POLICY,))]
 
 
 def answer_openness(_ctx: Read, question: ReleaseQuestion) -> list[Answer]:
@@ -142,7 +142,7 @@ def answer_openness(_ctx: Read, question: ReleaseQuestion) -> list[Answer]:
     claims = _claims(question.files, card, question.kind)
     is_open = any(rules.license_verdict(claims[kind], component_kind=kind, tables=tables).open for kind in claims)
     reason = "compliance.openness-open" if is_open else "compliance.openness-nothing"
-    return [Answer("allow" if is_open else "deny", reason, cites=(POLICY,))]
+    return [Answer("allow" if is_open else "deny", reason, cites=(OPEN_POLICY,))]
 
 
 # --- within ----------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from gongqi.kernel.gates import Citation
 OPEN_FAMILIES = frozenset({"software", "data", "document", "model"})
 CLOSED_FAMILIES = frozenset({"noncommercial", "noderivatives", "restricted"})
 CLASSES = ("III", "II", "I")
-# The list inside license-expression 30.4.4 (its .ABOUT file), and the version our additions were taken from.
+# The list inside license-expression 30.4.4 (its .ABOUT file), and what names.yaml adds from later ones.
 SPDX_LIST_VERSION = "3.27+OpenMDW-1.0"
 _FOLDER = Path(__file__).with_name("data")
 _PROVENANCE = ("source", "cite", "authority", "date")

@@ -12,7 +12,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -171,10 +172,11 @@ def plan(ctx: Read, release: str) -> dict[str, Any]:
     return {"dataset_revision": dataset.revision, "job": _job(ctx, dataset.card, model=model, data=data).to_json()}
 
 
-def job_on(kernel: Kernel, job: Mapping[str, Any]) -> Job:
-    """The job with this machine's paths in place of digests."""
-    paths = {name: str(kernel.blobs.path(job[name])) for name in ("model", "data")}
-    return Job.from_json({**job, **paths})
+@contextmanager
+def job_on(kernel: Kernel, job: Mapping[str, Any]) -> Iterator[Job]:
+    """The job with this machine's paths in place of digests; the files are there for as long as the context is."""
+    with kernel.blobs.local(job["model"]) as model, kernel.blobs.local(job["data"]) as data:
+        yield Job.from_json({**job, "model": str(model), "data": str(data)})
 
 
 def check_result(job: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def _evaluate(run: Run, release: str) -> dict[str, Any]:
     planned: dict[str, Any] = {}
     try:
         planned = run.kernel.look(lambda ctx: evaluations.plan(ctx, release))
-        result = sandbox.run_evaluation(evaluations.job_on(run.kernel, planned["job"]))
+        with evaluations.job_on(run.kernel, planned["job"]) as job:
+            result = sandbox.run_evaluation(job)
     except (Refused, Unavailable) as error:
         return {**planned, **_failure(error)}
     return {**planned, "result": evaluations.check_result(planned["job"], result)}

@@ -8,19 +8,20 @@ from gongqi.governance.ethics import rules
 from gongqi.governance.ethics.board import BOARD
 from gongqi.governance.ethics.decisions import decision_of, latest_case, policy
 from gongqi.governance.ethics.evaluations import evaluation_of, failure_of
-from gongqi.kernel.gates import Answer, Citation
+from gongqi.kernel.gates import Answer, by_policy
 from gongqi.kernel.verbs import Read
 from gongqi.resources.hub import service as hub
 from gongqi.resources.hub.gates import ReleaseQuestion
 
 EVALUATION = "ethics.evaluation"
+EVALUATED, OWN_YARDSTICK = by_policy("ethics", 1), by_policy("ethics", 10)
 
 __all__ = ["BOARD", "EVALUATION", "answer_board", "answer_evaluation"]
 
 
 def answer_evaluation(ctx: Read, question: ReleaseQuestion) -> list[Answer]:
     """The figures against the foundation's thresholds. Only models are evaluated; only a finished evaluation counts."""
-    cites = (_cite("evaluation"),)
+    cites = (EVALUATED,)
     if question.kind != "model":
         return [Answer("allow", "ethics.gate.evaluation-not-needed", cites=cites)]
     row = evaluation_of(ctx, question.release)
@@ -33,7 +34,7 @@ def answer_evaluation(ctx: Read, question: ReleaseQuestion) -> list[Answer]:
         return [Answer("deny", "ethics.gate.evaluation-queued", cites=cites)]
     answers = rules.gate_verdict(row.result["metrics"], policy().thresholds, evidence=row.evidence)
     if hub.revision_facts(ctx, row.dataset_revision).org == question.org:
-        answers.append(Answer("require", "ethics.gate.own-yardstick", cites=cites, evidence=row.evidence))
+        answers.append(Answer("require", "ethics.gate.own-yardstick", cites=(OWN_YARDSTICK,), evidence=row.evidence))
     return answers
 
 
@@ -43,7 +44,3 @@ def answer_board(ctx: Read, question: ReleaseQuestion) -> list[Answer]:
     if case is None or case.digest != question.digest:
         return [Answer("deny", "ethics.gate.board-missing", cites=(policy().board.cite,))]
     return [replace(answer, evidence=case.evidence) for answer in decision_of(ctx, case).answers]
-
-
-def _cite(article: str) -> Citation:
-    return replace(policy().board.cite, article=article)

@@ -25,7 +25,7 @@ from typing import Any, Literal
 import yaml
 
 from gongqi.kernel.errors import Refused
-from gongqi.kernel.gates import Answer, Citation
+from gongqi.kernel.gates import Answer, Citation, by_policy
 
 Choice = Literal["approve", "refuse", "abstain"]
 State = Literal["open", "approved", "refused", "expired"]
@@ -70,9 +70,6 @@ def parse_policy(text: str) -> Policy:
     content = yaml.safe_load(text)
     head, board = content["policy"], content["board"]
 
-    def cite(article: str) -> Citation:
-        return Citation(head["source"], article, head["authority"], head["date"])
-
     thresholds = []
     for row in content["thresholds"]:
         bounds = row.keys() & {"at_least", "at_most"}
@@ -82,14 +79,21 @@ def parse_policy(text: str) -> Policy:
         (kind,) = bounds
         thresholds.append(
             Threshold(
-                row["id"], row["metric"], float(row[kind]), kind == "at_least", row["otherwise"], cite(row["article"])
+                row["id"],
+                row["metric"],
+                float(row[kind]),
+                kind == "at_least",
+                row["otherwise"],
+                by_policy("ethics", row["article"]),
             )
         )
     if len({row.id for row in thresholds}) != len(thresholds):
         raise ValueError("ethics policy: two thresholds have one id")
     if min(board["quorum"], board["voting_days"], board["validity_days"]) < 1:
         raise ValueError("ethics policy: quorum, voting_days and validity_days are at least 1")
-    rules = BoardRules(board["quorum"], board["voting_days"], board["validity_days"], cite(board["article"]))
+    rules = BoardRules(
+        board["quorum"], board["voting_days"], board["validity_days"], by_policy("ethics", board["article"])
+    )
     return Policy(head["set_by"], rules, tuple(thresholds))
 
 

@@ -1,156 +1,135 @@
 """A content-addressed folder: `ab/cd/abcd…`, written once, never changed.
 
-A blob appears whole or not at all: bytes go to a private temporary file while they are hashed, are flushed to disk, and
-are then renamed into place (atomic on POSIX). Two writers of the same bytes both succeed. A crash leaves only a
-temporary file, which `sweep` removes.
+An upload that is finished is flushed to disk and renamed into place (atomic on POSIX), with its time of last change set
+to that moment: by it `remove` tells what was put again. Placing and removing a blob hold one lock, so either the removal
+sees the new time and spares the blob, or the rename comes after it and the blob is there again. A process that dies
+takes its lock with it and leaves at most a file in `incoming`.
+
+`locks` has 256 files, by the first byte of the digest; `condemned` one empty file per blob that nothing reached.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
+import fcntl
 import os
 import re
-import secrets
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from gongqi.kernel.errors import Broken, Refused, Unavailable
+from gongqi.kernel.blobs import CHUNK_BYTES, MAX_BLOB_BYTES, Blobs, Held, Stored, check_digest, is_digest
+from gongqi.kernel.blobs.faults import disk_faults
+from gongqi.kernel.blobs.incoming import Incoming, Upload
+from gongqi.kernel.errors import Broken
 
-CHUNK_BYTES = 1 << 20
-MAX_BLOB_BYTES = 64 * 1024**3  # the largest single weights file in common use today is below this
-STALE_SECONDS = 24 * 3600  # an upload that has not moved for a day is dead
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+__all__ = ["CHUNK_BYTES", "MAX_BLOB_BYTES", "FolderBlobs", "Stored", "Upload"]
 
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    sha256: str
-    size: int
+_BYTE = re.compile(r"[0-9a-f]{2}")
 
 
-class Upload:
-    """Bytes on their way in. Feed it, then `finish`; or `abandon`, and nothing was ever there."""
-
-    def __init__(self, store: FolderBlobs) -> None:
-        self._store = store
-        self._path = store.incoming / secrets.token_hex(16)
-        self._file: BinaryIO = open(self._path, "xb")  # noqa: SIM115 - closed by finish or abandon
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    def feed(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        if self.size > MAX_BLOB_BYTES:
-            raise Refused("kernel.blob-too-large", limit_bytes=MAX_BLOB_BYTES)
-        self._hash.update(chunk)
-        try:
-            self._file.write(chunk)
-        except OSError as error:
-            raise _storage_error(error) from error
-
-    def finish(self, *, sha256: str | None = None, size: int | None = None) -> Stored:
-        """Put the bytes in place. Raises Refused when they are not the declared ones; nothing is kept then."""
-        got = self._hash.hexdigest()
-        try:
-            if size is not None and size != self.size:
-                raise Refused("kernel.blob-truncated", got_bytes=self.size, want_bytes=size)
-            if sha256 is not None and sha256 != got:
-                raise Refused("kernel.digest-mismatch", got=got, want=sha256[:64])
-            self._place(got)
-        except OSError as error:
-            raise _storage_error(error) from error
-        finally:
-            self.abandon()
-        return Stored(got, self.size)
-
-    def _place(self, digest: str) -> None:
-        target = self._store.path(digest)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        fresh = [folder for folder in (target.parent, target.parent.parent) if not folder.exists()]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.chmod(self._path, 0o400)
-        os.rename(self._path, target)
-        for folder in (target.parent, *(folder.parent for folder in fresh)):  # a name is durable once its folder is
-            _flush_folder(folder)
-
-    def abandon(self) -> None:
-        self._file.close()
-        self._path.unlink(missing_ok=True)
-
-
-class FolderBlobs:
+class FolderBlobs(Blobs):
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.incoming = root / "incoming"
-        self.incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.incoming = Incoming(root / "incoming", self._place)
+        with disk_faults():
+            for name in ("locks", "condemned"):
+                (root / name).mkdir(mode=0o700, exist_ok=True)
 
     def path(self, sha256: str) -> Path:
-        if not _DIGEST.fullmatch(sha256):
-            raise Refused("kernel.digest-invalid", got=sha256[:80])
+        """Where the blob is or would be."""
+        check_digest(sha256)
         return self.root / sha256[:2] / sha256[2:4] / sha256
 
-    def upload(self) -> Upload:
-        try:
-            return Upload(self)
-        except OSError as error:
-            raise _storage_error(error) from error
-
-    def put(self, chunks: Iterable[bytes] | bytes, *, sha256: str | None = None) -> Stored:
-        upload = self.upload()
-        try:
-            for chunk in [chunks] if isinstance(chunks, bytes) else chunks:
-                upload.feed(chunk)
-        except BaseException:
-            upload.abandon()
-            raise
-        return upload.finish(sha256=sha256)
-
-    def has(self, sha256: str) -> bool:
-        return self.path(sha256).exists()
-
-    def size(self, sha256: str) -> int:
-        return self._present(sha256).stat().st_size
+    def find(self, sha256: str) -> Held | None:
+        with disk_faults():
+            return _held(self.path(sha256))
 
     def open(self, sha256: str) -> BinaryIO:
-        return open(self._present(sha256), "rb")
+        with disk_faults():
+            try:
+                return open(self.path(sha256), "rb")
+            except FileNotFoundError as error:
+                raise Broken("kernel.blob-missing", sha256=sha256) from error
 
-    def read(self, sha256: str, *, limit_bytes: int) -> bytes:
-        """The whole blob, when it is at most `limit_bytes` long."""
-        size = self.size(sha256)
-        if size > limit_bytes:
-            raise Refused("kernel.blob-too-large", limit_bytes=limit_bytes)
-        with self.open(sha256) as file:
-            return file.read()
-
-    def chunks(self, sha256: str) -> Iterator[bytes]:
-        with self.open(sha256) as file:
-            while chunk := file.read(CHUNK_BYTES):
+    def chunks(self, sha256: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        with self.open(sha256) as file, disk_faults():
+            file.seek(start)
+            left = (MAX_BLOB_BYTES if end is None else end) - start
+            while left > 0 and (chunk := file.read(min(CHUNK_BYTES, left))):
+                left -= len(chunk)
                 yield chunk
 
-    def check(self, sha256: str) -> bool:
-        """Whether the stored bytes still hash to their name."""
-        digest = hashlib.sha256()
-        for chunk in self.chunks(sha256):
-            digest.update(chunk)
-        return digest.hexdigest() == sha256
+    @contextmanager
+    def local(self, sha256: str) -> Iterator[Path]:
+        self.size(sha256)
+        yield self.path(sha256)
 
-    def sweep(self) -> int:
-        """Remove uploads that died; returns how many."""
-        stale = [p for p in self.incoming.iterdir() if time.time() - p.stat().st_mtime > STALE_SECONDS]
-        for path in stale:
-            path.unlink(missing_ok=True)
-        return len(stale)
+    def on_disk(self, sha256: str) -> Path:
+        return self.path(sha256)
 
-    def _present(self, sha256: str) -> Path:
+    def listing(self) -> Iterator[Held]:
+        with disk_faults():
+            for first in sorted(each for each in os.listdir(self.root) if _BYTE.fullmatch(each)):
+                for second in sorted(each for each in os.listdir(self.root / first) if _BYTE.fullmatch(each)):
+                    yield from _held_in(self.root / first / second)
+
+    def remove(self, sha256: str, *, put_before: float) -> bool:
         path = self.path(sha256)
-        if not path.exists():
-            raise Broken("kernel.blob-missing", sha256=sha256)
-        return path
+        with disk_faults(), self._locked(sha256):
+            held = _held(path)
+            if held is None or held.put_at >= put_before:
+                return False
+            path.unlink()
+        self.pardon(sha256)
+        return True
+
+    def condemn(self, sha256: str) -> None:
+        with disk_faults():
+            (self.root / "condemned" / check_digest(sha256)).touch(mode=0o600)
+
+    def pardon(self, sha256: str) -> None:
+        with disk_faults():
+            (self.root / "condemned" / check_digest(sha256)).unlink(missing_ok=True)
+
+    def condemned(self) -> Iterator[tuple[str, float]]:
+        with disk_faults():
+            for held in _held_in(self.root / "condemned"):
+                yield held.sha256, held.put_at
+
+    def _place(self, part: Path, stored: Stored) -> None:
+        target = self.path(stored.sha256)
+        with self._locked(stored.sha256):
+            fresh = [folder for folder in (target.parent, target.parent.parent) if not folder.exists()]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.chmod(part, 0o400)
+            now = time.time_ns()
+            os.utime(part, ns=(now, now))  # by itself the kernel would put down the time of its last tick
+            os.rename(part, target)
+            for folder in (target.parent, *(folder.parent for folder in fresh)):  # a name is durable once its folder is
+                _flush_folder(folder)
+
+    @contextmanager
+    def _locked(self, sha256: str) -> Iterator[None]:
+        with open(self.root / "locks" / sha256[:2], "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _held(path: Path) -> Held | None:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return Held(path.name, stat.st_size, stat.st_mtime)
+
+
+def _held_in(folder: Path) -> Iterator[Held]:
+    """What bears a digest as its name, in order; anything else is not ours to touch."""
+    for name in sorted(filter(is_digest, os.listdir(folder))):
+        if held := _held(folder / name):
+            yield held
 
 
 def _flush_folder(path: Path) -> None:
@@ -159,9 +138,3 @@ def _flush_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _storage_error(error: OSError) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Unavailable("kernel.disk-full", retry_after_seconds=60, detail=str(error))
-    return error

@@ -1,8 +1,7 @@
 """The hub's raw routes: bytes in, bytes out, the bundle.
 
-Bytes come in by `PUT /api/v1/hub/blob/{sha256}?org=…&path=…`: streamed to the store while they are hashed, inspected
-outside any transaction, and only then the organisation's own. They go out as downloads, never as pages: a donated file
-must not run in the console's origin, whatever it claims to be.
+Bytes come in by `PUT /api/v1/hub/blob/{sha256}?org=…&path=…` (`uploads.py` says through which bounds). They go out as
+downloads, never as pages: a donated file must not run in the console's origin, whatever it claims to be.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import anyio.to_thread
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 
-from gongqi.kernel.blobs.folder import CHUNK_BYTES, MAX_BLOB_BYTES, Stored, Upload
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Endpoint, Kernel
-from gongqi.kernel.verbs import Caller, Read, execute
+from gongqi.kernel.verbs import Caller, Read
 from gongqi.resources.hub import service
-from gongqi.resources.hub.assets import AddBlob, add_blob
 from gongqi.resources.hub.bundle import stream_bundle
+from gongqi.resources.hub.downloads import send_blob
 from gongqi.resources.hub.rules import check_path
+from gongqi.resources.hub.uploads import take_upload
 
 DOWNLOAD_HEADERS = {
     "content-security-policy": "sandbox; default-src 'none'",
@@ -33,12 +32,9 @@ DOWNLOAD_HEADERS = {
 async def upload(request: Request) -> Response:
     """Take a file. 201 with its size and the inspector's warnings; a refusal leaves nothing that could be committed."""
     kernel, caller = request.state.kernel, request.state.caller
-    sha256 = request.path_params["sha256"]
     org, path = _query(request, "org"), check_path(_query(request, "path"))
-    kernel.blobs.path(sha256)  # refuses what is no digest, before a byte is read
-    _check_right(caller, org)
-    await _store(request, kernel, sha256, _declared_length(request))
-    return await anyio.to_thread.run_sync(_take_in, kernel, caller, sha256, org, path)
+    out = await take_upload(request, kernel, caller, sha256=request.path_params["sha256"], org=org, path=path)
+    return Response(out.model_dump_json(), status_code=201, media_type="application/json")
 
 
 async def download(request: Request) -> Response:
@@ -70,53 +66,6 @@ def _query(request: Request, name: str) -> str:
     return value
 
 
-def _declared_length(request: Request) -> int | None:
-    declared = request.headers.get("content-length")
-    if declared is None:
-        return None
-    if not declared.isascii() or not declared.isdigit() or len(declared) > 18:
-        raise Refused("hub.length-invalid")
-    if int(declared) > MAX_BLOB_BYTES:
-        raise Refused("kernel.blob-too-large", limit_bytes=MAX_BLOB_BYTES)
-    return int(declared)
-
-
-def _check_right(caller: Caller, org: str) -> None:
-    """The verb asks again; this asks before gigabytes travel."""
-    if not caller.actor.may("hub:blob:add", org):
-        code = "access.sign-in-needed" if caller.actor.is_anonymous else "access.forbidden"
-        raise Refused(code, permission="hub:blob:add")
-
-
-async def _store(request: Request, kernel: Kernel, sha256: str, size: int | None) -> Stored:
-    upload: Upload = await anyio.to_thread.run_sync(kernel.blobs.upload)
-    held = bytearray()  # the server hands over some 64 kB at a time; the disk prefers more
-    try:
-        async for chunk in request.stream():
-            held += chunk
-            if len(held) >= CHUNK_BYTES:
-                await anyio.to_thread.run_sync(upload.feed, bytes(held))
-                held.clear()
-        await anyio.to_thread.run_sync(upload.feed, bytes(held))
-    except ClientDisconnect as error:
-        upload.abandon()
-        raise Refused("kernel.blob-truncated", got_bytes=upload.size + len(held), want_bytes=size) from error
-    except BaseException:  # also when the server stops: nothing may stay behind
-        upload.abandon()
-        raise
-    return await anyio.to_thread.run_sync(lambda: upload.finish(sha256=sha256, size=size))
-
-
-def _take_in(kernel: Kernel, caller: Caller, sha256: str, org: str, path: str) -> Response:
-    seen = service.inspect_blob(kernel.blobs, sha256, path)
-    given = AddBlob(
-        org=org, sha256=sha256, name=seen.name, size=seen.size, findings=list(seen.findings),
-        external=list(seen.external),
-    )  # fmt: skip
-    out = execute(kernel, add_blob, caller, given)
-    return Response(out.model_dump_json(), status_code=201, media_type="application/json")
-
-
 # --- out -------------------------------------------------------------------------------------------------------------
 
 
@@ -131,7 +80,7 @@ def _give_out(request: Request, key: str, path: str) -> Response:
         return Response(status_code=304, headers=headers)
     name = path.rsplit("/", 1)[-1]
     headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
-    return FileResponse(kernel.blobs.path(file.sha256), media_type="application/octet-stream", headers=headers)
+    return send_blob(request, kernel, file.sha256, headers)
 
 
 def _matches(header: str | None, etag: str) -> bool:

@@ -6,10 +6,8 @@ bytes cannot commit them, however well they know the digest: a digest is a name,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from pydantic import Field
@@ -18,18 +16,18 @@ from sqlalchemy import func, select
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.resources.hub.events import AssetCreated
-from gongqi.resources.hub.models import Asset, Blob, BlobOwner, Inspection, Release
-from gongqi.resources.hub.rules import check_path, check_slug
-from gongqi.resources.hub.safety import Finding, inspect
+from gongqi.resources.hub.inspection import Inspected
+from gongqi.resources.hub.models import Asset, Blob, Inspection, Release
+from gongqi.resources.hub.quotas import own
+from gongqi.resources.hub.rules import check_slug
 
-Kind = Literal["model", "dataset", "code", "agent"]
+Kind = Literal["model", "dataset", "code", "agent", "tool"]
 Visibility = Literal["private", "members", "public"]
 OPENNESS = ("private", "members", "public")  # from closed to open
 
 ID = 64  # characters; ours have 30
 TITLE = 200  # one line on a page
 SUMMARY = 1000  # a paragraph
-EXTERNAL_PASSES = 20  # the inspector names at most 20 missing files a pass, so 400 in one graph
 
 
 class CreateAsset(Input):
@@ -201,16 +199,6 @@ def _check_opening(ctx: Write, asset: Asset, visibility: str) -> None:
 # --- bytes -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """Bytes that may come in under this file name: their size, the warnings, the files they point at."""
-
-    name: str
-    size: int
-    findings: tuple[dict[str, Any], ...]
-    external: tuple[str, ...]
-
-
 class BlobOut(Output):
     sha256: str
     size: int
@@ -234,44 +222,12 @@ def add_blob(ctx: Write, input: AddBlob) -> BlobOut:
     return receive_blob(ctx, org=input.org, sha256=input.sha256, inspected=inspected)
 
 
-def inspect_blob(blobs: Any, sha256: str, path: str) -> Inspected:
-    """Look into stored bytes as the file `path`; slow for large files, so never inside a transaction.
-
-    Files that an ONNX graph points at are not here yet: they are noted, and a commit must bring them. Raises Refused
-    with the first finding that is not a mere warning.
-    """
-    check_path(path)
-    size = blobs.size(sha256)
-    findings, external = _inspect(lambda: blobs.open(sha256), path, size)
-    for finding in findings:
-        if finding.severity == "refuse":
-            raise finding.refusal()
-    warnings = tuple({"code": f.code, "path": f.path, "params": dict(f.params)} for f in findings)
-    return Inspected(PurePosixPath(path).name, size, warnings, tuple(sorted(external)))
-
-
-def _inspect(open_blob: Callable[[], Any], path: str, size: int) -> tuple[list[Finding], set[str]]:
-    external: set[str] = set()
-    findings: list[Finding] = []
-    for _ in range(EXTERNAL_PASSES):
-        beside = frozenset(str(PurePosixPath(path).parent / name) for name in external) | {path}
-        with open_blob() as file:
-            findings = inspect(path, file, size, beside)
-        missing = {str(f.params["location"]) for f in findings if f.code == "hub.onnx-external-missing"}
-        # A name that was shortened for display never turns up, and then the finding stands.
-        if not missing - external:
-            break
-        external |= missing
-    return findings, external
-
-
 def receive_blob(ctx: Write, *, org: str, sha256: str, inspected: Inspected) -> BlobOut:
-    """Note that `org` holds these bytes and what was found in them. Twice is once."""
+    """Note that `org` holds these bytes and what was found in them. Twice is once. Raises Refused hub.quota-exceeded."""
     if ctx.session.get(Blob, sha256) is None:
         ctx.add(Blob(sha256=sha256, size=inspected.size, at=ctx.now))
         ctx.session.flush()
-    if ctx.session.get(BlobOwner, (sha256, org)) is None:
-        ctx.add(BlobOwner(sha256=sha256, org=org, at=ctx.now))
+    own(ctx, org=org, sha256=sha256, size=inspected.size)
     if ctx.session.get(Inspection, (sha256, inspected.name)) is None:
         ctx.add(
             Inspection(

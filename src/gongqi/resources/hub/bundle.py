@@ -227,9 +227,9 @@ def _open(file: BinaryIO, trusted: set[str] | None) -> _Opened:
     for member in members:
         is_file = member.name.startswith(FILES)
         if not is_file and member.name not in CLAIM_OF:
-            raise Refused("hub.bundle-malformed", flaw=f"it holds {member.name[:100]!a}")
+            raise Refused("hub.bundle-malformed", flaw="member-unknown", member=ascii(member.name[:100]))
         if not is_file and member.size > JSON_LIMIT_BYTES:
-            raise Refused("hub.bundle-malformed", flaw=f"{member.name} is larger than {JSON_LIMIT_BYTES} bytes")
+            raise Refused("hub.bundle-malformed", flaw="member-too-large", member=member.name)
         crc, digest, held = 0, hashlib.sha256(), []
         for chunk in container.read(file, member):
             crc = zlib.crc32(chunk, crc)

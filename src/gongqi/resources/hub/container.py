@@ -138,11 +138,11 @@ def decode(file: BinaryIO) -> list[Member]:
         at, offset = at + used, member.ends
         members.append(member)
     if at != size or offset != start:
-        raise _malformed("members do not fill the file")
+        raise _malformed("frame-gap")
     if len({member.name for member in members}) != count:
-        raise _malformed("a name appears twice")
+        raise _malformed("name-twice")
     if not all(map(_is_plain, (member.name for member in members))):
-        raise _malformed("a name is not a plain relative path")
+        raise _malformed("name-unsafe")
     return members
 
 
@@ -153,7 +153,7 @@ def read(file: BinaryIO, member: Member) -> Iterator[bytes]:
     while left:
         chunk = file.read(min(CHUNK_BYTES, left))
         if not chunk:
-            raise _malformed("it ends too early")
+            raise _malformed("cut-short")
         left -= len(chunk)
         yield chunk
 
@@ -189,38 +189,38 @@ def _directory(file: BinaryIO, length: int) -> tuple[int, int, int]:
         count, size, start = wide[7], wide[8], wide[9]
         close = locator[2]
     if size > MAX_DIRECTORY_BYTES or count > MAX_MEMBERS or start + size != close:
-        raise _malformed("its directory has no possible place")
+        raise _malformed("directory-place")
     return start, size, count
 
 
 def _at(file: BinaryIO, at: int, form: struct.Struct, magic: bytes, length: int) -> tuple:
     if not 0 <= at <= length - form.size:
-        raise _malformed("its directory has no possible place")
+        raise _malformed("directory-place")
     file.seek(at)
     fields = form.unpack(file.read(form.size))
     if fields[0] != magic:
-        raise _malformed("it is not a ZIP file as we write it")
+        raise _malformed("not-ours")
     return fields
 
 
 def _row(rows: bytes, at: int) -> tuple[str, int, int, int]:
     """(name, CRC, size, bytes used) of one directory row; what else it says is compared later, as a whole."""
     if at + _CENTRAL.size > len(rows):
-        raise _malformed("its directory is cut short")
+        raise _malformed("directory-short")
     fields = _CENTRAL.unpack_from(rows, at)
     crc, size, name_length, extra_length = fields[7], fields[8], fields[10], fields[11]
     begin = at + _CENTRAL.size
     close = begin + name_length + extra_length
     if fields[0] != b"PK\1\2" or name_length > MAX_NAME_BYTES or close > len(rows):
-        raise _malformed("its directory is cut short")
+        raise _malformed("directory-short")
     if size == _FULL:
         if extra_length < 12:
-            raise _malformed("a size is missing")
+            raise _malformed("size-missing")
         size = int.from_bytes(rows[begin + name_length + 4 : begin + name_length + 12], "little")
     try:
         name = rows[begin : begin + name_length].decode()
     except UnicodeDecodeError as error:
-        raise _malformed("a name is not UTF-8") from error
+        raise _malformed("name-not-utf8") from error
     return name, crc, size, close - at
 
 

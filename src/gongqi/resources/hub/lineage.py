@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from gongqi.kernel.gates import Answer, Citation
+from gongqi.kernel.gates import Answer, by_policy
 from gongqi.kernel.verbs import Output, Read, read
 from gongqi.resources.hub.assets import OPENNESS
 from gongqi.resources.hub.gates import ReleaseQuestion
@@ -23,10 +23,7 @@ MAX_DEPTH = 32  # generations
 MAX_EDGES = 4000  # read for one generation: anyone may derive from what is public, as often as they like
 EVALUATED_ON = "evaluated-on"
 
-POLICY = "Gongqi release policy"
-POLICY_DATE = "2026-11-01"
-CITE_LINEAGE = Citation(POLICY, "lineage", "policy", POLICY_DATE)
-CITE_ARTEFACT = Citation(POLICY, "artefact safety", "policy", POLICY_DATE)
+CITE_ARTEFACT, CITE_LINEAGE = by_policy("release", 5), by_policy("release", 6)
 
 
 class Source(NamedTuple):

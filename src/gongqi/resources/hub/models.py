@@ -3,6 +3,7 @@
 Invariants
 - A revision, its files and its lineage are written once, with the revision, and never changed.
 - Bytes belong to whoever uploaded them: a file is committed only by an organisation that has shown that it holds it.
+- What an organisation holds is counted, and goes back when it is in no revision for a week (quotas.py).
 - A file was inspected under the very name it bears, because a name can promise a program (see safety.py).
 - A lineage points from the derived revision to its source, which existed before; so lineage has no cycles.
 
@@ -56,13 +57,25 @@ class Blob(Base):
 
 
 class BlobOwner(Base):
-    """An organisation that has uploaded these bytes, and may therefore commit them."""
+    """An organisation that has uploaded these bytes, last `at`, and may therefore commit them."""
 
     __tablename__ = "blob_owner"
+    __table_args__ = (Index(None, "at"),)
 
     sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), primary_key=True)
     org: Mapped[str] = mapped_column(primary_key=True)
     at: Mapped[datetime]
+
+
+class Holding(Base):
+    """What an organisation holds in all: its rows of BlobOwner, added up. `limit_bytes` None: that of the settings."""
+
+    __tablename__ = "holding"
+
+    org: Mapped[str] = mapped_column(primary_key=True)
+    used_bytes: Mapped[int]
+    blobs: Mapped[int]
+    limit_bytes: Mapped[int | None]
 
 
 class Inspection(Base):
@@ -81,7 +94,10 @@ class Inspection(Base):
 
 
 class Revision(Base):
-    """One immutable state of an asset. `digest` covers all that changes its meaning (rules.revision_digest)."""
+    """One immutable state of an asset. `digest` covers all that changes its meaning (rules.revision_digest).
+
+    `parent` is the revision before it on its branch, None for the first; numbers count over all branches.
+    """
 
     __tablename__ = "revision"
     __table_args__ = (UniqueConstraint("asset", "number"), Index(None, "asset", "id"))
@@ -89,6 +105,7 @@ class Revision(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     asset: Mapped[str] = mapped_column(ForeignKey("asset.id"))
     number: Mapped[int]
+    parent: Mapped[str | None]
     digest: Mapped[str] = mapped_column(String(64), index=True)
     card: Mapped[dict[str, Any]]
     card_body: Mapped[str] = mapped_column(Text, deferred=True)  # up to a megabyte that lists do not need
@@ -98,6 +115,19 @@ class Revision(Base):
     created_at: Mapped[datetime]
 
 
+class Ref(Base):
+    """A name for a revision of an asset. A branch moves with each commit on it; a tag stays where it was put."""
+
+    __tablename__ = "ref"
+
+    asset: Mapped[str] = mapped_column(ForeignKey("asset.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(250), primary_key=True)
+    revision: Mapped[str] = mapped_column(ForeignKey("revision.id"))
+    message: Mapped[str] = mapped_column(default="")
+    at: Mapped[datetime]
+
+
 class File(Base):
     """A file of a revision. `license` is an SPDX expression of its own, or None when the card's applies."""
 
@@ -105,7 +135,7 @@ class File(Base):
 
     revision: Mapped[str] = mapped_column(ForeignKey("revision.id"), primary_key=True)
     path: Mapped[str] = mapped_column(primary_key=True)
-    sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"))
+    sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
     size: Mapped[int]
     component: Mapped[str | None]
     license: Mapped[str | None]

@@ -18,7 +18,7 @@ PAGE = 30
 RECENT = 20  # revisions and releases on an asset's page
 SHOWN_FILES = 200
 SHOWN_CARD_CHARACTERS = 60_000  # some twenty printed pages; the rest is in the file
-KINDS = ("model", "dataset", "code", "agent")
+KINDS = ("model", "dataset", "code", "agent", "tool")
 SEALS = {"deny": "broken", "require": "claimed", "allow": "proven"}  # the worst answer of a gate decides its seal
 
 

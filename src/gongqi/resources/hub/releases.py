@@ -126,6 +126,8 @@ def draft(ctx: Write, input: Draft) -> ReleaseOut:
     revision = ctx.find(Revision, input.revision, to="hub:release:draft")
     if revision.asset != asset.id:
         raise Refused("hub.revision-of-another-asset", revision=revision.id, asset=asset.id)
+    if not any(revision.card.values()):
+        raise Refused("hub.card-missing")
     if ctx.session.scalar(select(Release.id).where(Release.asset == asset.id, Release.name == input.name)):
         raise Refused("hub.release-name-taken", name=input.name)
     release = ctx.add(

@@ -5,29 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from pydantic import Field
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
+from gongqi.resources.hub import refs
 from gongqi.resources.hub.assets import ID, asset_row
+from gongqi.resources.hub.contents import FileInput, brought, card_in, check_names, check_whole
 from gongqi.resources.hub.events import RevisionCommitted
 from gongqi.resources.hub.gates import FileFacts
-from gongqi.resources.hub.models import Asset, BlobOwner, File, Inspection, Lineage, Revision
-from gongqi.resources.hub.rules import (
-    CARD_LIMIT_BYTES,
-    CARD_PATH,
-    Card,
-    FileEntry,
-    card_digest,
-    check_component,
-    check_paths,
-    parse_card,
-    revision_digest,
-)
+from gongqi.resources.hub.models import Asset, File, Lineage, Revision
+from gongqi.resources.hub.rules import MAIN, OID_LENGTH, FileEntry, card_digest, copied, revision_digest, without
 
 Relation = Literal[
     "trained-on", "fine-tuned-from", "distilled-from", "evaluated-on", "merged-from", "derived-from", "returned-from"
@@ -35,16 +26,6 @@ Relation = Literal[
 MAX_FILES = 10_000  # in one request; about 2 MB of JSON
 MAX_SOURCES = 64  # direct sources of one revision: more is a merge nobody can account for
 MESSAGE = 2000
-EXPRESSION = 500  # characters of a licence expression
-
-
-class FileInput(Input):
-    """One file. The path is checked by rules.check_path, the licence by the gates."""
-
-    path: str = Field(max_length=1024)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    component: str | None = Field(None, max_length=64)
-    license: str | None = Field(None, max_length=EXPRESSION)
 
 
 class SourceInput(Input):
@@ -53,13 +34,39 @@ class SourceInput(Input):
 
 
 class Commit(Input):
-    """`parent` is the number of the revision that this one must follow, 0 for none; left out, it follows the latest."""
+    """The whole of a revision. `parent` is the number of the one that it must follow on its branch, 0 for none; left
+    out, it follows the last."""
 
     asset: str = Field(max_length=ID)
+    branch: str = Field(MAIN, max_length=250)
     message: str = Field(min_length=1, max_length=MESSAGE)
     files: list[FileInput] = Field(min_length=1, max_length=MAX_FILES)
     lineage: list[SourceInput] = Field(default_factory=list, max_length=MAX_SOURCES)
     parent: int | None = Field(None, ge=0, le=2**31)
+
+
+class Copy(Input):
+    """A file of another revision of the same asset; `at` is read as `hub:ref:create` reads it."""
+
+    source: str = Field(max_length=1024)
+    at: str = Field(MAIN, max_length=250)
+    path: str = Field(max_length=1024)
+
+
+class Change(Input):
+    """What the next revision changes: files that come or are replaced, those that go, and copies of earlier ones.
+
+    `removed` names files, or folders with a slash at the end. `parent` is what the branch must point at now, an id or
+    the first forty digits of a digest; left out, it follows whatever is there. Lineage is carried on.
+    """
+
+    asset: str = Field(max_length=ID)
+    branch: str = Field(MAIN, max_length=250)
+    message: str = Field(min_length=1, max_length=MESSAGE)
+    files: list[FileInput] = Field(default_factory=list, max_length=MAX_FILES)
+    removed: list[str] = Field(default_factory=list, max_length=MAX_FILES)
+    copies: list[Copy] = Field(default_factory=list, max_length=MAX_FILES)
+    parent: str | None = Field(None, max_length=ID)
 
 
 class GetRevision(Input):
@@ -127,8 +134,15 @@ def commit(ctx: Write, input: Commit) -> RevisionOut:
     ctx.find(Asset, input.asset, to="hub:revision:commit")
     lineage = [(source.revision, source.relation) for source in input.lineage]
     return commit_revision(
-        ctx, asset=input.asset, message=input.message, files=input.files, lineage=lineage, parent=input.parent
-    )
+        ctx, asset=input.asset, message=input.message, files=input.files, lineage=lineage, parent=input.parent,
+        branch=input.branch,
+    )  # fmt: skip
+
+
+@verb("hub:revision:change", evidence="hub.revision-committed")
+def change(ctx: Write, input: Change) -> RevisionOut:
+    asset = ctx.find(Asset, input.asset, to="hub:revision:change")
+    return change_revision(ctx, asset, input)
 
 
 @read("hub:revision:list")
@@ -168,7 +182,7 @@ def find_file(ctx: Read, revision: str, path: str) -> FileFacts:
 
 def commit_revision(
     ctx: Write, *, asset: str, message: str, files: Sequence[FileInput], parent: int | None = None,
-    lineage: Sequence[tuple[str, str]] = (),
+    lineage: Sequence[tuple[str, str]] = (), branch: str = MAIN,
 ) -> RevisionOut:  # fmt: skip
     """The next revision of an asset, made of bytes that its organisation has uploaded; `lineage` is (source, relation).
 
@@ -176,19 +190,48 @@ def commit_revision(
     hub.onnx-external-missing, hub.card-*, hub.lineage-twice, access.not-found for a source that the actor cannot see.
     """
     home = asset_row(ctx, asset)
-    latest = latest_revision(ctx, asset)
-    current = latest.number if latest else 0
+    last = refs.head(ctx, asset, branch)
+    current = last.number if last else 0
     if parent not in (None, current):
-        raise Refused("hub.revision-conflict", expected=parent, current=current)
-    sizes = _held_sizes(ctx, home.org, files)
-    entries = [FileEntry(f.path, sizes[f.path], f.sha256, f.component, f.license) for f in files]
-    card = _card_in(ctx, entries)
+        raise Refused("hub.revision-conflict", expected=str(parent), current=str(current))
+    return _put(ctx, home, branch, last, message, brought(ctx, home.org, files), list(lineage))
+
+
+def change_revision(ctx: Write, home: Asset, change: Change) -> RevisionOut:
+    """Raises Refused as `commit_revision`, hub.file-absent for what is to go or be copied and is not there, and
+    hub.nothing-changed, since a revision that says nothing new is none."""
+    last = refs.head(ctx, home.id, change.branch)
+    if change.parent is not None and change.parent not in ((last.id, last.digest[:OID_LENGTH]) if last else ("",)):
+        current = last.digest[:OID_LENGTH] if last else ""
+        raise Refused("hub.revision-conflict", expected=change.parent, current=current)
+    before = {row.path: _entry(row) for row in files_of(ctx, last.id)} if last else {}
+    after = without(before, change.removed)
+    for copy in change.copies:
+        source = refs.resolve(ctx, home.id, copy.at)
+        files = before if last and source.id == last.id else {row.path: _entry(row) for row in files_of(ctx, source.id)}
+        after |= copied(files, copy.source, copy.path)
+    check_names(ctx, [after[copy.path] for copy in change.copies])
+    after |= {entry.path: entry for entry in brought(ctx, home.org, change.files)}
+    if after == before and last:
+        raise Refused("hub.nothing-changed", revision=last.digest[:OID_LENGTH])
+    lineage = [(row.to_revision, row.relation) for row in lineage_of(ctx, last.id)] if last else []
+    return _put(ctx, home, change.branch, last, change.message, list(after.values()), lineage)
+
+
+def _put(
+    ctx: Write, home: Asset, branch: str, last: Revision | None, message: str, entries: Sequence[FileEntry],
+    lineage: Sequence[tuple[str, str]],
+) -> RevisionOut:  # fmt: skip
+    """Write the revision that follows `last` on `branch`."""
+    check_whole(ctx, entries)
+    card = card_in(ctx, entries)
     sources = _sources(ctx, lineage)
-    parents = [row.digest for row in sources] + ([latest.digest] if latest else [])
+    parents = [row.digest for row in sources] + ([last.digest] if last else [])
     digest = card_digest(card)
+    number = ctx.session.scalar(select(func.max(Revision.number)).where(Revision.asset == home.id)) or 0
     revision = ctx.add(
         Revision(
-            id=ctx.new_id("rev"), asset=asset, number=current + 1,
+            id=ctx.new_id("rev"), asset=home.id, number=number + 1, parent=last.id if last else None,
             digest=revision_digest(entries, card=digest, parents=parents), card=card.front_matter(),
             card_body=card.body, card_sha256=digest, message=message, author=ctx.actor.id, created_at=ctx.now,
         )
@@ -199,11 +242,12 @@ def commit_revision(
         for e in entries
     )
     ctx.session.add_all(Lineage(from_revision=revision.id, to_revision=to, relation=how) for to, how in lineage)
+    refs.move(ctx, home.id, branch, revision.id)
     ctx.record(
-        revision.id, kind="hub.revision-committed", asset=asset, number=revision.number, digest=revision.digest,
+        revision.id, kind="hub.revision-committed", asset=home.id, number=revision.number, digest=revision.digest,
         files=len(entries), sources=sorted(row.digest for row in sources),
     )  # fmt: skip
-    ctx.emit(RevisionCommitted(asset=asset, revision=revision.id, digest=revision.digest))
+    ctx.emit(RevisionCommitted(asset=home.id, revision=revision.id, digest=revision.digest))
     return RevisionOut.model_validate(revision)
 
 
@@ -213,7 +257,8 @@ def card_text(ctx: Read, revision: str) -> str:
 
 
 def latest_revision(ctx: Read, asset: str) -> RevisionOut | None:
-    row = ctx.session.scalar(select(Revision).where(Revision.asset == asset).order_by(Revision.number.desc()).limit(1))
+    """The last one on `main`."""
+    row = refs.head(ctx, asset)
     return RevisionOut.model_validate(row) if row else None
 
 
@@ -241,41 +286,8 @@ def lineage_of(ctx: Read, revision: str) -> Sequence[Lineage]:
     return ctx.session.scalars(query.order_by(Lineage.relation, Lineage.to_revision)).all()
 
 
-# --- what a commit must hold -----------------------------------------------------------------------------------------
-
-
-def _held_sizes(ctx: Write, org: str, files: Sequence[FileInput]) -> dict[str, int]:
-    """path -> size in bytes. Every file is held by `org`, was inspected under its name, and finds what it points at."""
-    paths = frozenset(check_paths(file.path for file in files))
-    digests = {file.sha256 for file in files}
-    held = set(ctx.session.scalars(select(BlobOwner.sha256).where(BlobOwner.org == org, BlobOwner.sha256.in_(digests))))
-    looked = {
-        (row.sha256, row.name): row
-        for row in ctx.session.scalars(select(Inspection).where(Inspection.sha256.in_(digests & held)))
-    }
-    sizes = {}
-    for file in files:
-        if file.component is not None:
-            check_component(file.component)
-        if file.sha256 not in held:
-            raise Refused("hub.blob-unknown", path=file.path, sha256=file.sha256)
-        inspection = looked.get((file.sha256, PurePosixPath(file.path).name))
-        if inspection is None:
-            raise Refused("hub.blob-renamed", path=file.path, sha256=file.sha256)
-        for location in inspection.external:
-            if str(PurePosixPath(file.path).parent / location) not in paths:
-                raise Refused("hub.onnx-external-missing", path=file.path, location=location)
-        sizes[file.path] = ctx.blobs.size(file.sha256)
-    return sizes
-
-
-def _card_in(ctx: Write, entries: Sequence[FileEntry]) -> Card:
-    entry = next((entry for entry in entries if entry.path == CARD_PATH), None)
-    if entry is None:
-        raise Refused("hub.card-missing")
-    if entry.size > CARD_LIMIT_BYTES:
-        raise Refused("hub.card-too-large", size_bytes=entry.size, limit_bytes=CARD_LIMIT_BYTES)
-    return parse_card(ctx.blobs.read(entry.sha256, limit_bytes=CARD_LIMIT_BYTES))
+def _entry(row: File) -> FileEntry:
+    return FileEntry(row.path, row.size, row.sha256, row.component, row.license)
 
 
 def _sources(ctx: Write, lineage: Sequence[tuple[str, str]]) -> list[Revision]:

@@ -6,6 +6,7 @@ from gongqi.kernel.gates import Answerer
 from gongqi.kernel.room import Figure, Room
 from gongqi.resources.hub import service
 from gongqi.resources.hub.api import ENDPOINTS
+from gongqi.resources.hub.flows import FLOWS, SCHEDULES
 from gongqi.resources.hub.gates import RELEASE_PUBLISH
 from gongqi.resources.hub.pages import VIEWS
 from gongqi.resources.hub.policy import POLICIES
@@ -18,20 +19,26 @@ ROOM = Room(
         service.edit,
         service.open_asset,
         service.commit,
+        service.change,
+        service.create_ref,
+        service.delete_ref,
         service.draft,
         service.submit,
         service.publish,
         service.withdraw,
+        service.set_quota,
     ),
     reads=(
         service.list_assets,
         service.get_asset,
         service.list_revisions,
         service.get_revision,
+        service.list_refs,
         service.list_releases,
         service.get_release,
         service.check,
         service.graph,
+        service.get_quota,
     ),
     policies=POLICIES,
     gates=(RELEASE_PUBLISH,),
@@ -39,6 +46,8 @@ ROOM = Room(
         Answerer(RELEASE_PUBLISH, "hub.artefact", service.answer_artefact),
         Answerer(RELEASE_PUBLISH, "hub.lineage", service.answer_lineage),
     ),
+    flows=FLOWS,
+    schedules=SCHEDULES,
     views=VIEWS,
     endpoints=ENDPOINTS,
     figures=(

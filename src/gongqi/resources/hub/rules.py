@@ -17,7 +17,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -65,6 +65,19 @@ def check_component(kind: str) -> str:
     if kind not in COMPONENT_KINDS:
         raise Refused("hub.component-unknown", component=kind[:80], known=", ".join(COMPONENT_KINDS))
     return kind
+
+
+# Names of branches and tags that git and every client can say: git-check-ref-format(1), and no look of a commit's name.
+REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/-]{0,249}")
+_REF_FLAW = re.compile(r"\.\.|//|/\.|\.lock(/|$)|[./]$|^refs/|^[0-9a-f]{40}$")
+MAIN = "main"
+
+
+def check_ref(name: str) -> str:
+    """The name itself. Raises Refused hub.ref-invalid."""
+    if not REF.fullmatch(name) or _REF_FLAW.search(name):
+        raise Refused("hub.ref-invalid", ref=ascii(name[:80])[1:-1])
+    return name
 
 
 # --- paths ---------------------------------------------------------------------------------------------------------
@@ -213,8 +226,17 @@ _SYNONYMS = {
 }
 
 
+def no_card(body: str = "") -> Card:
+    """The card of what has none yet: nothing is said, so nothing can be released."""
+    none: Text = MappingProxyType({})
+    return Card(none, none, None, none, none, none, None, (), (), MappingProxyType({}), body)
+
+
 def parse_card(content: bytes) -> Card:
-    """Read an asset's README.md. Raises Refused hub.card-too-large, -missing, -alias, -malformed, -field."""
+    """Read an asset's README.md; one without front matter says nothing yet.
+
+    Raises Refused hub.card-too-large, hub.card-alias, hub.card-malformed, hub.card-field.
+    """
     if len(content) > CARD_LIMIT_BYTES:
         raise Refused("hub.card-too-large", size_bytes=len(content), limit_bytes=CARD_LIMIT_BYTES)
     try:
@@ -223,7 +245,7 @@ def parse_card(content: bytes) -> Card:
         raise Refused("hub.card-malformed", line=content[: fault.start].count(b"\n") + 1) from fault
     fence = _FENCE.match(text)
     if fence is None:
-        raise Refused("hub.card-missing")
+        return no_card(text)
     if len(fence[1].encode()) > FRONT_MATTER_LIMIT_BYTES:
         raise Refused("hub.card-too-large", size_bytes=len(fence[1].encode()), limit_bytes=FRONT_MATTER_LIMIT_BYTES)
     fields = _front_matter(fence[1])
@@ -251,8 +273,9 @@ def _front_matter(text: str) -> dict[str, Any]:
         raise Refused("hub.card-malformed", line=line + 2, detail=fault.problem) from fault
     except yaml.YAMLError as fault:
         raise Refused("hub.card-malformed", line=1, detail=str(fault)) from fault
+    fields = {} if fields is None else fields
     if not isinstance(fields, dict):
-        raise Refused("hub.card-missing")
+        raise Refused("hub.card-malformed", line=2)
     if any(not isinstance(key, str) for key in fields) or not _is_canonical(fields):
         raise Refused("hub.card-malformed", line=1)
     return fields
@@ -307,6 +330,7 @@ REQUIRED_FIELDS: Mapping[str, tuple[str, ...]] = {
     "dataset": _COMMON,
     "agent": (*_COMMON, "languages", "tasks"),
     "code": ("license", "provenance", "contact"),
+    "tool": ("license", "provenance", "intended_use", "contact"),
 }
 
 
@@ -323,6 +347,7 @@ def completeness(card: Card, kind: str) -> Completeness:
 # --- revisions -----------------------------------------------------------------------------------------------------
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+OID_LENGTH = 40  # hexadecimal digits of a revision's digest by which git and its like call it
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +359,28 @@ class FileEntry:
     sha256: str
     component: str | None = None
     license: str | None = None
+
+
+def without(files: Mapping[str, FileEntry], removed: Iterable[str]) -> dict[str, FileEntry]:
+    """`files` by path, less those named, or under a folder named with a slash at its end.
+
+    Raises Refused hub.file-absent for what is not there.
+    """
+    left = dict(files)
+    for name in removed:
+        gone = [path for path in left if path.startswith(name)] if name.endswith("/") else [name]
+        if not gone or gone[0] not in left:
+            raise Refused("hub.file-absent", path=ascii(name[:200])[1:-1])
+        for path in gone:
+            del left[path]
+    return left
+
+
+def copied(files: Mapping[str, FileEntry], source: str, target: str) -> dict[str, FileEntry]:
+    """The file `source` as `target`. Raises Refused hub.file-absent, hub.path-*."""
+    if source not in files:
+        raise Refused("hub.file-absent", path=ascii(source[:200])[1:-1])
+    return {check_path(target): replace(files[source], path=target)}
 
 
 def card_digest(card: Card) -> str:

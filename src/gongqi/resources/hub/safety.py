@@ -21,12 +21,11 @@ from typing import BinaryIO
 
 from gongqi.resources.hub.formats import Finding
 from gongqi.resources.hub.formats.archives import Enclosure, container_kind, inspect_container, opaque_kind
+from gongqi.resources.hub.formats.gguf import GGUF_MAGIC, inspect_gguf
 from gongqi.resources.hub.formats.graphs import ONNX_SIZE_LIMIT_BYTES, inspect_onnx, looks_like_onnx
 from gongqi.resources.hub.formats.pickles import is_pickle
 from gongqi.resources.hub.formats.tensors import (
-    GGUF_MAGIC,
     NUMPY_MAGIC,
-    inspect_gguf,
     inspect_numpy,
     inspect_safetensors,
     looks_like_safetensors,
@@ -42,16 +41,28 @@ FINDING_LIMIT = 100  # of secrets in one file: the hundred-and-first teaches nob
 # In two pieces, so that a virus scanner does not quarantine this source file.
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 
-# kind -> (literal every match contains, for a quick look; pattern). All are bounded and cannot backtrack far.
+# kind → (literals of which every match contains one, for a quick look; pattern). A kind is the issuer's name, or a code
+# that is worded. Only forms that nothing else has, for a finding refuses the file: issuers' prefixes with their exact
+# lengths. All are bounded and cannot backtrack far; the placeholders of manuals do not match.
+# Source: the issuers' documentation; GitHub's list of supported secret scanning patterns.
 SECRETS: dict[str, tuple[tuple[bytes, ...], re.Pattern[bytes]]] = {
-    "private key": (
+    "private-key": (
         (b"PRIVATE KEY",),
         re.compile(rb"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY(?: BLOCK)?-----"),
     ),
-    "AWS access key": ((b"AKIA", b"ASIA"), re.compile(rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b(?<!EXAMPLE)")),
-    "Gongqi token": ((b"gq_",), re.compile(rb"\bgq_[A-Za-z0-9]{20,}")),
-    "Hugging Face token": ((b"hf_",), re.compile(rb"\bhf_[A-Za-z0-9]{34}\b")),
-    "GitHub token": ((b"gh", b"github_pat_"), re.compile(rb"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{82})\b")),
+    "AWS": ((b"AKIA", b"ASIA"), re.compile(rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b(?<!EXAMPLE)")),
+    "Alibaba Cloud": ((b"LTAI5t",), re.compile(rb"\bLTAI5t[A-Za-z0-9]{18}\b")),
+    "Anthropic": ((b"sk-ant-",), re.compile(rb"\bsk-ant-[a-z]{3,8}[0-9]{2}-[\w-]{80,120}\b")),
+    "GitHub": ((b"gh", b"github_pat_"), re.compile(rb"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{82})\b")),
+    "GitLab": ((b"glpat-",), re.compile(rb"\bglpat-[\w-]{20}\b")),
+    "Gongqi": ((b"gq_",), re.compile(rb"\bgq_[A-Za-z0-9]{20,}")),
+    "Google Cloud": ((b"AIza",), re.compile(rb"\bAIza[\w-]{35}\b")),
+    "Hugging Face": ((b"hf_",), re.compile(rb"\bhf_[A-Za-z0-9]{34}\b")),
+    "npm": ((b"npm_",), re.compile(rb"\bnpm_[A-Za-z0-9]{36}\b")),
+    "OpenAI": ((b"T3BlbkFJ",), re.compile(rb"\bsk-[\w-]{20,100}T3BlbkFJ[\w-]{20,100}\b")),
+    "PyPI": ((b"pypi-AgE",), re.compile(rb"\bpypi-AgE[\w-]{50,200}\b")),
+    "Slack": ((b"xox",), re.compile(rb"\bxox[abeoprs]-[0-9]{8,14}-[A-Za-z0-9-]{10,120}\b")),
+    "Stripe": ((b"_live_",), re.compile(rb"\b[rs]k_live_[A-Za-z0-9]{24,120}\b")),
 }
 
 PROGRAMS = {
@@ -60,13 +71,13 @@ PROGRAMS = {
     b"\xfe\xed\xfa\xcf": "Mach-O",
     b"\xce\xfa\xed\xfe": "Mach-O",
     b"\xcf\xfa\xed\xfe": "Mach-O",
-    b"\xca\xfe\xba\xbe": "Mach-O or Java class",
+    b"\xca\xfe\xba\xbe": "mach-o-or-java",
     b"\xbe\xba\xfe\xca": "Mach-O",
     b"\x00asm": "WebAssembly",
 }
 # Names that promise a program or a pickle: refused whatever they hold, for the reader trusts the name.
 PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".pt", ".pth", ".ckpt"})
-PROGRAM_SUFFIXES = {".pyc": "Python bytecode", ".pyo": "Python bytecode", ".keras": "Keras"}
+PROGRAM_SUFFIXES = {".pyc": "python-bytecode", ".pyo": "python-bytecode", ".keras": "Keras"}
 PROGRAM_NAMES = {"saved_model.pb": "TensorFlow SavedModel"}  # its operators may read and write any file
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 KERAS_MARKS = (b"model_config", b"keras_version")  # attributes of a Keras model, whose Lambda layers hold bytecode

@@ -1,6 +1,8 @@
+# ruff: noqa: F401 - the front of the room: what it imports is what it offers
 """The hub's verbs and reads, and the plain functions that rooms above call. By idea:
 
-`assets` (with the bytes brought to them) → `revisions` → `releases` → `lineage` (with our own answers at the gate).
+`assets` (with the bytes brought to them: `inspection`, `quotas`) → `refs` → `revisions` (of what `contents` lets in) →
+`releases` → `lineage` (with our own answers at the gate).
 """
 
 from gongqi.resources.hub.assets import (
@@ -9,7 +11,6 @@ from gongqi.resources.hub.assets import (
     CreateAsset,
     EditAsset,
     GetAsset,
-    Inspected,
     Kind,
     ListAssets,
     OpenAsset,
@@ -22,13 +23,14 @@ from gongqi.resources.hub.assets import (
     create_asset,
     edit,
     get_asset,
-    inspect_blob,
     list_assets,
     open_asset,
     receive_blob,
     set_visibility,
     visible_assets,
 )
+from gongqi.resources.hub.contents import FileInput
+from gongqi.resources.hub.inspection import Inspected, inspect_blob, inspect_file
 from gongqi.resources.hub.lineage import (
     LineageOut,
     Source,
@@ -38,6 +40,8 @@ from gongqi.resources.hub.lineage import (
     lineage_of_revision,
     sources,
 )
+from gongqi.resources.hub.quotas import GetQuota, QuotaOut, SetQuota, get_quota, quota_of, room_for, set_quota
+from gongqi.resources.hub.refs import CreateRef, DeleteRef, ListRefs, RefOut, create_ref, delete_ref, list_refs
 from gongqi.resources.hub.releases import (
     CheckOut,
     Draft,
@@ -66,8 +70,9 @@ from gongqi.resources.hub.releases import (
     worded,
 )
 from gongqi.resources.hub.revisions import (
+    Change,
     Commit,
-    FileInput,
+    Copy,
     GetRevision,
     ListRevisions,
     Relation,
@@ -76,6 +81,7 @@ from gongqi.resources.hub.revisions import (
     RevisionOut,
     SourceInput,
     card_text,
+    change,
     commit,
     commit_revision,
     find_file,
@@ -86,17 +92,3 @@ from gongqi.resources.hub.revisions import (
     visible_revisions,
 )
 from gongqi.resources.hub.statements import bundle_of
-
-__all__ = [
-    "AssetOut", "BlobOut", "CheckOut", "Commit", "CreateAsset", "Draft", "EditAsset", "FileInput", "GetAsset",
-    "GetRevision", "Inspected", "Kind", "LineageOut", "ListAssets", "ListReleases", "ListRevisions", "OneRelease",
-    "OpenAsset", "Relation", "ReleaseDetail", "ReleaseFacts", "ReleaseOut", "RevisionDetail", "RevisionFacts",
-    "RevisionOut", "Source", "SourceInput", "Visibility", "Withdraw", "answer_artefact", "answer_lineage",
-    "ask_gates", "asset_actions", "asset_out", "assets_of", "bundle_of", "card_text", "check", "commit", "commit_revision",
-    "count_assets", "create", "create_asset", "draft", "edit", "find_file", "get_asset", "get_release",
-    "get_revision", "graph", "inspect_blob", "latest_releases", "latest_revision", "lineage_of_revision",
-    "list_assets", "list_releases", "list_revisions", "open_asset", "previous_release", "publish",
-    "published_releases", "receive_blob", "release_actions", "release_envelope", "release_facts", "releases_of",
-    "revision_facts", "set_visibility", "sources", "submit", "visible_assets", "visible_releases",
-    "visible_revisions", "withdraw", "worded",
-]  # fmt: skip

@@ -5,6 +5,10 @@ at any line. Then nothing was paid, and either the same request comes again with
 the sweep gives the reserved fee back. A retry is never charged twice: it runs the same release again, which is harmless
 because a model only answers, and finds the call settled.
 
+The log says of a settled call only that there was one, on which deployment and at which version of its price. Who
+called, for which organisation, how many rows and for what fee is sealed; the organisation reads its receipt here, and
+can check that it is what the log holds the digest of.
+
 `RESERVE`, `SETTLE` and `FAIL` are verbs so that authorisation, idempotency and the transaction are the kernel's, as
 everywhere; they have no door of their own.
 """
@@ -22,6 +26,7 @@ import orjson
 from pydantic import Field
 from sqlalchemy import func, select
 
+from gongqi.books.evidence import service as evidence
 from gongqi.books.ledger import service as ledger
 from gongqi.kernel.access import Actor
 from gongqi.kernel.errors import Refused
@@ -60,6 +65,7 @@ class CallOut(Output):
     latency_us: int | None
     request_sha256: str
     result_sha256: str | None
+    evidence: str | None
 
 
 class OneCall(Input):
@@ -116,12 +122,16 @@ def SETTLE(ctx: Write, input: SettleCall) -> CallOut:
     budget.spent += call.fee
     call.state, call.ended_at = "settled", ctx.now
     call.latency_us, call.result_sha256 = input.latency_us, input.result_sha256
-    evidence = ctx.record(
-        call.id, kind="serving.call-settled", deployment=call.deployment, release=call.release, rows=call.rows,
-        fee=call.fee, unit=call.unit, price_version=call.price_version,
+    sealed = {
+        "org": call.org, "rows": call.rows, "fee": call.fee, "unit": call.unit, "request_sha256": call.request_sha256,
+        "result_sha256": call.result_sha256,
+    }  # fmt: skip
+    call.evidence = ctx.record(
+        call.id, kind="serving.call-settled", withhold=True, private=sealed, deployment=call.deployment,
+        release=call.release, price_version=call.price_version,
     )  # fmt: skip
     clearing = ledger.account(ctx, call.deployment, call.unit, CLEARING)
-    ledger.settle(ctx, hold=call.hold, lines=[ledger.Line(clearing, call.fee)], evidence=evidence)
+    ledger.settle(ctx, hold=call.hold, lines=[ledger.Line(clearing, call.fee)], evidence=call.evidence)
     ctx.session.flush()
     ctx.emit(
         CallSettled(
@@ -154,6 +164,15 @@ def list_calls(ctx: Read, input: ListCalls) -> Page[CallOut]:
 @read("serving:call:get")
 def get_call(ctx: Read, input: OneCall) -> CallOut:
     return CallOut.model_validate(ctx.find(Call, input.call, to="serving:usage:read"))
+
+
+@read("serving:call:receipt")
+def get_receipt(ctx: Read, input: OneCall) -> evidence.PrivateOut:
+    """What the evidence of a settled call holds sealed, for those who see the call."""
+    call = ctx.find(Call, input.call, to="serving:usage:read")
+    if call.evidence is None:
+        raise Refused("serving.call-not-settled", call=call.id, state=call.state)
+    return evidence.private_side(ctx, call.evidence)
 
 
 def infer(kernel: Kernel, caller: Caller, *, name: str, version: str | None, body: bytes) -> dict[str, Any]:

@@ -182,7 +182,8 @@ def set_budget(ctx: Write, input: SetBudget) -> BudgetOut:
             )
         )  # fmt: skip
     ctx.session.flush()
-    ctx.record(budget.id, deployment=deployment.id, org=input.org, private={"limit_amount": input.limit_amount})
+    sealed = {"deployment": deployment.id, "org": input.org, "limit_amount": input.limit_amount}
+    ctx.record(budget.id, withhold=True, private=sealed)
     return BudgetOut.model_validate(budget)
 
 

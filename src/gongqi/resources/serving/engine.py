@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from gongqi.kernel.blobs.folder import FolderBlobs
+from gongqi.kernel.blobs import Blobs
 from gongqi.kernel.errors import Broken, Refused, Unavailable
 from gongqi.resources.hub import service as hub
 from gongqi.resources.serving.rules import FREE, Port, Ports, Tensor
@@ -59,7 +59,7 @@ class Loaded:
 class Engine:
     """Loads and runs models by digest. Safe to use from many threads; a kernel part."""
 
-    def __init__(self, blobs: FolderBlobs) -> None:
+    def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._lock = threading.Lock()

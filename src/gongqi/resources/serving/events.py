@@ -1,4 +1,4 @@
-"""What has happened in serving: ids, counts and amounts only."""
+"""What has happened in serving: ids, counts and amounts only. Events stay in the house; the log says less."""
 
 from __future__ import annotations
 

@@ -62,7 +62,10 @@ class Budget(Base):
 
 
 class Call(Base):
-    """One request: `state` reserved, settled, released (its process died) or failed (the model did)."""
+    """One request: `state` reserved, settled, released (its process died) or failed (the model did).
+
+    `evidence`: the entry of its settlement. (None before revision 0004.)
+    """
 
     __tablename__ = "call"
     __table_args__ = (
@@ -94,3 +97,4 @@ class Call(Base):
     ended_at: Mapped[datetime | None]
     latency_us: Mapped[int | None]
     result_sha256: Mapped[str | None] = mapped_column(String(64))
+    evidence: Mapped[str | None]

@@ -1,4 +1,4 @@
-"""The pages of serving: what is served at what price, and one deployment with what the reader may see of its use."""
+"""The pages of serving: what is served at what price, one deployment and what the reader may see of its use, one call."""
 
 from __future__ import annotations
 
@@ -40,7 +40,17 @@ def load_deployment(ctx: Read, key: str) -> dict[str, Any]:
     }
 
 
+def load_call(ctx: Read, key: str) -> dict[str, Any]:
+    call = service.get_call.run(ctx, service.OneCall(call=key))
+    return {
+        "call": call,
+        "deployment": service.deployment_facts(ctx, call.deployment),
+        "receipt": service.get_receipt.run(ctx, service.OneCall(call=key)) if call.evidence else None,
+    }
+
+
 VIEWS = (
     View("/serving", "serving_list.html", load_deployments, params=("cursor",)),
     View("/serving/deployment/{key}", "serving_deployment.html", load_deployment, id_prefix="dep"),
+    View("/serving/call/{key}", "serving_call.html", load_call, id_prefix="call"),
 )

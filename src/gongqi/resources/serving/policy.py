@@ -1,7 +1,8 @@
 """Who sees and does what in serving.
 
 A deployment, its price and its agreement are public: nobody should have to ask what a thing costs. What an organisation
-spends and calls is its own, and the foundation's. A call is ended by whoever began it.
+spends and calls is its own, and the foundation's; the log of evidence says neither who nor how much. A call is ended by
+whoever began it.
 """
 
 from __future__ import annotations

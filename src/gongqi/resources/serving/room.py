@@ -21,6 +21,7 @@ ROOM = Room(
         service.list_budgets,
         service.list_calls,
         service.get_call,
+        service.get_receipt,
     ),
     policies=POLICIES,
     handlers=(Handler(ReleaseWithdrawn, "serving.retire-withdrawn", service.retire_withdrawn),),

@@ -6,6 +6,7 @@ from gongqi.resources.serving.calls import (
     ListCalls,
     OneCall,
     get_call,
+    get_receipt,
     infer,
     list_calls,
     org_for,
@@ -40,11 +41,12 @@ from gongqi.resources.serving.deployments import (
     upgrade,
     visible_deployments,
 )
+from gongqi.resources.serving.rules import MAX_ROWS
 
 __all__ = [
-    "CLEARING", "BudgetOut", "CallOut", "Create", "DeploymentOut", "ListBudgets", "ListCalls", "ListDeployments",
+    "CLEARING", "MAX_ROWS", "BudgetOut", "CallOut", "Create", "DeploymentOut", "ListBudgets", "ListCalls", "ListDeployments",
     "OneCall", "OneDeployment", "Reprice", "SetBudget", "Upgrade", "actions", "count_deployments", "create",
-    "deployment_facts", "deployment_named", "get_call", "get_deployment", "infer", "is_reachable", "list_budgets",
-    "list_calls", "list_deployments", "org_for", "reprice", "require_caller", "retire", "retire_withdrawn",
-    "set_budget", "settled_call", "sweep", "totals", "upgrade", "visible_deployments",
+    "deployment_facts", "deployment_named", "get_call", "get_deployment", "get_receipt", "infer", "is_reachable",
+    "list_budgets", "list_calls", "list_deployments", "org_for", "reprice", "require_caller", "retire",
+    "retire_withdrawn", "set_budget", "settled_call", "sweep", "totals", "upgrade", "visible_deployments",
 ]  # fmt: skip

@@ -185,13 +185,15 @@ def balance_over_time(
 def _dates(
     start: datetime, end: datetime, left: float, right: float, top: float, across: Callable[[datetime], float]
 ) -> list[Markup]:
-    """As many dates as fit between the ends; hours and minutes when the span is within two days. UTC, as booked."""
-    form = "%m-%d %H:%M" if end - start < timedelta(days=2) else "%Y-%m-%d"
+    """As many dates as fit between the ends, as fine as tells them apart; UTC, as booked."""
+    span = end - start
+    form = "%H:%M:%S" if span < timedelta(minutes=10) else "%m-%d %H:%M" if span < timedelta(days=2) else "%Y-%m-%d"
     word = measure(start.strftime(form), SMALL)
     count = max(2, min(6, int((right - left) / (1.5 * word + 2 * GAP)) + 1))
     if right - left < 2 * word + 2 * GAP:
         return [text([start.strftime(form)], left, top, look="soft")]
-    moments = [start + (end - start) * number / (count - 1) for number in range(count)]
+    count = min(count, max(2, int(span.total_seconds()) + 1))
+    moments = [start + span * number / (count - 1) for number in range(count)]
     anchors = ["start", *["middle"] * (count - 2), "end"]
     return [
         text([moment.strftime(form)], across(moment), top, look="soft", anchor=anchor)
@@ -225,19 +227,21 @@ def waterfall(
         raise ValueError(f"the parts of {whole} sum to {sum(amount for _, amount in parts)}")
 
     def draw(width: float) -> tuple[Markup, float]:
-        room = width * (0.28 if width >= WIDE else 0.34)
+        beside = width >= WIDE  # names stand beside their bars; on a telephone above them, whole
+        room = width * 0.28 if beside else width
         amount_room = max(measure(write(amount), SMALL * BOLD) for _, amount in [total, *parts])
-        left, right = room + GAP, width - amount_room - GAP
+        left, right = room + GAP if beside else 0.0, width - amount_room - GAP
         top, fallen, bar, above = SMALL * LEADING + GAP, 0, 18, 0.0
         drawn = [text([shorten(unit, width)], width, 0, look="soft", anchor="end", whole=unit)]
         for number, (label, amount) in enumerate([total, *parts]):
-            name = wrap(label, room - GAP)
-            tall = max(height(name), bar) + 10
+            name = wrap(label, room - GAP, SMALL if number else SMALL * BOLD)
+            tall = max(height(name), bar) + 10 if beside else height(name) + bar + 14
             begin = left + (right - left) * fallen / whole
             size = (right - left) * amount / whole
-            middle = top + tall / 2
+            middle = top + tall / 2 if beside else top + height(name) + bar / 2
+            name_top = middle - height(name) / 2 if beside else top
             drawn += [
-                text(name, 0, middle - height(name) / 2, look="ink bold" if number == 0 else "ink", whole=label),
+                text(name, 0, name_top, look="ink bold" if number == 0 else "ink", whole=label),
                 box(begin, middle - bar / 2, max(size, 1.0), bar, "ink" if number == 0 else "bar"),
                 text(
                     [write(amount)],
@@ -248,7 +252,7 @@ def waterfall(
                 ),
             ]
             if number > 1:
-                drawn.append(line((begin, above), (begin, middle - bar / 2), look="fine dash"))
+                drawn.append(line((begin, above), (begin, middle - bar / 2 if beside else top), look="fine dash"))
             fallen += amount if number else 0
             above = middle + bar / 2
             top += tall

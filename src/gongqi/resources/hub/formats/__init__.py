@@ -60,6 +60,14 @@ class Finding:
         return refused
 
 
+class Flaw(Exception):
+    """A rule of its own format that a file breaks: a code, worded as `<code of the finding>.flaw.<this code>`."""
+
+    def __init__(self, code: str, **params: str | int) -> None:
+        super().__init__(code)
+        self.params = {"flaw": code, **params}
+
+
 def printable(name: str) -> str:
     """A name from a hostile file, safe to show: control and bidirectional characters escaped, length bounded."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode("ascii") for c in name)

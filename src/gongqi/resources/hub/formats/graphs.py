@@ -68,7 +68,7 @@ def inspect_onnx(path: str, file: BinaryIO, size: int, siblings: frozenset[str])
     except _TooLarge:
         return [Finding("hub.onnx-too-large", path, params={"limit_bytes": ONNX_SIZE_LIMIT_BYTES})]
     except (_BadWire, *PARSER_FAULTS):
-        return [Finding("hub.onnx-malformed", path, params={"flaw": "not an ONNX protobuf"})]
+        return [Finding("hub.onnx-malformed", path, params={"flaw": "not-a-protobuf"})]
     return operators.judge(path, model, siblings)
 
 

@@ -106,5 +106,6 @@ def _check(path: str, model: onnx.ModelProto, messages: list[Any]) -> list[Findi
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, *PARSER_FAULTS) as fault:
-        return [Finding("hub.onnx-malformed", path, params={"flaw": printable(str(fault).strip().split("\n")[0])})]
+        said = printable(str(fault).strip().split("\n")[0])
+        return [Finding("hub.onnx-malformed", path, params={"flaw": "checker-refuses", "said": said})]
     return []

@@ -1,0 +1,33 @@
+"""What the hub does by itself: give back the room of bytes that were brought and never used."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from gongqi.kernel.blobs.garbage import collect
+from gongqi.kernel.flows import Flow, Run, Schedule
+from gongqi.resources.hub import quotas
+
+SWEEP_SECONDS = 24 * 3600
+MAX_TURNS = 2000  # a million blobs a day; the rest can wait for the next
+
+
+def sweep(run: Run) -> dict[str, Any]:
+    """Let go of what nobody committed, end uploads that died, and let the store remove what nothing reaches.
+
+    The search is a read and the letting go a short write that looks again, so that a large hub is not held up.
+    """
+    now = run.created_at
+    for turn in range(1, MAX_TURNS + 1):
+        found = run.call(f"find {turn}", lambda _key: run.kernel.look(lambda ctx: quotas.uncommitted(ctx, now=now)))
+        if not found:
+            break
+        pairs = [(sha256, org) for sha256, org in found]
+        run.write(f"let go {turn}", lambda ctx, pairs=pairs: quotas.let_go(ctx, pairs))
+    run.call("uploads", lambda _key: run.kernel.blobs.incoming.sweep())
+    return run.call("bytes", lambda _key: asdict(collect(run.kernel.blobs, lambda: quotas.digests_in_use(run.kernel))))
+
+
+FLOWS = (Flow("hub.sweep", sweep),)
+SCHEDULES = (Schedule("hub.sweep", every_seconds=SWEEP_SECONDS),)

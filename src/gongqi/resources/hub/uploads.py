@@ -1,0 +1,101 @@
+"""A request's body on its way in: bounded, kept apart, looked into, and only then in the store.
+
+The order is what protects: the right and the room are asked before a byte travels; the bytes go to a private file that
+nobody else can name; what arrived is compared with what was declared; a child process inspects the private file; only
+then is it placed among the blobs, and noted as the organisation's own. Bytes that are refused were never in the store,
+so there is nothing to remove that somebody else might be bringing at the same moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+from starlette.requests import ClientDisconnect, Request
+
+from gongqi.kernel.blobs import CHUNK_BYTES, MAX_BLOB_BYTES, check_digest
+from gongqi.kernel.errors import Refused
+from gongqi.kernel.room import Kernel
+from gongqi.kernel.verbs import Caller, execute
+from gongqi.resources.hub import service
+from gongqi.resources.hub.assets import AddBlob, BlobOut, add_blob
+from gongqi.resources.hub.inspection import inspect_file
+from gongqi.resources.hub.intake import PACE_SECONDS, Intake, Pace, Share, too_slow
+
+if TYPE_CHECKING:
+    from gongqi.kernel.blobs.incoming import Upload
+
+
+async def take_upload(request: Request, kernel: Kernel, caller: Caller, *, sha256: str, org: str, path: str) -> BlobOut:
+    """Take the body of `request` as the file `path` of `org`; a refusal leaves nothing behind."""
+    check_digest(sha256)
+    _check_right(caller, org)
+    size = _declared_length(request)
+    intake: Intake = kernel.parts.setdefault(Intake, Intake())  # counts, of this process: there is nothing to set up
+    room = await anyio.to_thread.run_sync(kernel.look, lambda ctx: service.room_for(ctx, org, sha256))
+    with intake.admit(org, size=size, room_bytes=room) as share:
+        upload: Upload = await anyio.to_thread.run_sync(kernel.blobs.upload)
+        with upload:  # left in any way but by `finish`, it is gone; also when the server stops
+            await _receive(request, upload, share, size)
+            await anyio.to_thread.run_sync(lambda: upload.check(sha256=sha256, size=size))
+
+            def take_in() -> BlobOut:
+                with upload.open() as file:
+                    seen = inspect_file(file, path)
+                upload.finish(sha256=sha256, size=size)
+                given = AddBlob(
+                    org=org, sha256=sha256, name=seen.name, size=seen.size, findings=list(seen.findings),
+                    external=list(seen.external),
+                )  # fmt: skip
+                return execute(kernel, add_blob, caller, given)
+
+            return await anyio.to_thread.run_sync(take_in, limiter=intake.inspections)
+
+
+def _check_right(caller: Caller, org: str) -> None:
+    """The verb asks again; this asks before gigabytes travel."""
+    if not caller.actor.may("hub:blob:add", org):
+        code = "access.sign-in-needed" if caller.actor.is_anonymous else "access.forbidden"
+        raise Refused(code, permission="hub:blob:add")
+
+
+def _declared_length(request: Request) -> int | None:
+    declared = request.headers.get("content-length")
+    if declared is None:
+        return None
+    if not declared.isascii() or not declared.isdigit() or len(declared) > 18:
+        raise Refused("hub.length-invalid")
+    if int(declared) > MAX_BLOB_BYTES:
+        raise Refused("kernel.blob-too-large", limit_bytes=MAX_BLOB_BYTES)
+    return int(declared)
+
+
+async def _receive(request: Request, upload: Upload, share: Share, size: int | None) -> None:
+    held = bytearray()  # the server hands over some 64 kB at a time; the disk prefers more
+    try:
+        async for chunk in _paced(request):
+            share.arrived(len(chunk))
+            held += chunk
+            if len(held) >= CHUNK_BYTES:
+                await anyio.to_thread.run_sync(upload.feed, bytes(held))
+                held.clear()
+        await anyio.to_thread.run_sync(upload.feed, bytes(held))
+    except ClientDisconnect as error:
+        raise Refused("kernel.blob-truncated", got_bytes=upload.size + len(held), want_bytes=size) from error
+
+
+async def _paced(request: Request) -> AsyncIterator[bytes]:
+    """The body, for as long as it comes fast enough. Raises Refused hub.upload-too-slow."""
+    pace, arriving = Pace(time.monotonic()), request.stream()
+    while True:
+        with anyio.move_on_after(PACE_SECONDS) as waiting:
+            chunk = await anext(arriving, None)
+        if waiting.cancelled_caught:
+            raise too_slow()
+        if chunk is None:
+            return
+        pace.arrived(len(chunk), now=time.monotonic())
+        yield chunk
