@@ -215,6 +215,8 @@ def examples(foundation: Foundation) -> dict[str, str]:
         "/hub/revision/{key}": release["revision"],
         "/hub/release/{key}": release["id"],
         "/serving/deployment/{key}": first("serving:deployment:list")["id"],
+        "/serving/call/{key}": first("serving:call:list", deployment=first("serving:deployment:list")["id"])["id"],
+        "/standards/policy/{name}": "release",
         "/compliance/{release}": release["id"],
         "/ethics/case/{key}": first("ethics:case:list", release=release["id"])["id"],
         "/ethics/evaluation/{release}": release["id"],

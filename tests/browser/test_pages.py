@@ -139,3 +139,17 @@ def test_buttons_are_large_enough_to_touch(read: Any, examples: dict[str, str]) 
             "all => all.map((each) => each.getBoundingClientRect()).map((box) => Math.min(box.width, box.height))"
         )
         assert all(side >= SMALLEST_TARGET for side in boxes), path
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_page_of_a_service_says_what_each_source_earns(
+    read: Any, foundation: Any, examples: dict[str, str], language: str
+) -> None:
+    page = read(language, width=DESKTOP)
+    page.goto(examples["/serving/deployment/{key}"])
+    title = foundation.text("credits.flow.picture", language)
+    figure = page.locator("figure", has_text=title)
+    shares = [float(cell.rstrip("%")) for cell in figure.locator("td:last-child span").all_text_contents()]
+    assert len(shares) >= 5 and sum(shares) == 100
+    drawn = figure.locator("svg.wide text").all_text_contents()
+    assert {f"{share:g}%" for share in shares} <= {word.rpartition(" ")[2] for word in drawn}

@@ -7,10 +7,8 @@ by SIGKILL at the first boundary that nobody has died at yet, or after `alarm` s
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import structlog
+from children import buried, orders, reply, teller
 
 from gongqi.books.evidence import service as evidence
 from gongqi.books.evidence.keys import SigningKeys

@@ -9,16 +9,13 @@ entry is told to the file `acknowledged` only after its commit.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import structlog
+from children import serve
 from sqlalchemy import select
 
 from gongqi.books.evidence import service

@@ -11,18 +11,15 @@ flow, a wait. The outside is a file of the keys it was asked with; like any good
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import structlog
+from children import serve
 from sqlalchemy import func, select
 from sqlalchemy.orm import Mapped, mapped_column
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 from typing import Any
 
 import httpx
@@ -131,3 +133,19 @@ def test_there_is_no_standing_stream_to_keep_the_server_up(served, method: str) 
 def test_a_body_too_large_is_refused(served, town) -> None:
     answer = httpx.post(served.url + "/mcp", content=b" " * 5_000_000, headers=ACCEPT | town.auth)
     assert answer.status_code == 413
+
+
+def test_white_space_around_a_header_is_no_part_of_it(served, town) -> None:
+    """RFC 9110 section 5.5. Clients of the protocol send such headers, and its conformance suite does."""
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}).encode()
+    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=10)
+    connection.putrequest("POST", "/mcp")
+    for name, value in (
+        ("content-type", "application/json"), ("accept", "application/json, text/event-stream"),
+        ("content-length", str(len(body))), ("mcp-protocol-version", " 2025-11-25 \t"),
+    ):  # fmt: skip
+        connection.putheader(name, value)
+    connection.endheaders(body)
+    answer = connection.getresponse()
+    assert answer.status == 200 and json.loads(answer.read())["result"]["tools"]
+    connection.close()

@@ -419,6 +419,7 @@ READS: dict[str, tuple[str, Given]] = {
     "members:session:list": ("200/0 200/1 200/1 200/6 200/1", nothing),
     "hub:asset:list": ("200/4 200/4 200/16 200/16 200/16", lambda w, p: {"org": w.north, "limit": 200}),
     "hub:asset:get": ("404 404 200 200 200", lambda w, p: {"asset": w.dataset}),
+    "hub:asset:search": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"q": "x"}),
     "hub:revision:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"asset": w.dataset}),
     "hub:ref:list": ("404 404 200 200 200", lambda w, p: {"asset": w.dataset}),
     "hub:revision:get": ("404 404 200 200 200", lambda w, p: {"revision": w.revision}),

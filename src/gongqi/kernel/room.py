@@ -26,6 +26,8 @@ from gongqi.kernel.gates import Answerer, Gate
 from gongqi.kernel.verbs import Caller, Entry, Read, ReadVerb, Verb, Write
 from gongqi.kernel.words import Words
 
+Shape = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of a problem document
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -67,11 +69,13 @@ class Endpoint:
     """A raw HTTP route for a protocol that is not ours to shape (uploads, Open Inference Protocol, tiles).
 
     `handle` is an ASGI endpoint `async (request) -> response`; the kernel and the caller are on `request.state`.
+    `problem` adds to our problem document what the protocol's own clients know an error by.
     """
 
     method: str
     path: str
     handle: Callable[..., Any]
+    problem: Shape | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,17 @@ def actor_for_session(ctx: Read, secret: str) -> Actor:
     return actor
 
 
+def actor_again(ctx: Read, *, token: str | None, session: str | None) -> Actor:
+    """Who a token or session, named by its id, stands for now: for what was handed out on the strength of it.
+
+    Raises: Refused("members.token-invalid"), Refused("members.session-invalid").
+    """
+    actor = _look_up(ctx, _BY_SESSION_ID, session) if session else _look_up(ctx, _BY_TOKEN_ID, token or "")
+    if actor is None:
+        raise Refused("members.session-invalid" if session else "members.token-invalid")
+    return actor
+
+
 def note_use(kernel: Kernel, secret: str) -> None:
     """Remember that a token or session was just used, coarsely: a write only when the last note is old.
 
@@ -111,24 +122,35 @@ def _with_memberships(statement: Any) -> Any:
     )
 
 
-_BY_TOKEN = _with_memberships(
-    select(null().label("session"), Token.id, Token.scopes, Token.link_of)
-    .join(Party, Party.id == Token.party)
-    .where(Token.digest == bindparam("digest"), *token_is_live(Token, bindparam("now")))
-)
-_BY_SESSION = _with_memberships(
-    select(ConsoleSession.id, ConsoleSession.rests_on, Token.scopes, ConsoleSession.link_of)
-    .join(Party, Party.id == ConsoleSession.party)
-    .outerjoin(Token, Token.id == ConsoleSession.rests_on)
-    .where(ConsoleSession.digest == bindparam("digest"))
-    .where(*_session_is_live(bindparam("now"), bindparam("oldest"), bindparam("idlest")))
-)
+def _by_token(condition: Any) -> Any:
+    return _with_memberships(
+        select(null().label("session"), Token.id, Token.scopes, Token.link_of)
+        .join(Party, Party.id == Token.party)
+        .where(condition, *token_is_live(Token, bindparam("now")))
+    )
+
+
+def _by_session(condition: Any) -> Any:
+    return _with_memberships(
+        select(ConsoleSession.id, ConsoleSession.rests_on, Token.scopes, ConsoleSession.link_of)
+        .join(Party, Party.id == ConsoleSession.party)
+        .outerjoin(Token, Token.id == ConsoleSession.rests_on)
+        .where(condition, *_session_is_live(bindparam("now"), bindparam("oldest"), bindparam("idlest")))
+    )
+
+
+_BY_TOKEN = _by_token(Token.digest == bindparam("key"))
+_BY_TOKEN_ID = _by_token(Token.id == bindparam("key"))
+_BY_SESSION = _by_session(ConsoleSession.digest == bindparam("key"))
+_BY_SESSION_ID = _by_session(ConsoleSession.id == bindparam("key"))
 
 
 def _actor(ctx: Read, statement: Any, secret: str, prefix: str) -> Actor | None:
-    if not _looks_like(secret, prefix):
-        return None
-    known = {"digest": rules.digest(secret), "now": ctx.now}
+    return _look_up(ctx, statement, rules.digest(secret)) if _looks_like(secret, prefix) else None
+
+
+def _look_up(ctx: Read, statement: Any, key: str) -> Actor | None:
+    known = {"key": key, "now": ctx.now}
     limits = {"oldest": ctx.now - rules.SESSION_LIFE, "idlest": ctx.now - rules.SESSION_IDLE}
     rows: Any = ctx.session.connection().execute(statement, known | limits).all()
     if not rows:

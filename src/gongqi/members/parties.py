@@ -300,6 +300,26 @@ def require_organisation(ctx: Read, org: str) -> PartyOut:
     return PartyOut.model_validate(_known(ctx, org, kind="organisation"))
 
 
+def organisation_called(ctx: Read, handle: str) -> PartyOut | None:
+    """The organisation with this handle; such names are public."""
+    row = ctx.session.scalar(select(Party).where(Party.handle == handle, Party.kind == "organisation"))
+    return PartyOut.model_validate(row) if row else None
+
+
+def party_called(ctx: Read, handle: str) -> PartyOut:
+    """The party with this handle, if the actor may see it. Raises: Refused("members.party-unknown")."""
+    row = ctx.session.scalar(ctx.visible(Party, to="members:party:read").where(Party.handle == handle))
+    if row is None:
+        raise Refused("members.party-unknown", party=handle[:64], kind="party")
+    return PartyOut.model_validate(row)
+
+
+def parties_of(ctx: Read, ids: Collection[str]) -> dict[str, PartyOut]:
+    """These parties, whoever asks: for rooms whose own rows have been authorised and name them."""
+    rows = ctx.session.scalars(select(Party).where(Party.id.in_(sorted(ids))))
+    return {row.id: PartyOut.model_validate(row) for row in rows}
+
+
 def names(ctx: Read, ids: Collection[str]) -> dict[str, str]:
     """Names to show for these ids; an id the actor may not see stands for itself."""
     query = ctx.visible(Party, to="members:party:read").where(Party.id.in_(sorted(ids)))

@@ -100,9 +100,7 @@ def list_tokens(ctx: Read, input: ListTokens) -> Page[TokenOut]:
     return ctx.page(query, Token.id, input, to=TokenOut)
 
 
-def add_token(
-    ctx: Write, party: Party, *, label: str, scopes: list[str] | None, until: datetime
-) -> tuple[Token, str]:
+def add_token(ctx: Write, party: Party, *, label: str, scopes: list[str] | None, until: datetime) -> tuple[Token, str]:
     secret = new_secret(TOKEN_PREFIX)
     row = Token(
         id=ctx.new_id("tok"),

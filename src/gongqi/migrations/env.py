@@ -18,11 +18,18 @@ def render_item(kind: str, item: Any, _autogen: Any) -> str | Literal[False]:
     return False
 
 
+def belongs_here(item: Any, _name: Any, _kind: str, _is_reflected: bool, _beside: Any) -> bool:
+    """Whether an index is one of this database; a revision must make the others by hand."""
+    return item.info.get("only", connection.dialect.name) == connection.dialect.name
+
+
+connection = context.config.attributes["connection"]
 context.configure(
-    connection=context.config.attributes["connection"],
+    connection=connection,
     target_metadata=Base.metadata,
     transactional_ddl=True,
     render_as_batch=True,
     render_item=render_item,
+    include_object=belongs_here,
 )
 context.run_migrations()

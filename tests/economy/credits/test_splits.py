@@ -11,6 +11,7 @@ import pytest
 from gongqi.books.ledger import service as ledger
 from gongqi.economy.credits import service
 from gongqi.kernel.errors import Broken, Refused
+from gongqi.members import rules
 from gongqi.resources.serving import service as serving
 from gongqi.resources.serving.events import CallSettled
 
@@ -268,11 +269,11 @@ def test_a_split_is_seen_by_payer_and_receivers_alone(market, served):
 
 
 def test_without_a_foundation_nothing_is_divided(market, served, monkeypatch):
-    monkeypatch.setattr(service, "FOUNDATION_HANDLE", "nobody")
+    monkeypatch.setattr(rules, "FOUNDATION_HANDLE", "nobody")
     publish(market)
     event = CallSettled(
         call="call_1", deployment=served.id, release=served.release, org=market.orgs["application"], unit="CNY-fen",
         fee=3, rows=1,
     )  # fmt: skip
-    with pytest.raises(Broken, match=r"credits\.foundation-missing"):
+    with pytest.raises(Broken, match=r"members\.foundation-missing"):
         market.kernel.transact(lambda ctx: service.split_fee(ctx, event), reason="test")

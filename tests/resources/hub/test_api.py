@@ -21,7 +21,7 @@ from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY
 from gongqi.members.bootstrap import bootstrap_operator
 from gongqi.members.room import ROOM as MEMBERS
-from gongqi.resources.hub.bundle import verify_bundle
+from gongqi.resources.hub.verify import verify_bundle
 from gongqi.resources.hub.room import ROOM as HUB
 
 WEB = Path(build_app.__code__.co_filename).parent

@@ -25,7 +25,8 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.words import LANGUAGES, Words
 from gongqi.resources.hub import bundle as bundles
 from gongqi.resources.hub import container
-from gongqi.resources.hub.bundle import Bundle, verify_bundle, write_bundle
+from gongqi.resources.hub.bundle import Bundle, write_bundle
+from gongqi.resources.hub.verify import verify_bundle
 
 KEYS, STRANGER = SigningKeys.generate(), SigningKeys.generate()
 ORIGIN = "gongqi/test"
@@ -290,7 +291,7 @@ def test_every_reason_has_words_in_both_languages(path, whole):
 def test_verifying_needs_neither_database_nor_web_framework(path, whole):
     """`gongqi verify` runs where nothing else of ours does."""
     code = (
-        "import sys; from pathlib import Path; from gongqi.resources.hub.bundle import verify_bundle;"
+        "import sys; from pathlib import Path; from gongqi.resources.hub.verify import verify_bundle;"
         f"assert verify_bundle(Path({str(path)!r})).holds;"
         "print([name for name in ('sqlalchemy', 'starlette', 'fastapi', 'onnx', 'pydantic') if name in sys.modules])"
     )

@@ -142,6 +142,11 @@ def test_a_stranger_is_asked_to_sign_in_before_the_body_is_read(stranger, deploy
     assert got.json()["error"]
 
 
+def test_a_token_that_is_none_is_said_as_the_protocol_says_errors(stranger, deployment):
+    got = stranger.get("/v2/models/diagnosis", headers={"authorization": "Bearer nonsense"})
+    assert got.status_code == 401 and got.json()["error"] == got.json()["detail"]
+
+
 def test_the_binary_extension_is_refused(agent, sim):
     headers = {"inference-header-content-length": "10"}
     assert agent.post(INFER, content=sim.body([(1.0, 2.0)]), headers=headers).status_code == 415

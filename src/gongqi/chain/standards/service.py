@@ -19,7 +19,7 @@ from gongqi.kernel.gates import Citation
 from gongqi.kernel.verbs import Input, Output, Page, Read, read
 from gongqi.kernel.words import LANGUAGES
 from gongqi.resources.hub.gates import RELEASE_PUBLISH
-from gongqi.resources.hub.lineage import CITE_ARTEFACT, CITE_LINEAGE
+from gongqi.resources.hub.lineage import CITE_ARTEFACT, CITE_LINEAGE, CITE_PRESIGNED
 
 
 class ListRules(Input):
@@ -67,6 +67,7 @@ def _hub(ctx: Read) -> Iterator[RuleOut]:
     yield _rule(ctx, "hub.artefact", "artefact", CITE_ARTEFACT)
     yield _rule(ctx, "hub.lineage", "lineage", CITE_LINEAGE)
     yield _rule(ctx, "hub.lineage", "lineage-open", CITE_LINEAGE, otherwise="require")
+    yield _rule(ctx, "hub.presigned", "presigned", CITE_PRESIGNED, otherwise="require")
 
 
 def _compliance(ctx: Read) -> Iterator[RuleOut]:

@@ -378,7 +378,7 @@ class Tour:
             if problem.document.get("status") == 503:
                 return None
             raise
-        from gongqi.resources.hub.bundle import verify_bundle
+        from gongqi.resources.hub.verify import verify_bundle
 
         report = verify_bundle(file, trusted_key_ids=None)
         self.line(

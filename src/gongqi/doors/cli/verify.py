@@ -75,7 +75,7 @@ def _verify_proof(path: Path, keyset: Path | None) -> int:
 
 
 def _verify_bundle(path: Path, keys: set[str]) -> int:
-    from gongqi.resources.hub.bundle import verify_bundle
+    from gongqi.resources.hub.verify import verify_bundle
 
     words = every_word()
     report = verify_bundle(path, trusted_key_ids=keys or None)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from gongqi.doors.web import callers
 from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
-from gongqi.kernel.room import House
+from gongqi.kernel.room import House, Shape
 from gongqi.kernel.words import LANGUAGES, tag
 
 MEDIA_TYPE = "application/problem+json"
@@ -120,10 +120,11 @@ def headers(error: GongqiError, status: int) -> dict[str, str]:
     return extra
 
 
-def answer(error: Exception, request: Request, house: House) -> Response:
-    """Any exception as the response to a program."""
+def answer(error: Exception, request: Request, house: House, shape: Shape | None = None) -> Response:
+    """Any exception as the response to a program; `shape` adds what the program's protocol asks for."""
     known = catalogued(error, request.state.request_id, request.url.path)
     language = callers.language_of(request)
     status, problem = document(known, house=house, language=language, request_id=request.state.request_id)
     extra = headers(known, status) | {"content-language": tag(language)}
-    return Response(orjson.dumps(problem), status, media_type=MEDIA_TYPE, headers=extra)
+    shaped = shape(problem) if shape else problem
+    return Response(orjson.dumps(shaped), status, media_type=MEDIA_TYPE, headers=extra)

@@ -113,7 +113,7 @@ def _protocol(kernel: Kernel, endpoint: Endpoint) -> Any:
             request.state.caller = callers.caller(request, actor)
             return await endpoint.handle(request)
         except Exception as error:  # the door
-            return problems.answer(error, request, kernel.house)
+            return problems.answer(error, request, kernel.house, endpoint.problem)
 
     return handle
 

@@ -23,7 +23,7 @@ from gongqi.books.ledger import service as ledger
 from gongqi.economy.credits import rules
 from gongqi.economy.credits.events import FeeSplit
 from gongqi.economy.credits.models import Split, SplitLine, SplitPolicy, Tally
-from gongqi.kernel.errors import Broken, Refused
+from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.members import service as members
 from gongqi.resources.hub import service as hub

@@ -96,6 +96,11 @@ def show_verdict(ctx: Read, input: OneVerdict) -> VerdictOut:
     )
 
 
+def expression(claimed: str | None) -> str | None:
+    """A claimed licence as a normalised SPDX expression; None for one that cannot be read. For writers of documents."""
+    return rules.license_verdict(claimed, component_kind=UNSAID_OTHER, tables=load_tables()).expression
+
+
 # --- answers at the gate ---------------------------------------------------------------------------------------------
 
 

@@ -76,14 +76,18 @@ def _give_out(request: Request, key: str, path: str) -> Response:
     file = kernel.look(lambda ctx: service.find_file(ctx, key, path), caller)
     etag = f'"{file.sha256}"'
     headers = DOWNLOAD_HEADERS | {"etag": etag, "x-gongqi-sha256": file.sha256}
-    if _matches(request.headers.get("if-none-match"), etag):
+    if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    name = path.rsplit("/", 1)[-1]
-    headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+    headers["content-disposition"] = attachment(path)
     return send_blob(request, kernel, file.sha256, headers)
 
 
-def _matches(header: str | None, etag: str) -> bool:
+def attachment(path: str) -> str:
+    return f"attachment; filename*=UTF-8''{quote(path.rsplit('/', 1)[-1], safe='')}"
+
+
+def matches(header: str | None, etag: str) -> bool:
+    """Whether the caller already holds this (RFC 9110 §13.1.2)."""
     tags = re.findall(r'(?:W/)?("[^"]*")|(\*)', header or "")
     return any(each == etag or star for each, star in tags)
 

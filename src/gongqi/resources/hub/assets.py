@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
+from gongqi.resources.hub.catalogue import refresh, tell
 from gongqi.resources.hub.events import AssetCreated
 from gongqi.resources.hub.inspection import Inspected
 from gongqi.resources.hub.models import Asset, Blob, Inspection, Release
@@ -28,6 +29,9 @@ OPENNESS = ("private", "members", "public")  # from closed to open
 ID = 64  # characters; ours have 30
 TITLE = 200  # one line on a page
 SUMMARY = 1000  # a paragraph
+ACTIONS = (
+    "hub:release:draft", "hub:asset:edit", "hub:asset:open", "hub:asset:gate", "hub:asset:move", "hub:asset:delete",
+)  # fmt: skip
 
 
 class CreateAsset(Input):
@@ -73,6 +77,7 @@ class AssetOut(Output):
     summary_zh: str
     summary_en: str
     visibility: str
+    gated: str
     created_at: datetime
     version: int
 
@@ -90,6 +95,7 @@ def edit(ctx: Write, input: EditAsset) -> AssetOut:
     for name, value in changes.items():
         setattr(asset, name, value)
     ctx.session.flush()
+    refresh(ctx, asset)
     ctx.record(asset.id, changed=sorted(changes))
     return AssetOut.model_validate(asset)
 
@@ -100,6 +106,7 @@ def open_asset(ctx: Write, input: OpenAsset) -> AssetOut:
     _check_opening(ctx, asset, input.visibility)
     asset.visibility = input.visibility
     ctx.session.flush()
+    refresh(ctx, asset)
     ctx.record(asset.id, visibility=asset.visibility)
     return AssetOut.model_validate(asset)
 
@@ -137,6 +144,7 @@ def create_asset(
         )
     )  # fmt: skip
     ctx.session.flush()
+    refresh(ctx, asset)
     ctx.record(asset.id, kind="hub.asset-created", org=org, asset_kind=kind, visibility=visibility)
     ctx.emit(AssetCreated(asset=asset.id, org=org))
     return AssetOut.model_validate(asset)
@@ -149,8 +157,14 @@ def set_visibility(ctx: Write, asset: str, visibility: str) -> bool:
         return False
     row.visibility = visibility
     ctx.session.flush()
+    refresh(ctx, row)
     ctx.record(row.id, kind="hub.asset-opened", visibility=visibility)
     return True
+
+
+def tell_asset(ctx: Write, asset: str, name: str, value: str | None) -> None:
+    """Let an asset be found by what a room above says of it: `name` is that room's word, None takes it back."""
+    tell(ctx, asset_row(ctx, asset), name, value)
 
 
 def asset_out(ctx: Read, asset: str) -> AssetOut:
@@ -161,7 +175,8 @@ def asset_out(ctx: Read, asset: str) -> AssetOut:
 def asset_actions(ctx: Read, asset: str) -> list[str]:
     """The verbs that the actor may use on an asset."""
     row = asset_row(ctx, asset)
-    return [verb for verb in ("hub:release:draft", "hub:asset:edit", "hub:asset:open") if ctx.may(verb, row)]
+    asks = ["hub:access:request"] if row.gated != "open" and ctx.actor.may("hub:access:request", ctx.actor.id) else []
+    return asks + [verb for verb in ACTIONS if ctx.may(verb, row)]
 
 
 def visible_assets(ctx: Read, keys: Collection[str]) -> dict[str, AssetOut]:

@@ -1,4 +1,4 @@
-"""What the hub does by itself: give back the room of bytes that were brought and never used."""
+"""What the hub does by itself: give back the room of bytes that were brought and never used, catalogue what is missing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 from gongqi.kernel.blobs.garbage import collect
 from gongqi.kernel.flows import Flow, Run, Schedule
-from gongqi.resources.hub import quotas
+from gongqi.resources.hub import catalogue, quotas
 
-SWEEP_SECONDS = 24 * 3600
-MAX_TURNS = 2000  # a million blobs a day; the rest can wait for the next
+DAY_SECONDS = 24 * 3600
+MAX_TURNS = 2000  # a million blobs or assets a day; the rest can wait for the next
 
 
 def sweep(run: Run) -> dict[str, Any]:
@@ -29,5 +29,14 @@ def sweep(run: Run) -> dict[str, Any]:
     return run.call("bytes", lambda _key: asdict(collect(run.kernel.blobs, lambda: quotas.digests_in_use(run.kernel))))
 
 
-FLOWS = (Flow("hub.sweep", sweep),)
-SCHEDULES = (Schedule("hub.sweep", every_seconds=SWEEP_SECONDS),)
+def fill(run: Run) -> None:
+    """Catalogue the assets that are not: those from before there was a catalogue, and all when it was emptied."""
+    last = ""
+    for turn in range(1, MAX_TURNS + 1):
+        last = run.write(f"batch {turn}", lambda ctx, last=last: catalogue.fill(ctx, after=last))
+        if last is None:
+            return
+
+
+FLOWS = (Flow("hub.sweep", sweep), Flow("hub.catalogue", fill))
+SCHEDULES = (Schedule("hub.sweep", every_seconds=DAY_SECONDS), Schedule("hub.catalogue", every_seconds=DAY_SECONDS))

@@ -22,7 +22,9 @@ from gongqi.resources.hub.rules import check_path
 
 MEMORY_BYTES = 2 << 30  # a graph of 128 MiB as text, as messages and in the checker; a member of an archive; xz
 SECONDS = 60  # of processor time whatever the size: the largest archive allowed unpacks in ten
-BYTES_PER_SECOND = 32 << 20  # and as much again for what must be read through: one core does 100 MB of text, 900 of weights
+BYTES_PER_SECOND = (
+    32 << 20
+)  # and as much again for what must be read through: one core does 100 MB of text, 900 of weights
 PATIENCE = 4  # how much longer than its processor time a child may take on a busy machine
 RETRY_SECONDS = 30
 

@@ -11,19 +11,21 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute
 
+from gongqi.kernel.errors import Refused
 from gongqi.kernel.gates import Answer, by_policy
 from gongqi.kernel.verbs import Output, Read, read
 from gongqi.resources.hub.assets import OPENNESS
 from gongqi.resources.hub.gates import ReleaseQuestion
 from gongqi.resources.hub.models import Asset, Inspection, Lineage, Release, Revision
 from gongqi.resources.hub.releases import OneRelease
+from gongqi.resources.hub.signatures import SIGNATURE_PATH, check_presigned
 
 MAX_NODES = 200  # what one picture or one split can account for
 MAX_DEPTH = 32  # generations
 MAX_EDGES = 4000  # read for one generation: anyone may derive from what is public, as often as they like
 EVALUATED_ON = "evaluated-on"
 
-CITE_ARTEFACT, CITE_LINEAGE = by_policy("release", 5), by_policy("release", 6)
+CITE_ARTEFACT, CITE_LINEAGE, CITE_PRESIGNED = by_policy("release", 5), by_policy("release", 6), by_policy("release", 8)
 
 
 class Source(NamedTuple):
@@ -186,7 +188,8 @@ def answer_artefact(ctx: Read, question: ReleaseQuestion) -> list[Answer]:
     warnings: list[tuple[str, str]] = []
     for file in question.files:
         row = inspections.get((file.sha256, file.path.rsplit("/", 1)[-1]))
-        lost = not ctx.blobs.has(file.sha256) or ctx.blobs.size(file.sha256) != file.size
+        held = ctx.blobs.find(file.sha256)
+        lost = held is None or held.size != file.size
         if row is None or lost:
             reason = "hub.gate.artefact-lost" if lost else "hub.gate.artefact-uninspected"
             return [Answer("deny", reason, {"path": file.path}, (CITE_ARTEFACT,))]
@@ -196,3 +199,16 @@ def answer_artefact(ctx: Read, question: ReleaseQuestion) -> list[Answer]:
     path, code = warnings[0]
     params = {"count": len(warnings), "path": path, "code": code}
     return [Answer("require", "hub.gate.artefact-look", params, (CITE_ARTEFACT,))]
+
+
+def answer_presigned(ctx: Read, question: ReleaseQuestion) -> list[Answer]:
+    """Whether the signature that came with the files holds, where one came. One that does not is said, and stops nothing."""
+    files = {file.path: (file.sha256, file.size) for file in question.files}
+    if SIGNATURE_PATH not in files:
+        return []
+    try:
+        key = check_presigned(files, lambda path, limit: ctx.blobs.read(files[path][0], limit_bytes=limit))
+    except Refused as refused:
+        reason = f"{refused.code}.flaw.{refused.params['flaw']}"
+        return [Answer("require", reason, refused.params, (CITE_PRESIGNED,))]
+    return [Answer("allow", "hub.gate.presigned-holds", {"key": key}, (CITE_PRESIGNED,))]

@@ -4,10 +4,12 @@ Invariants
 - A revision, its files and its lineage are written once, with the revision, and never changed.
 - Bytes belong to whoever uploaded them: a file is committed only by an organisation that has shown that it holds it.
 - What an organisation holds is counted, and goes back when it is in no revision for a week (quotas.py).
+- An asset that was deleted keeps its row: nothing else takes its id, and lineage to it stays true (addresses.py).
 - A file was inspected under the very name it bears, because a name can promise a program (see safety.py).
 - A lineage points from the derived revision to its source, which existed before; so lineage has no cycles.
+- What an asset is found by is written with what it says (catalogue.py), so a search never shows how it was before.
 
-No personal data: `author` and `published_by` are party ids.
+No personal data but in `AccessRequest`: `author` and `published_by` are party ids.
 """
 
 from __future__ import annotations
@@ -15,14 +17,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import DDL, BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint, event
+from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
 
 from gongqi.kernel.db import Base
 
 
 class Asset(Base):
-    """What somebody gives: a model, a dataset, code, an agent. `visibility`: private, members, public."""
+    """What somebody gives: a model, a dataset, code, an agent. `visibility`: private, members, public.
+
+    `gated`: whether the bytes are given to all who see the asset (open), or to whoever asked (auto) and was let in
+    (manual). `deleted_at`: since then only its address still speaks of it.
+    """
 
     __tablename__ = "asset"
     __table_args__ = (
@@ -43,7 +52,43 @@ class Asset(Base):
     summary_zh: Mapped[str]
     summary_en: Mapped[str]
     visibility: Mapped[str]
+    gated: Mapped[str] = mapped_column(default="open", server_default="open")
     created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+
+class FormerAddress(Base):
+    """Where an asset was found until it was moved or deleted `at` this time; a new asset may take the place over."""
+
+    __tablename__ = "former_address"
+
+    org: Mapped[str] = mapped_column(primary_key=True)
+    slug: Mapped[str] = mapped_column(String(63), primary_key=True)
+    asset: Mapped[str] = mapped_column(ForeignKey("asset.id"), index=True)
+    at: Mapped[datetime]
+
+
+class AccessRequest(Base):
+    """Somebody who asked for the bytes of a gated asset, or was let in unasked. `state`: pending, granted, refused.
+
+    `terms` is the digest of the card that was shown when they asked; `reason` is why they were refused.
+
+    Personal data: who wants what. Purpose: to let the asset's organisation decide, and account for, who has its bytes.
+    Basis: the agreement between the two (GDPR 6(1)(b), PIPL 13(2)). Kept as long as the asset.
+    """
+
+    __tablename__ = "access_request"
+    __table_args__ = (UniqueConstraint("asset", "party"), Index(None, "asset", "state", "id"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    asset: Mapped[str] = mapped_column(ForeignKey("asset.id"))
+    party: Mapped[str] = mapped_column(index=True)
+    state: Mapped[str]
+    terms: Mapped[str | None] = mapped_column(String(64))
+    reason: Mapped[str | None]
+    asked_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
+    decided_by: Mapped[str | None]
 
 
 class Blob(Base):
@@ -181,3 +226,83 @@ class Release(Base):
     published_by: Mapped[str | None]
     withdrawn_at: Mapped[datetime | None]
     withdrawn_reason: Mapped[str | None]
+
+
+class ReleaseDocument(Base):
+    """A document about a published release, by its file name, as documents.py keeps it. Written once."""
+
+    __tablename__ = "release_document"
+
+    release: Mapped[str] = mapped_column(ForeignKey("release.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    media_type: Mapped[str]
+    sha256: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int]
+    content: Mapped[bytes] = mapped_column(deferred=True)  # up to 32 MiB that lists do not need
+    at: Mapped[datetime]
+
+
+class Terms(TypeDecorator[tuple[str, ...]]):
+    """Terms in their order (terms.py); written, and searched by the database, but never read back."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(TSVECTOR() if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> str:
+        terms = value or ()
+        if dialect.name != "postgresql":
+            return " ".join(terms)
+        return " ".join(f"'{term}':{place}" for place, term in enumerate(terms, 1))
+
+
+class Catalogued(Base):
+    """What an asset is found by. Each column of text holds the one before it: its names, then what is said about it in
+    a line or a word, then its card. `labels` are exact facts. The order of `number` is that of coming in."""
+
+    __tablename__ = "catalogue"
+    __table_args__ = (
+        Index(
+            "ix_catalogue_terms", "names", "about", "card", "labels", postgresql_using="gin", info={"only": "postgresql"}
+        ).ddl_if(dialect="postgresql"),  # fmt: skip
+    )
+
+    number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    asset: Mapped[str] = mapped_column(ForeignKey("asset.id"), unique=True)
+    names: Mapped[tuple[str, ...]] = mapped_column(Terms, deferred=True)
+    about: Mapped[tuple[str, ...]] = mapped_column(Terms, deferred=True)
+    card: Mapped[tuple[str, ...]] = mapped_column(Terms, deferred=True)
+    labels: Mapped[tuple[str, ...]] = mapped_column(Terms, deferred=True)
+
+
+class AssetLabel(Base):
+    """What a room above has found out about an asset, for people to look for, such as its class of openness."""
+
+    __tablename__ = "asset_label"
+
+    asset: Mapped[str] = mapped_column(ForeignKey("asset.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
+# SQLite keeps the terms of the catalogue in a table of its own (FTS5, "External Content Tables"), in step by triggers.
+# Terms come ready made: what is not ASCII is part of a term anyway, and so is what a label is written with.
+_COLUMNS = "names, about, card, labels"
+_OLD = "INSERT INTO catalogue_terms (catalogue_terms, rowid, names, about, card, labels) " + (
+    "VALUES ('delete', OLD.number, OLD.names, OLD.about, OLD.card, OLD.labels)"
+)
+_NEW = (
+    f"INSERT INTO catalogue_terms (rowid, {_COLUMNS}) VALUES (NEW.number, NEW.names, NEW.about, NEW.card, NEW.labels)"
+)
+CATALOGUE_ON_SQLITE = (
+    f"CREATE VIRTUAL TABLE catalogue_terms USING fts5({_COLUMNS}, content='catalogue', content_rowid='number', "
+    "columnsize=0, tokenize=\"ascii tokenchars '_.+:/=-'\")",
+    f"CREATE TRIGGER catalogue_in AFTER INSERT ON catalogue BEGIN {_NEW}; END",
+    f"CREATE TRIGGER catalogue_out AFTER DELETE ON catalogue BEGIN {_OLD}; END",
+    f"CREATE TRIGGER catalogue_anew AFTER UPDATE ON catalogue BEGIN {_OLD}; {_NEW}; END",
+)
+
+for _statement in CATALOGUE_ON_SQLITE:
+    event.listen(Catalogued.__table__, "after_create", DDL(_statement).execute_if(dialect="sqlite"))

@@ -2,25 +2,41 @@
 
 An asset opens in stages: `private` is seen by its own organisation and by roles of the whole foundation (reviewers,
 auditors, the operator), `members` by whoever may read the hub in any organisation, `public` by everyone. A revision is
-seen as its asset is; so is a release, except that a draft stays at home until it is submitted.
+seen as its asset is; so is a release, except that a draft stays at home until it is submitted. What was deleted is
+seen by nobody. Seeing is not having: the bytes of a gated asset are for its own organisation, for the foundation's
+roles, and for whoever was let in.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, select
+from sqlalchemy import ColumnElement, and_, false, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from gongqi.kernel.access import Actor, Policy, Rule, any_of, where, within
-from gongqi.resources.hub.models import Asset, Release, Revision
+from gongqi.kernel.access import Actor, Policy, Rule, any_of, owned_by_actor, where, within
+from gongqi.resources.hub.models import AccessRequest, Asset, Release, Revision
 
 
 def _as_member(actor: Actor, permission: str) -> ColumnElement[bool]:
     return Asset.visibility == "members" if actor.may_somewhere(permission) else false()
 
 
-ASSET_READ = any_of(where(Asset.visibility == "public"), _as_member, within(Asset.org))
+def both(one: Rule, other: Rule) -> Rule:
+    return lambda actor, permission: and_(one(actor, permission), other(actor, permission))
+
+
+ALIVE = where(Asset.deleted_at.is_(None))
+HOME = both(ALIVE, within(Asset.org))
+ASSET_READ = both(ALIVE, any_of(where(Asset.visibility == "public"), _as_member, within(Asset.org)))
+
+
+def hoped_for(actor: Actor) -> list[tuple[str, str]]:
+    """ASSET_READ as labels of the catalogue, one of which an asset must bear to be seen; none when all may be."""
+    if actor.may("hub:asset:read"):
+        return []
+    members = [("visibility", "members")] if actor.may_somewhere("hub:asset:read") else []
+    return [("visibility", "public"), *members, *(("org", org) for org in sorted(actor.orgs_with("hub:asset:read")))]
 
 
 def of_asset(column: InstrumentedAttribute[Any], rule: Rule) -> Rule:
@@ -30,6 +46,15 @@ def of_asset(column: InstrumentedAttribute[Any], rule: Rule) -> Rule:
         return select(Asset.id).where(Asset.id == column, rule(actor, permission)).correlate_except(Asset).exists()
 
     return fits
+
+
+def _had(actor: Actor, _permission: str) -> ColumnElement[bool]:
+    """Of the revisions that the actor sees, those whose bytes it gets."""
+    reading = "hub:revision:read"
+    granted = (AccessRequest.party == actor.id, AccessRequest.state == "granted")
+    let_in = select(AccessRequest.id).where(AccessRequest.asset == Asset.id, *granted).correlate(Asset).exists()
+    given = where(or_(Asset.gated == "open", let_in))
+    return of_asset(Revision.asset, both(ASSET_READ, any_of(given, within(Asset.org))))(actor, reading)
 
 
 def _submitted(actor: Actor, permission: str) -> ColumnElement[bool]:
@@ -42,13 +67,19 @@ POLICIES = (
         read="hub:asset:read",
         rules={
             "hub:asset:read": ASSET_READ,
-            "hub:asset:edit": within(Asset.org),
-            "hub:asset:open": within(Asset.org),
-            "hub:revision:commit": within(Asset.org),
-            "hub:revision:change": within(Asset.org),
-            "hub:ref:create": within(Asset.org),
-            "hub:ref:delete": within(Asset.org),
-            "hub:release:draft": within(Asset.org),
+            "hub:asset:edit": HOME,
+            "hub:asset:open": HOME,
+            "hub:asset:gate": HOME,
+            "hub:asset:move": HOME,
+            "hub:asset:delete": HOME,
+            "hub:access:grant": HOME,
+            "hub:access:refuse": HOME,
+            "hub:access:revoke": HOME,
+            "hub:revision:commit": HOME,
+            "hub:revision:change": HOME,
+            "hub:ref:create": HOME,
+            "hub:ref:delete": HOME,
+            "hub:release:draft": HOME,
         },
     ),
     Policy(
@@ -56,8 +87,14 @@ POLICIES = (
         read="hub:revision:read",
         rules={
             "hub:revision:read": of_asset(Revision.asset, ASSET_READ),
-            "hub:release:draft": of_asset(Revision.asset, within(Asset.org)),
+            "hub:revision:have": _had,
+            "hub:release:draft": of_asset(Revision.asset, HOME),
         },
+    ),
+    Policy(
+        AccessRequest,
+        read="hub:access:read",
+        rules={"hub:access:read": any_of(owned_by_actor(AccessRequest.party), of_asset(AccessRequest.asset, HOME))},
     ),
     Policy(
         Release,

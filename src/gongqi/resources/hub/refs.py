@@ -100,6 +100,13 @@ def refs_of(ctx: Read, asset: str) -> list[Ref]:
     return sorted(rows, key=lambda row: (row.kind, row.name) != ("branch", MAIN))
 
 
+def targets_of(ctx: Read, asset: str) -> list[tuple[str, str, str]]:
+    """(kind, name, first digits of the digest) of each, `main` first."""
+    digests = select(Revision.id, Revision.digest).join(Ref, Ref.revision == Revision.id).where(Ref.asset == asset)
+    digest_of = {key: digest for key, digest in ctx.session.execute(digests)}
+    return [(row.kind, row.name, digest_of[row.revision][:OID_LENGTH]) for row in refs_of(ctx, asset)]
+
+
 def head(ctx: Read, asset: str, branch: str = MAIN) -> Revision | None:
     """The last revision on a branch, None when the asset is empty. Raises Refused hub.ref-unknown."""
     row = ctx.session.scalar(

@@ -13,7 +13,9 @@ from sqlalchemy import func, select
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.resources.hub import refs
+from gongqi.resources.hub.access import check_may_have
 from gongqi.resources.hub.assets import ID, asset_row
+from gongqi.resources.hub.catalogue import refresh
 from gongqi.resources.hub.contents import FileInput, brought, card_in, check_names, check_whole
 from gongqi.resources.hub.events import RevisionCommitted
 from gongqi.resources.hub.gates import FileFacts
@@ -169,8 +171,12 @@ def visible_revisions(ctx: Read, keys: Collection[str]) -> dict[str, RevisionOut
 
 
 def find_file(ctx: Read, revision: str, path: str) -> FileFacts:
-    """A file of a revision that the actor may see. Raises Refused access.not-found, hub.file-absent."""
+    """A file of a revision that the actor may see and have.
+
+    Raises Refused access.not-found, hub.file-absent, hub.asset-gated, hub.release-withdrawn.
+    """
     home = ctx.find(Revision, revision, to="hub:revision:read")
+    check_may_have(ctx, home.id)
     row = ctx.session.get(File, (home.id, path))
     if row is None:
         raise Refused("hub.file-absent", path=path[:200])
@@ -243,6 +249,8 @@ def _put(
     )
     ctx.session.add_all(Lineage(from_revision=revision.id, to_revision=to, relation=how) for to, how in lineage)
     refs.move(ctx, home.id, branch, revision.id)
+    if branch == MAIN:
+        refresh(ctx, home)
     ctx.record(
         revision.id, kind="hub.revision-committed", asset=home.id, number=revision.number, digest=revision.digest,
         files=len(entries), sources=sorted(row.digest for row in sources),

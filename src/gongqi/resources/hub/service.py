@@ -1,10 +1,35 @@
 # ruff: noqa: F401 - the front of the room: what it imports is what it offers
 """The hub's verbs and reads, and the plain functions that rooms above call. By idea:
 
-`assets` (with the bytes brought to them: `inspection`, `quotas`) → `refs` → `revisions` (of what `contents` lets in) →
-`releases` → `lineage` (with our own answers at the gate).
+`assets` (with the bytes brought to them: `inspection`, `quotas`; where they are found: `addresses`; who may have the
+bytes: `access`) → `refs` → `revisions` (of what `contents` lets in) →
+`releases` → `lineage` (with our own answers at the gate), `documents`. `search` finds assets by what `catalogue` wrote of them.
 """
 
+from gongqi.resources.hub.access import (
+    AccessOut,
+    DecideAccess,
+    GateAsset,
+    ListAccess,
+    RefuseAccess,
+    RequestAccess,
+    check_may_have,
+    gate,
+    grant,
+    list_access,
+    refuse,
+    request,
+    revoke,
+)
+from gongqi.resources.hub.addresses import (
+    DeleteAsset,
+    DeletedOut,
+    MoveAsset,
+    address_of,
+    asset_at,
+    delete,
+    move,
+)
 from gongqi.resources.hub.assets import (
     AssetOut,
     BlobOut,
@@ -27,15 +52,25 @@ from gongqi.resources.hub.assets import (
     open_asset,
     receive_blob,
     set_visibility,
+    tell_asset,
     visible_assets,
 )
 from gongqi.resources.hub.contents import FileInput
+from gongqi.resources.hub.documents import (
+    Document,
+    DocumentOut,
+    attach,
+    documents_of,
+    read_document,
+    undocumented,
+)
 from gongqi.resources.hub.inspection import Inspected, inspect_blob, inspect_file
 from gongqi.resources.hub.lineage import (
     LineageOut,
     Source,
     answer_artefact,
     answer_lineage,
+    answer_presigned,
     graph,
     lineage_of_revision,
     sources,
@@ -91,4 +126,5 @@ from gongqi.resources.hub.revisions import (
     revision_facts,
     visible_revisions,
 )
+from gongqi.resources.hub.search import SearchAssets, search, search_assets
 from gongqi.resources.hub.statements import bundle_of

@@ -18,8 +18,9 @@ from gongqi.books.evidence.keys import KeySet
 from gongqi.books.evidence.signing import statement
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Read
+from gongqi.resources.hub.access import check_may_have
 from gongqi.resources.hub.bundle import Bundle
-from gongqi.resources.hub.models import Release
+from gongqi.resources.hub.models import Release, ReleaseDocument
 from gongqi.resources.hub.revisions import RevisionFacts, files_of, revision_facts
 
 PREDICATE_TYPE = "urn:gongqi:release:v1"
@@ -57,17 +58,20 @@ def _source(ctx: Read, revision: str, relation: str) -> dict[str, Any]:
 def bundle_of(ctx: Read, release: str) -> Bundle:
     """Everything that proves a published release. Of a source that the reader may not see, only its digests go along.
 
-    Raises Refused hub.release-not-published, Unavailable evidence.not-sequenced-yet.
+    Raises Refused hub.release-not-published, hub.asset-gated, hub.release-withdrawn, Unavailable
+    evidence.not-sequenced-yet.
     """
     row = ctx.find(Release, release, to="hub:release:read")
     if row.envelope is None or row.evidence is None or row.verdict is None:
         raise Refused("hub.release-not-published", release=row.id)
+    check_may_have(ctx, row.revision)
     proof = evidence.proof(ctx, row.evidence)
     keys = KeySet.parse(rfc8785.dumps(evidence.keyset(ctx)))
     return Bundle(
         envelope=row.envelope, keys=keys.encode(), entry=rfc8785.dumps(proof["entry"]), index=proof["index"],
         size=proof["size"], inclusion=proof["inclusion"], checkpoint=proof["checkpoint"].encode(),
         envelopes=_envelopes(ctx, row), files=[(f.path, f.sha256, f.size) for f in files_of(ctx, row.revision)],
+        documents=_documents(ctx, row.id),
     )  # fmt: skip
 
 
@@ -77,3 +81,8 @@ def _envelopes(ctx: Read, release: Release) -> dict[str, dict[str, Any]]:
     seen = ctx.visible(Release, to="hub:release:read").where(Release.revision.in_(keys))
     rows = ctx.session.scalars(seen.where(Release.statement_digest.is_not(None)))
     return {row.statement_digest: row.envelope for row in rows if row.statement_digest and row.envelope}
+
+
+def _documents(ctx: Read, release: str) -> dict[str, bytes]:
+    found = select(ReleaseDocument.name, ReleaseDocument.content).where(ReleaseDocument.release == release)
+    return {row.name: row.content for row in ctx.session.execute(found)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from hashlib import sha256 as sha256_of
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,7 +23,7 @@ from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Caller, execute
 from gongqi.resources.hub import service
 from gongqi.resources.hub.assets import AddBlob, BlobOut, add_blob
-from gongqi.resources.hub.inspection import inspect_file
+from gongqi.resources.hub.inspection import Inspected, inspect_blob, inspect_file
 from gongqi.resources.hub.intake import PACE_SECONDS, Intake, Pace, Share, too_slow
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ async def take_upload(request: Request, kernel: Kernel, caller: Caller, *, sha25
     check_digest(sha256)
     _check_right(caller, org)
     size = _declared_length(request)
-    intake: Intake = kernel.parts.setdefault(Intake, Intake())  # counts, of this process: there is nothing to set up
+    intake = intake_of(kernel)
     room = await anyio.to_thread.run_sync(kernel.look, lambda ctx: service.room_for(ctx, org, sha256))
     with intake.admit(org, size=size, room_bytes=room) as share:
         upload: Upload = await anyio.to_thread.run_sync(kernel.blobs.upload)
@@ -43,16 +44,41 @@ async def take_upload(request: Request, kernel: Kernel, caller: Caller, *, sha25
             await anyio.to_thread.run_sync(lambda: upload.check(sha256=sha256, size=size))
 
             def take_in() -> BlobOut:
-                with upload.open() as file:
-                    seen = inspect_file(file, path)
-                upload.finish(sha256=sha256, size=size)
-                given = AddBlob(
-                    org=org, sha256=sha256, name=seen.name, size=seen.size, findings=list(seen.findings),
-                    external=list(seen.external),
-                )  # fmt: skip
+                given = _inspected(upload, org, path, sha256)
                 return execute(kernel, add_blob, caller, given)
 
             return await anyio.to_thread.run_sync(take_in, limiter=intake.inspections)
+
+
+def look_and_place(kernel: Kernel, *, org: str, path: str, content: bytes) -> AddBlob:
+    """Inspect bytes that came inside a message and place them in the store; what is returned makes them `org`'s own."""
+    room = kernel.look(lambda ctx: service.room_for(ctx, org, sha256_of(content).hexdigest()))
+    with intake_of(kernel).admit(org, size=len(content), room_bytes=room), kernel.blobs.upload() as upload:
+        upload.feed(content)
+        return _inspected(upload, org, path, upload.check().sha256)
+
+
+def look_again(kernel: Kernel, *, org: str, path: str, digest: str) -> AddBlob:
+    """Inspect stored bytes under another name than they came by; what is returned lets `org` commit them so."""
+    return _given(org, digest, inspect_blob(kernel.blobs, digest, path))
+
+
+def intake_of(kernel: Kernel) -> Intake:
+    return kernel.parts.setdefault(Intake, Intake())  # counts, of this process: there is nothing to set up
+
+
+def _inspected(upload: Upload, org: str, path: str, digest: str) -> AddBlob:
+    with upload.open() as file:
+        seen = inspect_file(file, path)
+    upload.finish(sha256=digest)
+    return _given(org, digest, seen)
+
+
+def _given(org: str, digest: str, seen: Inspected) -> AddBlob:
+    return AddBlob(
+        org=org, sha256=digest, name=seen.name, size=seen.size, findings=list(seen.findings),
+        external=list(seen.external),
+    )  # fmt: skip
 
 
 def _check_right(caller: Caller, org: str) -> None:

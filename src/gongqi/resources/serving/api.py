@@ -6,7 +6,7 @@ protocol's clients and ours can read: the protocol's `error`, and the members of
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -16,9 +16,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
+from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Endpoint
-from gongqi.kernel.words import LANGUAGES
 from gongqi.resources.serving import service
 from gongqi.resources.serving.engine import Engine
 
@@ -32,73 +31,33 @@ Answer = Callable[[Request], Awaitable[Response]]
 _turns = anyio.CapacityLimiter(MAX_AT_ONCE)
 
 
-def protocol(answer: Answer) -> Answer:
-    """Give what we refuse the protocol's form; what is our bug goes on to the door, which logs it."""
-
-    async def handle(request: Request) -> Response:
-        try:
-            return await answer(request)
-        except Broken:
-            raise
-        except GongqiError as error:
-            return _problem(request, error)
-
-    return handle
+def problem(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An error as this protocol knows it: one member `error`, a sentence."""
+    return {"error": document["detail"], **document}
 
 
-def _problem(request: Request, error: GongqiError) -> Response:
-    words, language = request.state.kernel.house.words, request.state.caller.language
-    status, message, remedy = words.error(error, language)
-    headers = {"content-language": language}
-    if isinstance(error, Unavailable):
-        headers["retry-after"] = str(error.retry_after_seconds)
-    if status == 401:
-        headers["www-authenticate"] = 'Bearer realm="gongqi"'
-    document = {
-        "error": message,
-        "type": f"urn:gongqi:error:{error.code}",
-        "title": error.code,
-        "status": status,
-        "detail": message,
-        "remedy": remedy,
-        "code": error.code,
-        "params": error.params,
-        "request_id": request.state.request_id,
-        "localized": {
-            each: dict(zip(("detail", "remedy"), words.error(error, each)[1:], strict=True)) for each in LANGUAGES
-        },
-    }
-    return Response(orjson.dumps(document), status, headers, "application/problem+json")
-
-
-@protocol
 async def server(request: Request) -> Response:
     return _json({"name": "gongqi", "version": version_of("gongqi"), "extensions": []})
 
 
-@protocol
 async def live(request: Request) -> Response:
     return _json({"live": True})
 
 
-@protocol
 async def ready(request: Request) -> Response:
     """Ready when the database answers; a model is loaded when it is first asked for."""
     return _json({"ready": await anyio.to_thread.run_sync(request.state.kernel.look, service.is_reachable)})
 
 
-@protocol
 async def model(request: Request) -> Response:
     """What a model takes and gives: names, datatypes and shapes; -1 is a length that the request chooses."""
     return await anyio.to_thread.run_sync(_model, request, limiter=_turns)
 
 
-@protocol
 async def model_ready(request: Request) -> Response:
     return await anyio.to_thread.run_sync(_model_ready, request, limiter=_turns)
 
 
-@protocol
 async def infer(request: Request) -> Response:
     """Answer a request and charge for it. An `Idempotency-Key` makes a retry safe: it is never charged twice."""
     caller = request.state.caller
@@ -116,15 +75,15 @@ async def infer(request: Request) -> Response:
 
 def _both(method: str, tail: str, handle: Answer) -> tuple[Endpoint, Endpoint]:
     return (
-        Endpoint(method, f"/v2/models/{{name}}{tail}", handle),
-        Endpoint(method, f"/v2/models/{{name}}/versions/{{version}}{tail}", handle),
+        Endpoint(method, f"/v2/models/{{name}}{tail}", handle, problem),
+        Endpoint(method, f"/v2/models/{{name}}/versions/{{version}}{tail}", handle, problem),
     )
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/v2", server),
-    Endpoint("GET", "/v2/health/live", live),
-    Endpoint("GET", "/v2/health/ready", ready),
+    Endpoint("GET", "/v2", server, problem),
+    Endpoint("GET", "/v2/health/live", live, problem),
+    Endpoint("GET", "/v2/health/ready", ready, problem),
     *_both("GET", "", model),
     *_both("GET", "/ready", model_ready),
     *_both("POST", "/infer", infer),

@@ -1,0 +1,105 @@
+"""The catalogue: what each asset is found by, written anew in the transaction that changes it.
+
+Whoever changes what an asset says about itself (its titles, how open it is, the head of `main`, a release) calls
+`refresh` before it is done. So a search sees an asset as it is, and never one that was taken back. To write all of it
+anew, after a change of terms.py, empty the table: a flow fills it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from gongqi.kernel.verbs import Write
+from gongqi.resources.hub.models import Asset, AssetLabel, Catalogued, Ref, Revision
+from gongqi.resources.hub.rules import MAIN
+from gongqi.resources.hub.terms import label, terms_of
+
+CARD_CHARACTERS = 20_000  # of a card's body that are looked at: more than make TERMS terms in either language
+LABELS = 200  # of one asset; a card may claim any number of tags
+BATCH = 100  # assets catalogued in one transaction: a tenth of a second
+_LICENCE = re.compile(r"[\w.+:-]+")
+_OPERATORS = frozenset({"and", "or", "with"})
+
+
+def refresh(ctx: Write, asset: Asset) -> None:
+    """Write down what `asset` is found by now."""
+    head = ctx.session.execute(
+        select(Revision.card, Revision.card_body)
+        .join(Ref, Ref.revision == Revision.id)
+        .where(Ref.asset == asset.id, Ref.kind == "branch", Ref.name == MAIN)
+    ).first()
+    told = ctx.session.execute(select(AssetLabel.name, AssetLabel.value).where(AssetLabel.asset == asset.id))
+    row = ctx.session.scalar(select(Catalogued).where(Catalogued.asset == asset.id))
+    if row is None:
+        row = ctx.add(Catalogued(asset=asset.id))
+    terms = found_by(asset, head.card if head else {}, head.card_body if head else "", [tuple(each) for each in told])
+    for name, value in terms.items():
+        setattr(row, name, value)
+    ctx.session.flush()
+
+
+def fill(ctx: Write, *, after: str) -> str | None:
+    """Catalogue some of the assets whose id is greater and that are not; the last of them, None when there is none."""
+    is_there = select(Catalogued.asset).where(Catalogued.asset == Asset.id).exists()
+    missing = select(Asset).where(Asset.id > after, ~is_there).order_by(Asset.id).limit(BATCH)
+    last = None
+    for asset in ctx.session.scalars(missing).all():
+        refresh(ctx, asset)
+        last = asset.id
+    return last
+
+
+def found_by(
+    asset: Asset, card: Mapping[str, Any], body: str, told: Sequence[tuple[str, str]] = ()
+) -> dict[str, tuple[str, ...]]:
+    """The columns of a `Catalogued` for this asset with this card."""
+    names = (asset.slug, asset.title_zh, asset.title_en, *_texts(card, "title"))
+    about = (asset.summary_zh, asset.summary_en, *_texts(card, "summary"), *(value for _, value in _claims(card)))
+    uses = (*_texts(card, "intended_use"), *_texts(card, "limitations"))
+    labels = dict.fromkeys(label(name, value) for name, value in (*_facts(asset), *told, *_claims(card)))
+    return {
+        "names": terms_of(*names),
+        "about": terms_of(*names, *about),
+        "card": terms_of(*names, *about, *uses, body[:CARD_CHARACTERS]),
+        "labels": tuple(labels)[:LABELS],
+    }
+
+
+def tell(ctx: Write, asset: Asset, name: str, value: str | None) -> None:
+    """Put the label `name` on an asset, or take it off; for rooms above, of what they have found out about it."""
+    row = ctx.session.get(AssetLabel, (asset.id, name))
+    if row is None and value is not None:
+        ctx.add(AssetLabel(asset=asset.id, name=name, value=value))
+    elif row is not None and value is None:
+        ctx.session.delete(row)
+    elif row is not None:
+        row.value = value
+    ctx.session.flush()
+    refresh(ctx, asset)
+
+
+def _facts(asset: Asset) -> tuple[tuple[str, str], ...]:
+    return ("kind", asset.kind), ("org", asset.org), ("visibility", asset.visibility)
+
+
+def _claims(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a card claims in a word each. A licence expression counts as a whole and by each licence in it."""
+    if licence := card.get("license"):
+        yield "license", licence
+        parts = _LICENCE.findall(licence)
+        yield from (("license", part) for part in parts if len(parts) > 1 and part.lower() not in _OPERATORS)
+    for name, field in (("task", "tasks"), ("language", "languages")):
+        yield from ((name, value) for value in card.get(field, ()))
+    other = card.get("other", {})
+    tags = other.get("tags")
+    yield from (("tag", value) for value in tags if isinstance(value, str)) if isinstance(tags, list) else ()
+    if isinstance(library := other.get("library_name"), str):
+        yield "library", library
+
+
+def _texts(card: Mapping[str, Any], field: str) -> Iterator[str]:
+    return iter(card.get(field, {}).values())
