@@ -1,5 +1,5 @@
 # Two commands do all the set-up: `make up` runs a foundation, `make test` runs the tests.
-.PHONY: up test test-docs test-long test-postgres test-browser check bench lock docs clean
+.PHONY: up test test-docs test-long test-postgres test-browser test-hub-clients check bench lock docs clean
 PY := .venv/bin/python
 PINS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
@@ -28,6 +28,12 @@ test-browser:  ## the console in a real Chromium, in both languages
 	@scripts/need-chromium
 	@.venv/bin/pytest -m browser
 
+test-hub-clients: ## the hub's door with the older major of its clients as well
+	@scripts/bootstrap dev
+	@test -d .venv-hf1 || .venv/bin/uv pip install -q --no-deps --target .venv-hf1 huggingface_hub==1.33.0
+	@.venv/bin/pytest tests/resources/hub/huggingface
+	@PYTHONPATH=.venv-hf1 GONGQI_TEST_HF_MAJOR=1 .venv/bin/pytest tests/resources/hub/huggingface/test_client.py
+
 check:         ## style, layers, types, generated pages
 	@scripts/bootstrap dev
 	@.venv/bin/ruff check .
@@ -49,4 +55,4 @@ lock:          ## pin every dependency with its hashes
 	@.venv/bin/uv pip compile -q $(PINS) --group build --group dev -o requirements-dev.lock pyproject.toml
 
 clean:
-	@rm -rf .venv .hypothesis dist build
+	@rm -rf .venv .venv-hf1 .hypothesis dist build

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import random
 import statistics
 import sys
@@ -41,6 +40,7 @@ BATCH = 5_000
 SCANS = 5
 HAN, LATIN = 3_000, 20_000  # characters and words to choose from
 NOW = datetime.now(UTC) - timedelta(days=1)
+LICENCES = ("MIT", "Apache-2.0", "CC-BY-4.0")
 TASKS = ("image-classification", "text-generation", "tabular-classification", "translation")
 
 
@@ -57,10 +57,10 @@ def run() -> list[Figure]:
         port = free_port()
         with server([sys.executable, "-m", "gongqi", "serve"], port, GONGQI_HOME=folder, GONGQI_PORT=str(port)):
             readers = {"a stranger": {}, "the operator": {"authorization": f"Bearer {token}"}}
-            times = {who: asked(port, headers, language, chance) for who, headers in readers.items()}
+            times = {who: p95(asked(port, headers, language, chance)) for who, headers in readers.items()}
     return [
-        Figure(f"search of {CARDS:,} cards by {who}, p95", p95(each), "ms", "≤ 50", "LIKE over the same", scan, p95(each) / scan)
-        for who, each in times.items()
+        Figure(f"search of {CARDS:,} cards by {who}, p95", took, "ms", "≤ 50", "LIKE over the same", scan, took / scan)
+        for who, took in times.items()
     ]
 
 
@@ -88,7 +88,9 @@ def scanned(kernel: Kernel, word: str) -> float:
     """Seconds that the database takes to look for a word in every title and card."""
     texts = (Asset.title_zh, Asset.title_en, Revision.card_body)
     holds = or_(*(text.contains(word) for text in texts))
-    question = select(Asset.id).join(Revision, Revision.asset == Asset.id).where(holds).order_by(Asset.id.desc()).limit(30)
+    question = (
+        select(Asset.id).join(Revision, Revision.asset == Asset.id).where(holds).order_by(Asset.id.desc()).limit(30)
+    )
     with kernel.db.reading() as session:
         started = time.perf_counter()
         session.execute(question).all()
@@ -100,7 +102,24 @@ class Language:
 
     def __init__(self, chance: random.Random) -> None:
         self.han = [chr(0x4E00 + each) for each in chance.sample(range(20_000), HAN)]
-        syllables = ["ba", "con", "di", "er", "fu", "gra", "hel", "in", "jo", "ka", "lo", "mi", "ne", "or", "pre", "tion"]
+        syllables = [
+            "ba",
+            "con",
+            "di",
+            "er",
+            "fu",
+            "gra",
+            "hel",
+            "in",
+            "jo",
+            "ka",
+            "lo",
+            "mi",
+            "ne",
+            "or",
+            "pre",
+            "tion",
+        ]
         self.latin = ["".join(chance.choices(syllables, k=chance.randint(1, 4))) for _ in range(LATIN)]
         self.han_weights = list(accumulate(1 / (place + 10) for place in range(HAN)))
         self.latin_weights = list(accumulate(1 / (place + 10) for place in range(LATIN)))
@@ -150,13 +169,16 @@ def one(number: int, org: str, language: Language, chance: random.Random) -> Ite
         "title_zh": language.zh(chance, 8), "title_en": language.en(chance, 4), "summary_zh": language.zh(chance, 30),
         "summary_en": language.en(chance, 12), "created_at": at,
     }  # fmt: skip
-    card = {"license": ("MIT", "Apache-2.0", "CC-BY-4.0")[number % 3], "tasks": [TASKS[number % len(TASKS)]], "languages": ["zh"]}
+    card = {"license": LICENCES[number % 3], "tasks": [TASKS[number % 4]], "languages": ["zh"]}
     body = language.zh(chance, 400) + "。\n" + language.en(chance, 150)
     revision = {
-        "id": mint("rev", at), "asset": asset["id"], "number": 1, "digest": f"{number:064x}", "card": card, "card_body": body,
-        "card_sha256": "0" * 64, "message": "m", "author": "per_bench", "created_at": at,
+        "id": mint("rev", at), "asset": asset["id"], "number": 1, "digest": f"{number:064x}", "card": card,
+        "card_body": body, "card_sha256": "0" * 64, "message": "m", "author": "per_bench", "created_at": at,
     }  # fmt: skip
     yield Asset, asset
     yield Revision, revision
-    yield Ref, {"asset": asset["id"], "kind": "branch", "name": "main", "revision": revision["id"], "message": "", "at": at}
-    yield Catalogued, {"asset": asset["id"], **found_by(SimpleNamespace(**asset), card, body)}  # type: ignore[arg-type]
+    yield (
+        Ref,
+        {"asset": asset["id"], "kind": "branch", "name": "main", "revision": revision["id"], "message": "", "at": at},
+    )
+    yield Catalogued, {"asset": asset["id"], "terms": found_by(SimpleNamespace(**asset), card, body)}  # type: ignore[arg-type]

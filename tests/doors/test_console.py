@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+from sqlalchemy import update
 
 from gongqi.doors.web import forms
 from gongqi.kernel.access import ANONYMOUS
+from gongqi.kernel.config import Settings
 from gongqi.kernel.verbs import Caller
 from gongqi.members import sessions
+from gongqi.members.models import Party
 from tests.doors.conftest import Forms
 
 CREATE = "/do/guild/note/create"
@@ -336,3 +339,24 @@ def test_who_acts_for_one_organisation_chooses_it_by_name(new_browser, town) -> 
     assert reader.sign_in(link).status_code == 303
     page = reader.get("/do/members/agent/create").text
     assert f'<option value="{made["id"]}" selected>Weavers &lt;of&gt; the north</option>' in page
+
+
+@pytest.mark.parametrize(
+    ("environment", "zh", "en"),
+    [
+        ({}, "公器基金会", "Gongqi Foundation"),
+        ({"GONGQI_FOUNDATION": "Weavers' Hall"}, "Weavers' Hall", "Weavers' Hall"),
+        ({"GONGQI_FOUNDATION": "Weavers' Hall", "GONGQI_FOUNDATION_ZH": "织匠会馆"}, "织匠会馆", "Weavers' Hall"),
+    ],
+)
+def test_the_foundation_is_named_in_the_readers_language(environment: dict[str, str], zh: str, en: str) -> None:
+    settings = Settings.from_environment(environment)
+    assert (settings.foundation_in("zh"), settings.foundation_in("en")) == (zh, en)
+
+
+def test_a_foundation_that_has_renamed_its_organisation_is_shown_under_that_name(town, signed_in) -> None:
+    assert "公器基金会" in signed_in.get("/members?lang=zh").text
+    with town.kernel.db.writer.begin() as connection:
+        connection.execute(update(Party).where(Party.handle == "foundation").values(name="Renamed"))
+    page = signed_in.get("/members?lang=zh").text
+    assert "Renamed" in page and ">公器基金会<" not in page

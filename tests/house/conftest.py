@@ -38,8 +38,8 @@ PASSWORD = "Zx7-93_qv0Lw4-0k2pT"
 class Foundation:
     """A foundation that serves on a port of this machine until `stop`."""
 
-    def __init__(self, home: Path, database_url: str, *, clock: Clock | None = None) -> None:
-        listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, home: Path, database_url: str, *, clock: Clock | None = None, port: int = 0) -> None:
+        listener = socket.create_server(("127.0.0.1", port))
         self.port = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         environment = {"GONGQI_HOME": str(home), "GONGQI_PORT": str(self.port), "GONGQI_DATABASE_URL": database_url}
@@ -49,7 +49,7 @@ class Foundation:
         self.token = (self.settings.home / "operator.token").read_text("ascii").strip()
         self.operator = self.client(self.token)
         application = app.application(self.kernel)
-        self.routes = application.app.app.app.routes  # of the web application within the lifespan, the envelope and the fork
+        self.routes = application.app.app.app.routes  # within the lifespan, the envelope and the fork
         config = uvicorn.Config(
             application, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=5
         )

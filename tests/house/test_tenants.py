@@ -349,6 +349,13 @@ VERBS: dict[str, tuple[str, Given]] = {
     ),
     "hub:asset:edit": ("401 404 403 200 200", lambda w, p: {"asset": w.dataset, "title_en": f"{CANARY} edited"}),
     "hub:asset:open": ("401 404 403 200 200", lambda w, p: {"asset": w.dataset, "visibility": "private"}),
+    "hub:asset:gate": ("401 404 403 200 200", lambda w, p: {"asset": w.dataset, "gated": "open"}),
+    "hub:asset:move": ("401 404 403 422 422", lambda w, p: {"asset": w.dataset}),
+    "hub:asset:delete": ("401 404 403 409 409", lambda w, p: {"asset": w.dataset}),
+    "hub:access:request": ("401 404 409 409 409", lambda w, p: {"asset": w.dataset}),
+    "hub:access:grant": ("401 404 403 409 409", lambda w, p: {"asset": w.dataset, "party": w.owner.party}),
+    "hub:access:refuse": ("401 404 403 409 409", lambda w, p: {"asset": w.dataset, "party": w.owner.party}),
+    "hub:access:revoke": ("401 404 403 409 409", lambda w, p: {"asset": w.dataset, "party": w.owner.party}),
     "hub:revision:commit": (
         "401 404 403 200 200",
         lambda w, p: {"asset": w.dataset, "message": f"{CANARY} {p}", "files": w.files},
@@ -420,6 +427,7 @@ READS: dict[str, tuple[str, Given]] = {
     "hub:asset:list": ("200/4 200/4 200/16 200/16 200/16", lambda w, p: {"org": w.north, "limit": 200}),
     "hub:asset:get": ("404 404 200 200 200", lambda w, p: {"asset": w.dataset}),
     "hub:asset:search": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"q": "x"}),
+    "hub:access:list": ("200/0 200/0 200/0 200/0 200/0", lambda w, p: {"asset": w.dataset}),
     "hub:revision:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"asset": w.dataset}),
     "hub:ref:list": ("404 404 200 200 200", lambda w, p: {"asset": w.dataset}),
     "hub:revision:get": ("404 404 200 200 200", lambda w, p: {"revision": w.revision}),
@@ -492,6 +500,74 @@ ENDPOINTS: dict[str, tuple[str, Given]] = {
     "GET /static/{path}": ("404 404 404 404 404", lambda w, p: {"path": "../server.py"}),
     "POST /mcp": ("400 400 400 400 400", nothing),
 }
+
+
+def hugging_face(kind: str, slug: str, hidden: bool) -> dict[str, tuple[str, Given]]:
+    """The rows of that door for a kind: a dataset that is the north's alone, a model that all may see."""
+    api, plain = f"/api/{kind}s", "/datasets/" if kind == "dataset" else "/"
+    named, at = f"{api}/{{org}}/{{slug}}", {"org": "north", "slug": slug}
+    sees = "404 404 200 200 200" if hidden else "200 200 200 200 200"
+
+    def may(owner: str, member: str = "403") -> str:
+        outside = "404 404" if hidden else "401 403"
+        return f"{outside} {member} {owner} {owner}"
+
+    def row(wanted: str, **given: Any) -> tuple[str, Given]:
+        return wanted, lambda w, p: at | given
+
+    commit = json.dumps({"key": "header", "value": {"summary": CANARY}})
+    card = {"path": "README.md", "size": 1, "sample": ""}
+    return {
+        f"GET {api}": ("200 200 200 200 200", nothing),
+        f"GET {named}": row(sees),
+        f"GET {named}/revision/{{rev:path}}": row(sees, rev="main"),
+        f"PUT {named}/settings": row(may("200"), json={}),
+        f"GET {named}/auth-check": row(sees),
+        f"GET {named}/auth-check/write": row(may("200")),
+        f"GET {named}/tree/{{rest:path}}": row(sees, rest="main"),
+        f"POST {named}/paths-info/{{rev:path}}": row(sees, rev="main", data={"paths": "README.md"}),
+        f"GET {named}/refs": row(sees),
+        f"GET {named}/commits/{{rev:path}}": row(sees, rev="main"),
+        f"POST {named}/branch/{{name:path}}": row(may("409"), name="main", json={}),
+        f"DELETE {named}/branch/{{name:path}}": row(may("409"), name="main"),
+        f"POST {named}/tag/{{name:path}}": row(may("422"), name="main", json={"tag": "not/a//name"}),
+        f"DELETE {named}/tag/{{name:path}}": row(may("404"), name="nothing"),
+        f"POST {named}/super-squash/{{name:path}}": row("403 403 403 403 403", name="main"),
+        f"POST {named}/preupload/{{rev:path}}": row(may("200"), rev="main", json={"files": [card]}),
+        f"POST {named}/commit/{{rev:path}}": row(may("200"), rev="main", content=commit),
+        f"GET {named}/user-access-request/{{status}}": row(may("200"), status="pending"),
+        f"POST {named}/user-access-request/handle": row(may("400"), json={"status": "accepted"}),
+        f"POST {named}/user-access-request/grant": row(may("404"), json={"user": "nobody"}),
+        f"POST {plain}{{org}}/{{slug}}.git/info/lfs/objects/batch": row(
+            may("200"), json={"operation": "upload", "objects": []}
+        ),
+        f"GET {plain}{{org}}/{{slug}}/resolve/{{rest:path}}": row(sees, rest="main/README.md"),
+    }
+
+
+def repository(_w: World, person: str) -> dict[str, Any]:
+    return {"json": {"name": f"{CANARY}-of-{person}", "organization": "north", "type": "dataset"}}
+
+
+ENDPOINTS |= {
+    **hugging_face("dataset", f"{CANARY}-records", hidden=True),
+    **hugging_face("model", "diagnosis", hidden=False),
+    "GET /api/whoami-v2": ("401 200 200 200 200", nothing),
+    "POST /api/validate-yaml": ("200 200 200 200 200", lambda w, p: {"json": {"content": ""}}),
+    "POST /api/repos/create": ("401 403 403 200 200", repository),
+    "DELETE /api/repos/delete": (
+        "404 404 403 409 409",
+        lambda w, p: {"json": {"name": f"north/{CANARY}-records", "type": "dataset"}},
+    ),
+    "POST /api/repos/move": (
+        "404 404 403 422 422",
+        lambda w, p: {
+            "json": {"fromRepo": f"north/{CANARY}-records", "toRepo": f"north/{CANARY}-records", "type": "dataset"}
+        },
+    ),
+    "PUT /api/lfs/{ticket}": ("403 403 403 403 403", lambda w, p: {"ticket": "forged"}),
+    "POST /api/lfs/{ticket}": ("403 403 403 403 403", lambda w, p: {"ticket": "forged"}),
+}
 PAGES: dict[str, tuple[str, Given]] = {
     "GET /": ("200 200 200 200 200", nothing),
     "GET /evidence": ("200 200 200 200 200", lambda w, p: {"query": {"subject": w.dataset}}),
@@ -524,7 +600,7 @@ PAGES: dict[str, tuple[str, Given]] = {
     "GET /credits": ("200 200 200 200 200", nothing),
     "GET /credits/split/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.split}),
     "GET /sign-in": ("200 200 200 200 200", nothing),
-    "GET /sign-in/{secret}": ("200 200 200 200 200", lambda w, p: {"secret": "gql_nobodys"}),
+    "GET /sign-in/{secret}": ("410 410 410 410 410", lambda w, p: {"secret": "gql_nobodys"}),
     "POST /sign-in": (
         "403 403 403 403 403",
         lambda w, p: {"data": {"handle": f"{CANARY}-owner", "password": "guessed"}},

@@ -28,10 +28,16 @@ from gongqi.resources.hub.room import ROOM as HUB
 LAW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ORGS = ("org_a", "org_b")
 OPERATOR = Actor("per_operator", "person", "operator", grants={FOUNDATION: frozenset({"*"})})
-READERS = (ANONYMOUS, *(Actor(f"per_{org}", "person", org, grants={org: frozenset({"hub:*"})}) for org in ORGS), OPERATOR)
+READERS = (
+    ANONYMOUS,
+    *(Actor(f"per_{org}", "person", org, grants={org: frozenset({"hub:*"})}) for org in ORGS),
+    OPERATOR,
+)
 NUMBERS = itertools.count()
 
-PIECE = st.sampled_from(["乳", "腺", "癌", "诊", "断", "か", "Ab", "ab", "abc", "B", "Ａ", "7", "é", " ", "-", "_", '"', "*", "'", ":"])
+PIECE = st.sampled_from(
+    ["乳", "腺", "癌", "诊", "断", "か", "Ab", "ab", "abc", "B", "Ａ", "7", "é", " ", "-", "_", '"', "*", "'", ":"]
+)
 TEXT = st.lists(PIECE, min_size=1, max_size=8).map("".join)
 ASSET = st.tuples(st.sampled_from(ORGS), st.sampled_from(["private", "members", "public"]), TEXT, TEXT)
 

@@ -32,7 +32,9 @@ class Citation:
 
 def by_policy(name: str, article: int) -> Citation:
     """An article of the foundation's own policy `name`; its text is on the page of standards."""
-    return Citation(f"Gongqi {name} policy", str(article), "policy", POLICY_DATE, f"{POLICY_PATH}{name}#article-{article}")
+    return Citation(
+        f"Gongqi {name} policy", str(article), "policy", POLICY_DATE, f"{POLICY_PATH}{name}#article-{article}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

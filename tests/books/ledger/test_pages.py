@@ -127,7 +127,7 @@ def test_a_long_statement_goes_on_and_comes_back(town: Town) -> None:
     (onward,) = {part.split('"')[0] for part in first.split(f'href="{path}?cursor=')[1:]}
     second = town.get(f"{path}?cursor={onward}", "builder")
     assert first.count("/ledger/transaction/") == pages.PAGE
-    assert second.count("/ledger/transaction/") == 7 and 'rel="prev"' in second and 'rel="next"' not in second
+    assert second.count("/ledger/transaction/") == 7 and 'rel="next"' not in second
 
 
 def test_a_transaction_shows_all_its_lines_and_their_fall(town: Town) -> None:

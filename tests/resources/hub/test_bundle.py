@@ -17,15 +17,16 @@ import orjson
 import pytest
 import rfc8785
 
-from gongqi.books.evidence.keys import KeySet, SigningKeys
+from gongqi.books.evidence.keys import ECDSA_P256, KeySet, SigningKeys
 from gongqi.books.evidence.notes import Checkpoint, sign_checkpoint
 from gongqi.books.evidence.rules import Frontier, inclusion_proof, leaf_hash
 from gongqi.books.evidence.signing import sign_statement, statement
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.words import LANGUAGES, Words
 from gongqi.resources.hub import bundle as bundles
-from gongqi.resources.hub import container
+from gongqi.resources.hub import container, verify
 from gongqi.resources.hub.bundle import Bundle, write_bundle
+from gongqi.resources.hub.signatures import pem, sign_files
 from gongqi.resources.hub.verify import verify_bundle
 
 KEYS, STRANGER = SigningKeys.generate(), SigningKeys.generate()
@@ -81,6 +82,19 @@ def logged(envelope: dict[str, Any], keys: SigningKeys = KEYS) -> dict[str, Any]
     }  # fmt: skip
 
 
+def described(envelope: dict[str, Any], keys: SigningKeys = KEYS, **more: bytes) -> dict[str, bytes]:
+    """Documents about the release of this envelope, with the statement over them."""
+    digests = {path: sha256(content).hexdigest() for path, content in CONTENT.items()}
+    signature = sign_files(digests, name="s", key=keys[ECDSA_P256])
+    documents = {"mlbom.json": b'{"bomFormat":"CycloneDX"}', "model.sig": signature, **more}
+    predicate = {"release": {"id": "rel_2", "name": "1.0.0"}, "statement": digest_of(envelope)}
+    subjects = {name: sha256(content).hexdigest() for name, content in documents.items()}
+    return {
+        **documents,
+        "documents.dsse.json": sign_statement(statement(subjects, bundles.DOCUMENTS_TYPE, predicate), keys),
+    }
+
+
 def make(keys: SigningKeys = KEYS, **change: Any) -> Bundle:
     source = signed("rel_1", "a" * 64, [], keys)
     lineage = [
@@ -93,7 +107,7 @@ def make(keys: SigningKeys = KEYS, **change: Any) -> Bundle:
     files = [(path, sha256(content).hexdigest(), len(content)) for path, content in CONTENT.items()]
     made = Bundle(
         envelope=envelope, keys=keys.public.encode(), envelopes={digest_of(source): source}, files=files,
-        **logged(envelope, keys),
+        documents=described(envelope, keys), **logged(envelope, keys),
     )  # fmt: skip
     return replace(made, **change)
 
@@ -124,7 +138,8 @@ def rezipped(whole: bytes, change: Callable[[dict[str, bytes]], None]) -> bytes:
 def test_a_sound_bundle_holds_in_every_claim(path, whole):
     report = verify_bundle(path, trusted_key_ids={key.key_id for key in KEYS.public.keys})
     assert report.holds
-    assert [claim.name for claim in report.claims] == ["files", "signature", "log", "gates", "lineage"]
+    names = ["files", "signature", "log", "gates", "lineage", "documents", "model-signing"]
+    assert [claim.name for claim in report.claims] == names
     assert (report.release, report.asset, report.foundation) == ("rel_2", "ast_1", "Test")
     assert report["lineage"].params == {"count": 2, "signed": 1, "withheld": 0}
     assert report["log"].params == {"index": 2, "size": 5, "origin": ORIGIN}
@@ -147,7 +162,7 @@ def test_any_zip_tool_reads_a_bundle(path, whole):
 def test_a_changed_byte_in_any_member_breaks_the_claim_that_rests_on_it(path, whole):
     members = container.decode(io.BytesIO(whole))
     for member in members:
-        claim = bundles.CLAIM_OF.get(member.name, "files")
+        claim = verify.claim_of(member.name)
         for at in {0, member.size // 3, member.size // 2, member.size - 2, member.size - 1}:
             bad = bytearray(whole)
             bad[member.starts + at] ^= 0x01
@@ -156,6 +171,8 @@ def test_a_changed_byte_in_any_member_breaks_the_claim_that_rests_on_it(path, wh
             assert claim in broken, (member.name, at)
             if claim in ("gates", "lineage") or member.name.startswith(("files/", "evidence/", "manifest")):
                 assert broken.keys() == {claim}, (member.name, at, broken)
+            if member.name == "documents/mlbom.json":
+                assert broken == {"documents": "hub.verify.document-changed"}, at
 
 
 def test_a_changed_byte_anywhere_is_found(path, whole):
@@ -190,11 +207,63 @@ def test_a_changed_file_is_named(path, whole):
         (lambda m: m.update({"lineage.json": b'{"sources":[]}'}), "lineage", "hub.verify.document-changed"),
         (lambda m: m.update({"lineage.json": b"[1]"}), "lineage", "hub.verify.document-malformed"),
         (lambda m: m.update({"gates.json": b" " + m["gates.json"]}), "gates", "hub.verify.document-changed"),
+        (lambda m: m.update({"documents/mlbom.json": b"{}"}), "documents", "hub.verify.document-changed"),
+        (lambda m: m.pop("documents/mlbom.json"), "documents", "hub.verify.member-missing"),
+        (lambda m: m.pop("documents/documents.dsse.json"), "documents", "hub.verify.member-missing"),
+        (lambda m: m.update({"documents/more.json": b"{}"}), "documents", "hub.verify.document-extra"),
+        (lambda m: m.update({"documents/documents.dsse.json": m["statement.dsse.json"]}), "documents",
+         "hub.verify.documents-of-another-statement"),
+        (lambda m: m.update({"documents/model.sig": b"{}"}), "model-signing", "hub.model-signature-unsound"),
     ],
 )  # fmt: skip
 def test_a_well_framed_forgery_is_found_for_what_it_is(path, whole, change, claim, reason):
     path.write_bytes(rezipped(whole, change))
     assert false_claims(path)[claim] == reason
+
+
+def test_documents_of_another_release_prove_nothing(path):
+    other = signed("rel_3", "d" * 64, [])
+    write_bundle(make(documents=described(other)), SHELF, path)
+    assert false_claims(path) == {"documents": "hub.verify.documents-of-another-statement"}
+
+
+def test_documents_signed_by_a_stranger_are_not_the_foundations(path):
+    made = make()
+    write_bundle(replace(made, documents=described(dict(made.envelope), STRANGER)), SHELF, path)
+    assert false_claims(path).keys() == {"documents", "model-signing"}
+
+
+def test_a_model_signature_over_other_files_is_found_although_the_foundation_made_it(path):
+    made = make()
+    digests = {each: sha256(content).hexdigest() for each, content in CONTENT.items() if each != "README.md"}
+    documents = described(dict(made.envelope), **{"model.sig": sign_files(digests, name="s", key=KEYS[ECDSA_P256])})
+    write_bundle(replace(made, documents=documents), SHELF, path)
+    claim = verify_bundle(path)["model-signing"]
+    assert (claim.holds, claim.params) == (False, {"flaw": "extra", "path": "README.md"})
+
+
+def test_a_bundle_from_before_there_were_documents_still_holds(path):
+    write_bundle(make(documents={}), SHELF, path)
+    report = verify_bundle(path)
+    assert report.holds
+    assert report["documents"].reason == "hub.verify.documents-none"
+    assert report["model-signing"].reason == "hub.verify.model-signing-none"
+
+
+@pytest.mark.parametrize(("given", "holds"), [(b"a,b\n1,2\n", True), (b"a,b\n1,3\n", False)])
+def test_a_donors_own_signature_is_judged_too(path, monkeypatch, given, holds):
+    donor = SigningKeys.generate()[ECDSA_P256]
+    signature = sign_files({"data/a.csv": sha256(given).hexdigest()}, name="s", key=donor)
+    content = {"data/a.csv": CONTENT["data/a.csv"], "model.sig": signature, "key.pub": pem(donor.public.spki)}
+    monkeypatch.setitem(globals(), "CONTENT", content)
+    made = make()
+    write_bundle(made, Shelf(*content.values()), path)
+    report = verify_bundle(path)
+    assert report["presigned"].holds is holds and report["model-signing"].holds
+    if holds:
+        assert report["presigned"].params == {"key_id": donor.public.key_id}
+        path.write_bytes(rezipped(path.read_bytes(), lambda m: m.update({"files/model.sig": b"{}"})))
+        assert verify_bundle(path)["presigned"].reason == "hub.verify.file-changed"
 
 
 def test_a_bundle_signed_by_a_stranger_is_not_trusted(path):
@@ -217,7 +286,8 @@ def test_a_verdict_that_denied_does_not_hold_even_when_signed(path):
     said = orjson.loads(b64decode(made.envelope["payload"]))
     said["predicate"]["gates"]["answers"][0]["decision"] = "deny"
     envelope = orjson.loads(sign_statement(said, KEYS))
-    write_bundle(replace(made, envelope=envelope, **logged(envelope)), SHELF, path)
+    changed = replace(made, envelope=envelope, documents=described(envelope), **logged(envelope))
+    write_bundle(changed, SHELF, path)
     assert false_claims(path) == {"gates": "hub.verify.gates-denied"}
 
 
@@ -276,9 +346,9 @@ def test_a_member_beyond_four_gigabytes_is_written_as_zip64_says():
 
 def test_every_reason_has_words_in_both_languages(path, whole):
     words = Words()
-    words.load(Path(bundles.__file__).with_name("words.toml"))
+    words.load(Path(verify.__file__).with_name("words.toml"))
     used = set()
-    for reason in (Path(bundles.__file__)).read_text("utf-8").split('"'):
+    for reason in (Path(verify.__file__)).read_text("utf-8").split('"'):
         if reason.startswith("hub.verify."):
             used.add(reason)
             assert words.has(reason), reason

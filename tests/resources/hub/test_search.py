@@ -49,7 +49,9 @@ def test_an_asset_is_found_by_what_it_is_called_and_what_its_card_says(hub, mode
     assert found(hub, words) == ["wdbc-model"]
 
 
-@pytest.mark.parametrize("words", ["肺癌", "癌乳腺", "诊模", "east", "breast lung", "b", "!!!", "“”", '"', "NOT breast x", "*"])
+@pytest.mark.parametrize(
+    "words", ["肺癌", "癌乳腺", "诊模", "east", "breast lung", "b", "!!!", "“”", '"', "NOT breast x", "*"]
+)
 def test_what_is_not_there_is_not_found(hub, model, words):
     assert found(hub, words) == []
 
@@ -74,10 +76,18 @@ def test_nothing_asked_is_everything_newest_first(hub, model):
 
 def test_names_come_before_descriptions_and_those_before_cards_and_pages_keep_that_order(hub):
     def asset(slug: str, place: str) -> None:
-        card = f"---\nsummary: {{en: {place if place == 'summary' else 'x'}}}\n---\n{place if place == 'body' else ''}\n"
+        card = (
+            f"---\nsummary: {{en: {place if place == 'summary' else 'x'}}}\n---\n{place if place == 'body' else ''}\n"
+        )
         made = hub.asset(slug=slug, title_en="gateway" if place == "name" else "x", summary_en="")
         text = card.replace("summary}", "gateway}").replace("body", "A gateway.")
-        hub.do(service.commit, hub.donor, asset=made.id, message="m", files=[hub.bring(hub.hospital, "README.md", text.encode())])
+        hub.do(
+            service.commit,
+            hub.donor,
+            asset=made.id,
+            message="m",
+            files=[hub.bring(hub.hospital, "README.md", text.encode())],
+        )
 
     for number, place in enumerate(("name", "body", "summary", "name", "body", "summary")):
         asset(f"a{number}", place)

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 from pydantic import Field
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from gongqi.books.evidence import leaves, signing
 from gongqi.books.evidence.folder import LogFolder
@@ -29,6 +29,7 @@ from gongqi.books.evidence.notes import Checkpoint, NoteKey, note_keys, open_che
 from gongqi.books.evidence.rules import consistency_proof, inclusion_proof, leaf_hash
 from gongqi.books.evidence.tiles import TileReader
 from gongqi.kernel import flows
+from gongqi.kernel.db import as_micros, insert_rows
 from gongqi.kernel.errors import Broken, Refused, Unavailable
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Entry, Input, Output, Page, Paged, Read, Write, read
@@ -36,7 +37,6 @@ from gongqi.kernel.verbs import Entry, Input, Output, Page, Paged, Read, Write, 
 SEQUENCE = "evidence.sequence"
 READ = "evidence:entry:read"
 MAX_ABOUT = 200  # entries about one subject that a page shows
-_INSERT = insert(EntryRow.__table__)  # type: ignore[arg-type]
 
 
 # ---- for the kernel and the rooms above ------------------------------------------------------------
@@ -45,18 +45,9 @@ _INSERT = insert(EntryRow.__table__)  # type: ignore[arg-type]
 def append(ctx: Write, entry: Entry) -> None:
     """Leave `entry` in the verb's own transaction; the sequencer is told after the commit."""
     private = leaves.seal(entry.private, entry.kind) if entry.private is not None else None
-    row = {
-        "id": entry.id,
-        "index": None,
-        "kind": entry.kind,
-        "actor": entry.actor,
-        "verb": entry.verb,
-        "subject": entry.subject,
-        "at": entry.at,
-        "leaf": Leaf.of(entry, private).encode(),
-        "private": private,
-    }
-    ctx.session.connection().execute(_INSERT, row)
+    leaf = Leaf.of(entry, private).encode()
+    row = (entry.id, None, entry.kind, entry.actor, entry.verb, entry.subject, as_micros(entry.at), leaf, private)
+    insert_rows(ctx.session.connection(), EntryRow, [row])
     ctx.after_commit.add(SEQUENCE)
 
 

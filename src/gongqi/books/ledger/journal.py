@@ -21,7 +21,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from gongqi.books.ledger import rules
 from gongqi.books.ledger.models import Account, Balance, Posting, Transaction
 from gongqi.books.ledger.rules import Draft, Line
-from gongqi.kernel.db import Base, UtcTime
+from gongqi.kernel.db import as_micros, insert_rows
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Write
 
@@ -115,7 +115,7 @@ def _write(connection: Connection, fresh: dict[str, tuple[str, Draft]], now: dat
     balances, floors = _lock(connection, accounts)
     weighed = [rules.weigh(draft.lines, balances, floors) for _, draft in fresh.values()]
     sequences = _next_sequences(connection, len(fresh))
-    micros = UtcTime().process_bind_param(now, connection.dialect)
+    micros = as_micros(now)
     transactions, postings, posted = [], [], {}
     for sequence, (id, (digest, draft)), running in zip(sequences, fresh.items(), weighed, strict=True):
         facts = orjson.dumps(dict(draft.facts), option=orjson.OPT_SORT_KEYS).decode()
@@ -136,10 +136,11 @@ def _write(connection: Connection, fresh: dict[str, tuple[str, Draft]], now: dat
         for position, ((account, amount), balance) in enumerate(zip(draft.lines, running, strict=True)):
             postings.append((sequence, position, account, amount, balance))
         posted[id] = Posted(id, sequence, now, draft.evidence, draft)
-    _insert(connection, Transaction, transactions)
-    _insert(connection, Posting, postings)
+    insert_rows(connection, Transaction, transactions)
+    insert_rows(connection, Posting, postings)
     moved = [(balances[account], account) for account in accounts]
-    _run(connection, "UPDATE ledger_balance SET amount = ? WHERE account_id = ?", moved)
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    connection.exec_driver_sql(f"UPDATE ledger_balance SET amount = {mark} WHERE account_id = {mark}", moved)
     return posted
 
 
@@ -167,19 +168,6 @@ def _next_sequences(connection: Connection, count: int) -> Sequence[int]:
 def lines_of(connection: Connection, sequence: int) -> list[Line]:
     query = select(Posting.account_id, Posting.amount).where(Posting.sequence == sequence).order_by(Posting.position)
     return [Line(*row) for row in connection.execute(query)]
-
-
-def _insert(connection: Connection, model: type[Base], rows: list[tuple[Any, ...]]) -> None:
-    """Rows as tuples in the order of the table's columns: the mapper's unit of work would cost more than the insert."""
-    columns = [column.name for column in model.__table__.columns]
-    marks = ", ".join("?" * len(columns))
-    _run(connection, f"INSERT INTO {model.__tablename__} ({', '.join(columns)}) VALUES ({marks})", rows)
-
-
-def _run(connection: Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
-    if connection.dialect.name != "sqlite":
-        statement = statement.replace("?", "%s")
-    connection.exec_driver_sql(statement, rows)
 
 
 def _rows(connection: Connection, query: Mapping[str, Any], ids: list[str]) -> Any:

@@ -122,7 +122,9 @@ def gather(ctx: Read, release: str) -> Facts:
         card=of.card,
         license=compliance.expression(claimed),
         files=tuple(
-            FileOf(f.path, f.sha256, f.size, f.component, compliance.expression(f.license or claimed), f.license or claimed)
+            FileOf(
+                f.path, f.sha256, f.size, f.component, compliance.expression(f.license or claimed), f.license or claimed
+            )
             for f in found.files
         ),
         sources=tuple(_source(ctx, revision, relation) for revision, relation in found.lineage),

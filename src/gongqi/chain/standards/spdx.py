@@ -19,6 +19,7 @@ CONTEXT = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld"
 MAX_FILES = 20_000  # listed one by one, about 20 MB; beyond, the document says that its list is incomplete
 CREATION = "_:creation"
 TYPES = {"model": "ai_AIPackage", "dataset": "dataset_DatasetPackage"}
+PROFILES = {"ai_AIPackage": "ai", "dataset_DatasetPackage": "dataset"}
 PURPOSES = {"model": "model", "dataset": "data"}
 RELATIONS = {TRAINED: "trainedOn", EVALUATED: "testedOn"}  # all others: descendantOf
 
@@ -51,13 +52,15 @@ class _Graph:
         self._add("Organization", self.foundation, name=facts.foundation)
         self._add("Organization", self._id("supplier"), name=facts.org_name)
         self._add(TYPES.get(facts.kind, "software_Package"), self.root, **self._package())
-        self._declared(self.root, facts.license)
+        self._license("hasDeclaredLicense", self.root, facts.license)
+        self._license("hasConcludedLicense", self.root, facts.license)  # as the licence gate read it
         files = listed(facts, MAX_FILES)
         whole = "complete" if len(files) == len(facts.files) else "incomplete"
         self._relate("contains", self.root, [self._file(each.path, each.sha256, each.license) for each in files], whole)
         self._lineage(facts.sources)
         ids = [each["spdxId"] for each in self.elements if "spdxId" in each]
-        profiles = ["core", "software", "simpleLicensing", "ai", "dataset"]
+        kinds = {each["type"] for each in self.elements}
+        profiles = ["core", "software", "simpleLicensing", *(PROFILES[kind] for kind in sorted(kinds & PROFILES.keys()))]
         self._add(
             "SpdxDocument", self._id("document"), name=f"{facts.title} {facts.name}", profileConformance=profiles,
             rootElement=[self.root], element=ids,
@@ -115,7 +118,7 @@ class _Graph:
         key = self._id(f"file:{path}")
         hashed = [{"type": "Hash", "algorithm": "sha256", "hashValue": sha256}]
         self._add("software_File", key, name=path, verifiedUsing=hashed)
-        self._declared(key, license)
+        self._license("hasDeclaredLicense", key, license)
         return key
 
     def _lineage(self, sources: Iterable[SourceOf]) -> None:
@@ -142,11 +145,14 @@ class _Graph:
         if source.kind == "dataset":
             about["dataset_datasetType"] = ["noAssertion"]
         self._add(TYPES.get(source.kind or "", "software_Package"), key, **about)
-        if source.license:
-            self._declared(key, source.license)
+        self._license("hasDeclaredLicense", key, source.license)
+        self._license("hasConcludedLicense", key, None)  # ours to conclude when it is released here
 
-    def _declared(self, key: str, license: str | None) -> None:
-        """The declared licence of an element; one that could not be read is nobody's to assert."""
+    def _license(self, relation: str, key: str, license: str | None) -> None:
+        """A licence of an element; one that could not be read is nobody's to assert.
+
+        The AI and Dataset profiles ask of each of their packages for one that is declared and one that is concluded.
+        """
         if license is None:
             licensed = "https://spdx.org/rdf/3.0.1/terms/ExpandedLicensing/NoAssertionLicense"
         elif license in self._licenses:
@@ -154,7 +160,7 @@ class _Graph:
         else:
             licensed = self._licenses[license] = self._id(f"license:{len(self._licenses) + 1}")
             self._add("simplelicensing_LicenseExpression", licensed, simplelicensing_licenseExpression=license)
-        self._relate("hasDeclaredLicense", key, [licensed], "complete")
+        self._relate(relation, key, [licensed], "complete")
 
     def _relate(self, relation: str, start: str, ends: list[str], completeness: str) -> None:
         if ends:
@@ -172,6 +178,4 @@ class _Graph:
 def _escaped(part: str) -> str:
     """A part of an IRI: what RFC 3987 does not allow there is percent-encoded; Han characters stay as they are."""
     kept = set("-._~:/@!$&'()*+,;=")
-    return "".join(
-        c if c.isalnum() or c in kept else "".join(f"%{byte:02X}" for byte in c.encode()) for c in part
-    )
+    return "".join(c if c.isalnum() or c in kept else "".join(f"%{byte:02X}" for byte in c.encode()) for c in part)

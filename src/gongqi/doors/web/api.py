@@ -8,7 +8,7 @@ Habits: `Idempotency-Key`, `ETag`/`If-Match`/`If-None-Match`, cursor paging, RFC
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from gongqi.doors.fields import field_named, key_field
 from gongqi.doors.web import callers, openapi, problems
 from gongqi.doors.web.batches import Batches
+from gongqi.kernel.access import Actor
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Call, Input, Read, ReadVerb, Verb, etag_of, execute_all, query
@@ -90,19 +91,24 @@ class Api:
 
     def _write(self, batch: Sequence[_Posted]) -> list[Response]:
         """Answer a batch: who calls and with what, from one snapshot; then all their verbs, sharing a commit."""
-        calls = self.kernel.look(lambda ctx: [self._call(posted, ctx) for posted in batch])
+        calls = self.kernel.look(lambda ctx: self._calls(batch, ctx))
         outcomes = iter(execute_all(self.kernel, [call for call in calls if isinstance(call, Call)]))
         return [
             self._conclude(posted.request, next(outcomes) if isinstance(call, Call) else call)
             for posted, call in zip(batch, calls, strict=True)
         ]
 
-    def _call(self, posted: _Posted, ctx: Read) -> Call | Exception:
-        try:
-            actor = callers.bearer(posted.request, self.kernel, look=lambda work: work(ctx))
-            return Call(posted.verb, callers.caller(posted.request, actor), parse(posted.verb.input, posted.body))
-        except Exception as error:  # the door, for one request of the batch
-            return error
+    def _calls(self, batch: Sequence[_Posted], ctx: Read) -> list[Call | Exception]:
+        known: dict[str | None, Actor] = {}  # who sends many at once is looked up once
+
+        def call(posted: _Posted) -> Call:
+            header = posted.request.headers.get("authorization")
+            if header not in known:
+                known[header] = callers.bearer(posted.request, self.kernel, look=lambda work: work(ctx))
+            caller = callers.caller(posted.request, known[header])
+            return Call(posted.verb, caller, parse(posted.verb.input, posted.body))
+
+        return [_attempt(call, posted) for posted in batch]
 
     def _conclude(self, request: Request, outcome: Any) -> Response:
         if isinstance(outcome, Exception):
@@ -126,6 +132,13 @@ class Api:
         if self._document is None:
             self._document = orjson.dumps(openapi.document(self.kernel.house))
         return Response(self._document, media_type="application/json")
+
+
+def _attempt(call: Callable[[_Posted], Call], posted: _Posted) -> Call | Exception:
+    try:
+        return call(posted)
+    except Exception as error:  # the door, for one request of the batch
+        return error
 
 
 def path_of(name: str) -> str:

@@ -32,6 +32,13 @@ _noted: dict[bytes, float] = {}
 
 def language_of(request: Request) -> str:
     """`?lang=` first, then the cookie it set, then what the browser asks for."""
+    state = request.scope.setdefault("state", {})  # asked for more than once in the life of a request
+    if "language" not in state:
+        state["language"] = _chosen_language(request)
+    return state["language"]
+
+
+def _chosen_language(request: Request) -> str:
     for choice in (request.query_params.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
         if choice in LANGUAGES:
             return choice

@@ -6,6 +6,8 @@ send, so that nobody's browser can be made to guess for somebody else.
 
 from __future__ import annotations
 
+from typing import cast
+
 import anyio.to_thread
 from pydantic import Field, SecretStr
 from starlette.requests import Request
@@ -28,7 +30,7 @@ async def sign_in(request: Request) -> Response:
     """Begin a session; its secret is a bearer token."""
     body = await read_body(request, MAX_BODY_BYTES)
     check_is_json(request, body)
-    input = parse(SignIn, body)
+    input = cast(SignIn, parse(SignIn, body))
     return await anyio.to_thread.run_sync(_begin, request, input)
 
 

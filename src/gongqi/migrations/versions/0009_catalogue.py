@@ -17,10 +17,7 @@ def upgrade() -> None:
         "catalogue",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("asset", sa.String(), nullable=False),
-        sa.Column("names", TERMS, nullable=False),
-        sa.Column("about", TERMS, nullable=False),
-        sa.Column("card", TERMS, nullable=False),
-        sa.Column("labels", TERMS, nullable=False),
+        sa.Column("terms", TERMS, nullable=False),
         sa.ForeignKeyConstraint(["asset"], ["asset.id"], name=op.f("fk_catalogue_asset")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_catalogue")),
         sa.UniqueConstraint("asset", name=op.f("uq_catalogue_asset")),
@@ -34,7 +31,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("asset", "name", name=op.f("pk_asset_label")),
     )
     if op.get_bind().dialect.name == "postgresql":
-        op.create_index("ix_catalogue_terms", "catalogue", ["names", "about", "card", "labels"], postgresql_using="gin")
+        op.create_index("ix_catalogue_terms", "catalogue", ["terms"], postgresql_using="gin")
     else:
         for statement in CATALOGUE_ON_SQLITE:
             op.get_bind().exec_driver_sql(statement)

@@ -128,6 +128,12 @@ def check_may_have(ctx: Read, revision: str) -> None:
         raise _gated(ctx, revision)
 
 
+def asked_by(ctx: Read, asset: str) -> dict[str, str]:
+    """Who has asked for this asset: request → party. The caller has authorised."""
+    query = select(AccessRequest.id, AccessRequest.party).where(AccessRequest.asset == asset)
+    return dict(ctx.session.execute(query).tuples().all())
+
+
 def _withdrawn(ctx: Read, revision: str) -> Release | None:
     """The latest release of a revision that was published, when that was withdrawn and no other stands."""
     rows = select(Release).where(Release.revision == revision, Release.published_at.is_not(None))

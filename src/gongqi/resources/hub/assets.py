@@ -18,7 +18,7 @@ from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, v
 from gongqi.resources.hub.catalogue import refresh, tell
 from gongqi.resources.hub.events import AssetCreated
 from gongqi.resources.hub.inspection import Inspected
-from gongqi.resources.hub.models import Asset, Blob, Inspection, Release
+from gongqi.resources.hub.models import Asset, Blob, BlobOwner, Inspection, Release
 from gongqi.resources.hub.quotas import own
 from gongqi.resources.hub.rules import check_slug
 
@@ -251,3 +251,12 @@ def receive_blob(ctx: Write, *, org: str, sha256: str, inspected: Inspected) -> 
             )
         )  # fmt: skip
     return BlobOut(sha256=sha256, size=inspected.size, findings=list(inspected.findings))
+
+
+def inspected_names(ctx: Read, org: str, digests: Collection[str]) -> dict[str, set[str]]:
+    """Of these blobs, those that `org` holds, with the names under which they were inspected."""
+    query = select(BlobOwner.sha256, Inspection.name).outerjoin(Inspection, Inspection.sha256 == BlobOwner.sha256)
+    names: dict[str, set[str]] = {}
+    for sha256, name in ctx.session.execute(query.where(BlobOwner.org == org, BlobOwner.sha256.in_(digests))):
+        names.setdefault(sha256, set()).add(name)
+    return names

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import select
@@ -76,33 +77,35 @@ def history(ctx: Read, asset: str, commit: Commit, *, skip: int, limit: int) -> 
     return [_commit(rows[each]) for each in wanted]
 
 
-def files_under(ctx: Read, commit: Commit, folder: str, *, after: str, limit: int) -> list[FileFacts]:
-    """At most `limit` files whose path begins with `folder` (empty, or with a slash at its end), after this path."""
+def files_under(ctx: Read, commit: Commit, folder: str, *, start: str = "", limit: int) -> list[FileFacts]:
+    """At most `limit` files whose path begins with `folder` (empty, or with a slash at its end), from `start` on."""
     if commit.revision is None:
         return []
     path = File.path.collate("C") if not ctx.kernel.db.is_sqlite else File.path
-    query = select(File).where(File.revision == commit.revision, path > max(after, folder))
+    query = select(File).where(File.revision == commit.revision, path >= max(start, folder))
     if folder:
-        query = query.where(path < folder[:-1] + "0")  # the character after the slash
+        query = query.where(path < beyond(Folder(folder[:-1])))
     return [_facts(row) for row in ctx.session.scalars(query.order_by(path).limit(limit))]
 
 
-def entries_in(ctx: Read, commit: Commit, folder: str, *, after: str, limit: int) -> list[FileFacts | Folder]:
-    """At most `limit` files and folders directly in `folder`, after this path; of a folder, its files are skipped."""
+def entries_in(ctx: Read, commit: Commit, folder: str, *, start: str = "", limit: int) -> list[FileFacts | Folder]:
+    """At most `limit` files and folders directly in `folder`, from `start` on."""
     found: list[FileFacts | Folder] = []
-    while len(found) < limit:
-        page = files_under(ctx, commit, folder, after=after, limit=FOLDERS_AT)
-        if not page:
-            break
+    while len(found) < limit and (page := files_under(ctx, commit, folder, start=start, limit=FOLDERS_AT)):
         for file in page:
-            if file.path <= after:
-                continue
+            if file.path < start:
+                continue  # in the folder that was just found
             inside, slash, _ = file.path[len(folder) :].partition("/")
             found.append(Folder(folder + inside) if slash else file)
-            after = folder + inside + "0" if slash else file.path  # "0" follows "/": after everything in the folder
+            start = beyond(found[-1])
             if len(found) == limit:
                 break
     return found
+
+
+def beyond(item: FileFacts | Folder) -> str:
+    """Where to start after this: no path lies between it, with all that is in it, and there."""
+    return item.path + ("0" if isinstance(item, Folder) else "\x01")  # "0" follows "/"; no path has a "\x01" in it
 
 
 def files_called(ctx: Read, commit: Commit, paths: Collection[str]) -> Iterator[FileFacts | Folder]:
@@ -111,7 +114,7 @@ def files_called(ctx: Read, commit: Commit, paths: Collection[str]) -> Iterator[
         row = ctx.session.get(File, (commit.revision, path)) if commit.revision else None
         if row is not None:
             yield _facts(row)
-        elif files_under(ctx, commit, path.rstrip("/") + "/", after="", limit=1):
+        elif path.strip("/") and files_under(ctx, commit, path.rstrip("/") + "/", limit=1):
             yield Folder(path.rstrip("/"))
 
 
@@ -127,28 +130,18 @@ def last_changes(ctx: Read, asset: str, commit: Commit, paths: Collection[str]) 
     since: dict[str, str] = {}
     for path, by_revision in had.items():
         now = by_revision[chain[0]]
-        same = [revision for revision in _while_same(chain, by_revision, now)]
-        since[path] = same[-1]
+        *_, since[path] = takewhile(lambda revision, had=by_revision, now=now: had.get(revision) == now, chain)
     rows = select(Revision).where(Revision.id.in_(set(since.values())))
     commits = {row.id: _commit(row) for row in ctx.session.scalars(rows)}
     return {path: commits[revision] for path, revision in since.items()}
 
 
-def _while_same(chain: list[str], by_revision: Mapping[str, str], now: str) -> Iterator[str]:
-    for revision in chain:
-        if by_revision.get(revision) != now:
-            return
-        yield revision
-
-
 def _ancestors(ctx: Read, asset: str, revision: str) -> list[str]:
     parents = select(Revision.id, Revision.parent).where(Revision.asset == asset).limit(HISTORY)
-    parent_of = {key: parent for key, parent in ctx.session.execute(parents)}
-    chain, each = [], parent_of.get(revision)
-    chain.append(revision)
-    while each is not None:
-        chain.append(each)
-        each = parent_of.get(each)
+    parent_of = dict(ctx.session.execute(parents).tuples().all())
+    chain = [revision]
+    while (parent := parent_of.get(chain[-1])) is not None:
+        chain.append(parent)
     return chain
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from gongqi.kernel.verbs import Write
 from gongqi.resources.hub.models import Asset, AssetLabel, Catalogued, Ref, Revision
 from gongqi.resources.hub.rules import MAIN
-from gongqi.resources.hub.terms import label, terms_of
+from gongqi.resources.hub.terms import ABOUT, CARD, NAMES, label, terms_of
 
 CARD_CHARACTERS = 20_000  # of a card's body that are looked at: more than make TERMS terms in either language
 LABELS = 200  # of one asset; a card may claim any number of tags
@@ -36,9 +36,9 @@ def refresh(ctx: Write, asset: Asset) -> None:
     row = ctx.session.scalar(select(Catalogued).where(Catalogued.asset == asset.id))
     if row is None:
         row = ctx.add(Catalogued(asset=asset.id))
-    terms = found_by(asset, head.card if head else {}, head.card_body if head else "", [tuple(each) for each in told])
-    for name, value in terms.items():
-        setattr(row, name, value)
+    row.terms = found_by(
+        asset, head.card if head else {}, head.card_body if head else "", [tuple(each) for each in told]
+    )
     ctx.session.flush()
 
 
@@ -53,20 +53,19 @@ def fill(ctx: Write, *, after: str) -> str | None:
     return last
 
 
-def found_by(
-    asset: Asset, card: Mapping[str, Any], body: str, told: Sequence[tuple[str, str]] = ()
-) -> dict[str, tuple[str, ...]]:
-    """The columns of a `Catalogued` for this asset with this card."""
+def found_by(asset: Asset, card: Mapping[str, Any], body: str, told: Sequence[tuple[str, str]] = ()) -> tuple[str, ...]:
+    """The terms of this asset with this card. What is nearer to its name is there again in each wider place."""
     names = (asset.slug, asset.title_zh, asset.title_en, *_texts(card, "title"))
-    about = (asset.summary_zh, asset.summary_en, *_texts(card, "summary"), *(value for _, value in _claims(card)))
-    uses = (*_texts(card, "intended_use"), *_texts(card, "limitations"))
+    claimed = (value for _, value in _claims(card))
+    about = (*names, asset.summary_zh, asset.summary_en, *_texts(card, "summary"), *claimed)
+    whole = (*about, *_texts(card, "intended_use"), *_texts(card, "limitations"), body[:CARD_CHARACTERS])
     labels = dict.fromkeys(label(name, value) for name, value in (*_facts(asset), *told, *_claims(card)))
-    return {
-        "names": terms_of(*names),
-        "about": terms_of(*names, *about),
-        "card": terms_of(*names, *about, *uses, body[:CARD_CHARACTERS]),
-        "labels": tuple(labels)[:LABELS],
-    }
+    return (
+        *tuple(labels)[:LABELS],
+        *terms_of(NAMES, *names),
+        *terms_of(ABOUT, *about),
+        *terms_of(CARD, *whole),
+    )
 
 
 def tell(ctx: Write, asset: Asset, name: str, value: str | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from pydantic import Field
-from sqlalchemy import select
+from sqlalchemy import String, cast, select
 
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Write
@@ -23,7 +23,7 @@ from gongqi.resources.hub.rules import (
 )
 
 EXPRESSION = 500  # characters of a licence expression
-GRAPH = ".onnx"  # the one format that may point at files beside it
+MAX_NAMED = 10_000  # digests in one statement; SQLite takes 32,766 parameters
 
 
 class FileInput(Input):
@@ -68,14 +68,22 @@ def check_names(ctx: Write, entries: Sequence[FileEntry]) -> None:
 def check_whole(ctx: Write, entries: Sequence[FileEntry]) -> None:
     """Whether these files can stand together. Raises Refused hub.path-twin, hub.onnx-external-missing."""
     paths = frozenset(check_paths(entry.path for entry in entries))
-    graphs = [entry for entry in entries if entry.path.lower().endswith(GRAPH)]
-    known = select(Inspection).where(Inspection.sha256.in_({entry.sha256 for entry in graphs}))
-    external = {(row.sha256, row.name): row.external for row in ctx.session.scalars(known)} if graphs else {}
-    for entry in graphs:
+    external = _external(ctx, sorted({entry.sha256 for entry in entries}))
+    for entry in entries if external else ():
         path = PurePosixPath(entry.path)
         for location in external.get((entry.sha256, path.name), ()):
             if str(path.parent / location) not in paths:
                 raise Refused("hub.onnx-external-missing", path=entry.path, location=location)
+
+
+def _external(ctx: Write, digests: list[str]) -> dict[tuple[str, str], list[str]]:
+    """(digest, name) -> the files beside it that it points at, for the few that point at any."""
+    points = select(Inspection).where(cast(Inspection.external, String) != "[]")
+    found = {}
+    for start in range(0, len(digests), MAX_NAMED):
+        rows = ctx.session.scalars(points.where(Inspection.sha256.in_(digests[start : start + MAX_NAMED])))
+        found |= {(row.sha256, row.name): row.external for row in rows}
+    return found
 
 
 def card_in(ctx: Write, entries: Sequence[FileEntry]) -> Card:

@@ -209,6 +209,5 @@ def answer_presigned(ctx: Read, question: ReleaseQuestion) -> list[Answer]:
     try:
         key = check_presigned(files, lambda path, limit: ctx.blobs.read(files[path][0], limit_bytes=limit))
     except Refused as refused:
-        reason = f"{refused.code}.flaw.{refused.params['flaw']}"
-        return [Answer("require", reason, refused.params, (CITE_PRESIGNED,))]
-    return [Answer("allow", "hub.gate.presigned-holds", {"key": key}, (CITE_PRESIGNED,))]
+        return [Answer("require", "hub.gate.presigned-unsound", refused.params, (CITE_PRESIGNED,))]
+    return [Answer("allow", "hub.gate.presigned-holds", {"key_id": key}, (CITE_PRESIGNED,))]

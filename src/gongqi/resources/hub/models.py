@@ -17,7 +17,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import DDL, BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint, event
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    event,
+)
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapped, mapped_column
@@ -136,6 +147,48 @@ class Inspection(Base):
     findings: Mapped[list[Any]]
     external: Mapped[list[Any]]
     at: Mapped[datetime]
+
+
+class XorbSpace(Base):
+    """How often an asset has lost xorbs that its clients had sent, where it has (extents.py)."""
+
+    __tablename__ = "xorb_space"
+
+    asset: Mapped[str] = mapped_column(ForeignKey("asset.id"), primary_key=True)
+    generation: Mapped[int]
+
+
+class ReceivedXorb(Base):
+    """A xorb that was brought to an asset. `name` is its hash as Xet writes it; `hashes`, `ends` and `places` are its
+    chunks as xet/chunks.py and xet/xorbs.py list them, 64-bit numbers in little-endian order. `held` names the file
+    with its `size` bytes as they came, None since extents cover it."""
+
+    __tablename__ = "xorb"
+    __table_args__ = (Index(None, "held"),)
+
+    space: Mapped[str] = mapped_column(ForeignKey("asset.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    chunks: Mapped[int]
+    hashes: Mapped[bytes] = mapped_column(deferred=True)  # up to 256 KiB
+    ends: Mapped[bytes] = mapped_column(deferred=True)
+    places: Mapped[bytes] = mapped_column(deferred=True)
+    size: Mapped[int]
+    held: Mapped[str | None]
+    at: Mapped[datetime]
+
+
+class Extent(Base):
+    """Chunks [start, end) of a xorb lie side by side in a blob, from `offset` on."""
+
+    __tablename__ = "extent"
+    __table_args__ = (ForeignKeyConstraint(["space", "xorb"], ["xorb.space", "xorb.name"]),)
+
+    space: Mapped[str] = mapped_column(primary_key=True)
+    xorb: Mapped[str] = mapped_column(String(64), primary_key=True)
+    start: Mapped[int] = mapped_column(primary_key=True)
+    end: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), primary_key=True, index=True)
+    offset: Mapped[int]
 
 
 class Revision(Base):
@@ -259,22 +312,18 @@ class Terms(TypeDecorator[tuple[str, ...]]):
 
 
 class Catalogued(Base):
-    """What an asset is found by. Each column of text holds the one before it: its names, then what is said about it in
-    a line or a word, then its card. `labels` are exact facts. The order of `number` is that of coming in."""
+    """What an asset is found by (catalogue.py). The order of `number` is that in which assets came in."""
 
     __tablename__ = "catalogue"
     __table_args__ = (
-        Index(
-            "ix_catalogue_terms", "names", "about", "card", "labels", postgresql_using="gin", info={"only": "postgresql"}
-        ).ddl_if(dialect="postgresql"),  # fmt: skip
+        Index("ix_catalogue_terms", "terms", postgresql_using="gin", info={"only": "postgresql"}).ddl_if(
+            dialect="postgresql"
+        ),
     )
 
     number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
     asset: Mapped[str] = mapped_column(ForeignKey("asset.id"), unique=True)
-    names: Mapped[tuple[str, ...]] = mapped_column(Terms, deferred=True)
-    about: Mapped[tuple[str, ...]] = mapped_column(Terms, deferred=True)
-    card: Mapped[tuple[str, ...]] = mapped_column(Terms, deferred=True)
-    labels: Mapped[tuple[str, ...]] = mapped_column(Terms, deferred=True)
+    terms: Mapped[tuple[str, ...]] = mapped_column(Terms, deferred=True)
 
 
 class AssetLabel(Base):
@@ -288,17 +337,12 @@ class AssetLabel(Base):
 
 
 # SQLite keeps the terms of the catalogue in a table of its own (FTS5, "External Content Tables"), in step by triggers.
-# Terms come ready made: what is not ASCII is part of a term anyway, and so is what a label is written with.
-_COLUMNS = "names, about, card, labels"
-_OLD = "INSERT INTO catalogue_terms (catalogue_terms, rowid, names, about, card, labels) " + (
-    "VALUES ('delete', OLD.number, OLD.names, OLD.about, OLD.card, OLD.labels)"
-)
-_NEW = (
-    f"INSERT INTO catalogue_terms (rowid, {_COLUMNS}) VALUES (NEW.number, NEW.names, NEW.about, NEW.card, NEW.labels)"
-)
+# Terms come ready made: what is not ASCII is part of a term anyway, and so is what marks and labels are written with.
+_OLD = "INSERT INTO catalogue_terms (catalogue_terms, rowid, terms) VALUES ('delete', OLD.number, OLD.terms)"
+_NEW = "INSERT INTO catalogue_terms (rowid, terms) VALUES (NEW.number, NEW.terms)"
 CATALOGUE_ON_SQLITE = (
-    f"CREATE VIRTUAL TABLE catalogue_terms USING fts5({_COLUMNS}, content='catalogue', content_rowid='number', "
-    "columnsize=0, tokenize=\"ascii tokenchars '_.+:/=-'\")",
+    "CREATE VIRTUAL TABLE catalogue_terms USING fts5(terms, content='catalogue', content_rowid='number', columnsize=0, "
+    "tokenize=\"ascii tokenchars '_.+:/=-'\")",
     f"CREATE TRIGGER catalogue_in AFTER INSERT ON catalogue BEGIN {_NEW}; END",
     f"CREATE TRIGGER catalogue_out AFTER DELETE ON catalogue BEGIN {_OLD}; END",
     f"CREATE TRIGGER catalogue_anew AFTER UPDATE ON catalogue BEGIN {_OLD}; {_NEW}; END",

@@ -33,6 +33,7 @@ from gongqi.resources.hub.statements import release_statement
 # Semantic Versioning 2.0.0 without build metadata, which does not tell releases apart.
 NAME = r"^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(-[0-9A-Za-z.-]{1,40})?$"
 REASON = 2000
+NAMED = {"component": "hub.component.", "flaw": "hub.model-signature-unsound.flaw."}  # parameters that are codes
 NEXT = {
     "draft": ("hub:release:submit",),
     "submitted": ("hub:release:publish", "hub:release:withdraw"),
@@ -299,9 +300,9 @@ def worded(ctx: Read, verdict: Mapping[str, Any]) -> list[CheckAnswer]:
 
 
 def _worded_params(words: Words, params: Mapping[str, Any], language: str) -> dict[str, Any]:
-    """The parameters of a reason, a component by its name in the reader's language."""
-    key = f"hub.component.{params.get('component')}"
-    return dict(params) | ({"component": words.text(key, language)} if words.has(key) else {})
+    """The parameters of a reason, what has a name in the reader's language by that name."""
+    keys = {name: f"{NAMED[name]}{params[name]}" for name in NAMED.keys() & params.keys()}
+    return dict(params) | {name: words.text(key, language, **params) for name, key in keys.items() if words.has(key)}
 
 
 def _row(ctx: Read, release: str) -> Release:

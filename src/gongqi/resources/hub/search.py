@@ -1,8 +1,8 @@
 """Search: assets by what they are called, what is said about them, and their cards, in both languages.
 
 What bears the words in its names comes first, then what bears them in its names and descriptions, then what bears them
-anywhere; within each, the newest first. Every word must be there. This order needs no weights and no statistics, is the
-same on every database, and stays as it is under the reader's feet while pages are turned.
+there or in its card; within each, the newest first. Every word must be there. This order needs no weights and no
+statistics, is the same on every database, and stays as it is under the reader's feet while pages are turned.
 
 The database finds rows by terms (terms.py): SQLite in an FTS5 table, PostgreSQL in a GIN index. Labels say beforehand
 which assets the reader may hope to see, so that nobody waits for rows that are not for them; the rule of the policy
@@ -12,10 +12,12 @@ still decides about each.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import Field
-from sqlalchemy import Boolean, ColumnElement, Select, Text, and_, cast, column, literal, not_, table
+from sqlalchemy import Boolean, Row, Select, Text, cast, column, literal, table
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from gongqi.kernel.errors import Refused
@@ -23,12 +25,13 @@ from gongqi.kernel.verbs import Page, Paged, Read, read
 from gongqi.resources.hub.assets import ID, AssetOut, Kind
 from gongqi.resources.hub.models import Asset, Catalogued
 from gongqi.resources.hub.policy import hoped_for
-from gongqi.resources.hub.terms import Needle, label, needles_of
+from gongqi.resources.hub.terms import PLACES, Needle, Phrase, label, needles_of
 
 ASKED = 200  # characters of a question; a line
 VALUE = 100  # characters of a label's value
-COLUMNS = ("names", "about", "card")  # each holds the one before it
 _CURSOR = re.compile(r"([0-2])-([0-9]{1,18})")
+
+Asked = Sequence[Sequence[Phrase]]  # of each, one
 
 _fts = table("catalogue_terms", column("rowid"), column("catalogue_terms"))
 
@@ -61,16 +64,16 @@ def search(ctx: Read, paged: Paged, *, words: str, facts: Iterable[tuple[str, st
         return Page(items=[])
     labels = [label(name, value) for name, value in facts]
     first, after = _started(paged.cursor)
-    found: list[tuple[int, int, Asset]] = []
-    for tier in range(first, len(COLUMNS) if needles else 1):
+    found: list[tuple[int, Row[tuple[Asset, int]]]] = []
+    for tier in range(first, len(PLACES) if needles else 1):
         query = _tier(ctx, tier, needles, labels, after=after).limit(paged.limit + 1 - len(found))
-        found += [(tier, number, asset) for asset, number in ctx.session.execute(query)]
+        found += [(tier, row) for row in ctx.session.execute(query)]
         after = None
         if len(found) > paged.limit:
             break
     shown = found[: paged.limit]
-    more = f"{shown[-1][0]}-{shown[-1][1]}" if len(found) > paged.limit else None
-    return Page(items=[AssetOut.model_validate(asset) for _, _, asset in shown], next=more)
+    more = f"{shown[-1][0]}-{shown[-1][1][1]}" if len(found) > paged.limit else None
+    return Page(items=[AssetOut.model_validate(row[0]) for _, row in shown], next=more)
 
 
 def _started(cursor: str | None) -> tuple[int, int | None]:
@@ -85,47 +88,52 @@ def _started(cursor: str | None) -> tuple[int, int | None]:
 def _tier(
     ctx: Read, tier: int, needles: Sequence[Needle], labels: Sequence[str], *, after: int | None
 ) -> Select[tuple[Asset, int]]:
-    """What bears the needles in this column and not already in the one before."""
-    ways = [label(*way) for way in hoped_for(ctx.actor)]
+    """What bears the needles at this place and not already at the one before, newest first."""
     query = ctx.visible(Asset, to="hub:asset:read").join(Catalogued, Catalogued.asset == Asset.id)
-    number: ColumnElement[int] = Catalogued.number
-    if needles or labels or ways:
-        if ctx.kernel.db.is_sqlite:
-            number = _fts.c.rowid
-            query = query.join(_fts, number == Catalogued.number)
-            query = query.where(_fts.c.catalogue_terms.op("MATCH")(_on_sqlite(tier, needles, labels, ways)))
-        else:
-            query = query.where(_on_postgresql(tier, needles, labels, ways))
+    number: Any = Catalogued.number
+    here, before, exact = _asked(ctx, tier, needles, labels)
+    if ctx.kernel.db.is_sqlite and (here or exact):
+        number = _fts.c.rowid
+        query = query.join(_fts, number == Catalogued.number)
+        query = query.where(_fts.c.catalogue_terms.op("MATCH")(_FTS5.question(here, before, exact)))
+    elif here or exact:
+        question = cast(literal(_TSQUERY.question(here, before, exact), Text()), TSQUERY)
+        query = query.where(Catalogued.terms.op("@@", return_type=Boolean())(question))
     if after is not None:
         query = query.where(number < after)
     return query.add_columns(number).order_by(number.desc())
 
 
-def _on_sqlite(tier: int, needles: Sequence[Needle], labels: Sequence[str], ways: Sequence[str]) -> str:
-    """A question in the language of FTS5; no term can hold a quotation mark."""
-    parts = []
-    if needles:
-        words = " AND ".join(f'"{" ".join(each.terms)}"' + " *" * each.is_begun for each in needles)
-        here = [f"{{{name}}} : ({words})" for name in COLUMNS[max(0, tier - 1) : tier + 1]]
-        parts.append(" NOT ".join(f"({each})" for each in reversed(here)))
-    for either in (*([each] for each in labels), *([ways] if ways else ())):
-        parts.append("{labels} : (" + " OR ".join(f'"{each}"' for each in either) + ")")
-    return " AND ".join(f"({part})" for part in parts)
+def _asked(ctx: Read, tier: int, needles: Sequence[Needle], labels: Sequence[str]) -> tuple[Asked, Asked, Asked]:
+    """What must be there, what must not all be there, and the labels."""
+    here = [needle.at(PLACES[tier]) for needle in needles]
+    before = [needle.at(PLACES[tier - 1]) for needle in needles] if tier else []
+    ways = [label(*way) for way in hoped_for(ctx.actor)]
+    exact = [[Phrase((each,))] for each in labels] + ([[Phrase((way,)) for way in ways]] if ways else [])
+    return here, before, exact
 
 
-def _on_postgresql(
-    tier: int, needles: Sequence[Needle], labels: Sequence[str], ways: Sequence[str]
-) -> ColumnElement[bool]:
-    """The same as conditions on the columns that the GIN index covers."""
-    clauses = []
-    if needles:
-        words = " & ".join("(" + " <-> ".join(f"'{t}'" for t in each.terms) + ":*" * each.is_begun + ")" for each in needles)
-        clauses.append(_holds(COLUMNS[tier], words))
-        clauses += [not_(_holds(name, words)) for name in COLUMNS[:tier][-1:]]
-    for either in (*([each] for each in labels), *([ways] if ways else ())):
-        clauses.append(_holds("labels", " | ".join(f"'{each}'" for each in either)))
-    return and_(*clauses)
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a full-text index is asked. No term holds a quotation mark of either kind."""
+
+    all: str
+    any: str
+    but: str
+    phrase: Callable[[Phrase], str]
+
+    def question(self, here: Asked, before: Asked, exact: Asked) -> str:
+        wanted = f"({self._each(here)}{self.but}({self._each(before)}))" if before else self._each(here)
+        return self.all.join(filter(None, (wanted, self._each(exact))))
+
+    def _each(self, asked: Asked) -> str:
+        return self.all.join(f"({self.any.join(map(self.phrase, either))})" for either in asked)
 
 
-def _holds(column_name: str, question: str) -> ColumnElement[bool]:
-    return getattr(Catalogued, column_name).op("@@", return_type=Boolean())(cast(literal(question, Text()), TSQUERY))
+_FTS5 = Dialect(" AND ", " OR ", " NOT ", lambda each: f'"{" ".join(each.terms)}"' + " *" * each.is_begun)
+_TSQUERY = Dialect(
+    " & ",
+    " | ",
+    " & !",
+    lambda each: "(" + " <-> ".join(f"'{term}'" for term in each.terms) + ":*" * each.is_begun + ")",
+)

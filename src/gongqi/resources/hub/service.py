@@ -2,8 +2,8 @@
 """The hub's verbs and reads, and the plain functions that rooms above call. By idea:
 
 `assets` (with the bytes brought to them: `inspection`, `quotas`; where they are found: `addresses`; who may have the
-bytes: `access`) → `refs` → `revisions` (of what `contents` lets in) →
-`releases` → `lineage` (with our own answers at the gate), `documents`. `search` finds assets by what `catalogue` wrote of them.
+bytes: `access`) → `refs` → `revisions` (of what `contents` lets in) → `releases` → `lineage` (with our own answers at the
+gate), `documents`. `search` finds assets by what `catalogue` wrote of them.
 """
 
 from gongqi.resources.hub.access import (
@@ -127,4 +127,5 @@ from gongqi.resources.hub.revisions import (
     visible_revisions,
 )
 from gongqi.resources.hub.search import SearchAssets, search, search_assets
+from gongqi.resources.hub.signatures import SIGNATURE_MEDIA_TYPE, SIGNATURE_PATH, pem, sign_files
 from gongqi.resources.hub.statements import bundle_of

@@ -33,7 +33,7 @@ from gongqi.kernel.errors import Refused
 SIGNATURE_PATH = "model.sig"  # where the tool puts it, and where we look for a donor's
 KEY_SUFFIXES = (".pem", ".pub")  # of the public key that a donor puts beside it
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
-MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+SIGNATURE_MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 BUNDLE_FAMILY = "application/vnd.dev.sigstore.bundle"
 IGNORED = (".git", ".gitattributes", ".github", ".gitignore")
 SIGNATURE_LIMIT_BYTES = 32 << 20  # 100,000 files, in base64
@@ -71,7 +71,7 @@ def sign_files(files: Mapping[str, str], *, name: str, key: SigningKey) -> bytes
         "signatures": [{"keyid": "", "sig": b64encode(signature).decode()}],
     }
     material = {"publicKey": {"hint": _hint(key.public.spki)}, "tlogEntries": []}
-    return rfc8785.dumps({"mediaType": MEDIA_TYPE, "verificationMaterial": material, "dsseEnvelope": envelope})
+    return rfc8785.dumps({"mediaType": SIGNATURE_MEDIA_TYPE, "verificationMaterial": material, "dsseEnvelope": envelope})
 
 
 def check_files(raw: bytes, files: Mapping[str, str], keys: Iterable[bytes], *, beside: Collection[str] = ()) -> bytes:
@@ -92,10 +92,10 @@ def check_files(raw: bytes, files: Mapping[str, str], keys: Iterable[bytes], *, 
     known = {_hint(spki): spki for spki in keys}
     spki = known.get(hint)
     if spki is None:
-        raise _unsound("key-unknown", key=hint[:64])
+        raise _unsound("key-unknown", key_id=hint[:64])
     signature = base64_bytes(signatures[0].get("sig")) or b""
     if not _holds(spki, signature, pre_authentication_encoding(str(envelope.get("payloadType")), payload)):
-        raise _unsound("false", key=hint)
+        raise _unsound("false", key_id=hint)
     listed, ignored = _listed(payload)
     left_out = {*beside} | {path for path in files if _is_beneath(path, ignored)}
     for path, digest in listed.items():

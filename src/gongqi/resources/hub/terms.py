@@ -4,6 +4,9 @@
   is the run's last character; then any part of the run is found, as a phrase of pairs or as the beginning of one:
   乳腺癌诊断 by 乳腺癌, by 诊断 and by 癌. No dictionary is asked, so no new word is unknown to it.
 - In other scripts a run of letters and digits is a term, found by its beginning from three characters on.
+- A term bears the mark of its place: in the names, or in what is said about them in a line or a word (which holds the
+  names too), or, without a mark, anywhere, the card included. In cards, where nearly everything begins some word, only
+  whole words and pairs are looked for.
 - A label is one term for one exact fact, such as `kind=model`, so that a filter is a term like any other.
 
 Source: CJK bigrams as in Lucene's CJKBigramFilter; UAX #15 (compatibility forms are one character).
@@ -17,7 +20,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, islice
 
-TERMS = 8_000  # of one asset: some twenty printed pages of its card; PostgreSQL counts positions up to 16,383
+NAMES, ABOUT, CARD = PLACES = ("n.", "a.", "")
+TERMS = {NAMES: 1_000, ABOUT: 4_000, CARD: 8_000}  # some twenty pages of a card; PostgreSQL counts positions to 16,383
 WORD = 64  # characters of a word that count; longer ones are hashes and encoded bytes
 SHORTEST_BEGINNING = 3  # characters; the beginning "a" would find everything
 
@@ -30,16 +34,31 @@ _OUTSIDE_A_LABEL = re.compile(r"[^\w.+:/-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Needle:
-    """What must be somewhere in a text: these terms one after the other, the last of them perhaps only begun."""
+class Phrase:
+    """These terms one after the other, the last of them perhaps only begun."""
 
     terms: tuple[str, ...]
-    is_begun: bool
+    is_begun: bool = False
 
 
-def terms_of(*texts: str) -> tuple[str, ...]:
-    """The terms of these texts in their order, at most TERMS of them."""
-    return tuple(islice(chain.from_iterable(_terms(text) for text in texts), TERMS))
+@dataclass(frozen=True, slots=True)
+class Needle:
+    """A run of what somebody typed; `phrase` is how it stands in a text, without the mark of a place."""
+
+    phrase: Phrase
+
+    def at(self, place: str) -> tuple[Phrase, ...]:
+        """What must be among the terms of a text, one of these, for the needle to be at this place."""
+        if place == CARD and self.phrase.is_begun:
+            whole = (Phrase(self.phrase.terms),) if len(self.phrase.terms[0]) > 1 else ()
+            return (*whole, *self.at(ABOUT))
+        return (Phrase(tuple(place + term for term in self.phrase.terms), self.phrase.is_begun),)
+
+
+def terms_of(place: str, *texts: str) -> tuple[str, ...]:
+    """The terms of these texts in their order, as many as count, with the mark of their place."""
+    terms = chain.from_iterable(_terms(text) for text in texts)
+    return tuple(place + term for term in islice(terms, TERMS[place]))
 
 
 def needles_of(asked: str) -> tuple[Needle, ...]:
@@ -47,10 +66,10 @@ def needles_of(asked: str) -> tuple[Needle, ...]:
     needles = {}
     for run, is_dense in _runs(asked):
         if is_dense and len(run) > 1:
-            needle = Needle(tuple(_pairs(run))[:-1], is_begun=False)
+            phrase = Phrase(tuple(_pairs(run))[:-1])
         else:
-            needle = Needle((run[:WORD],), is_begun=is_dense or len(run) >= SHORTEST_BEGINNING)
-        needles[needle] = None
+            phrase = Phrase((run[:WORD],), is_begun=is_dense or len(run) >= SHORTEST_BEGINNING)
+        needles[Needle(phrase)] = None
     return tuple(needles)
 
 

@@ -102,7 +102,7 @@ def _declared_length(request: Request) -> int | None:
 async def _receive(request: Request, upload: Upload, share: Share, size: int | None) -> None:
     held = bytearray()  # the server hands over some 64 kB at a time; the disk prefers more
     try:
-        async for chunk in _paced(request):
+        async for chunk in paced(request):
             share.arrived(len(chunk))
             held += chunk
             if len(held) >= CHUNK_BYTES:
@@ -113,7 +113,7 @@ async def _receive(request: Request, upload: Upload, share: Share, size: int | N
         raise Refused("kernel.blob-truncated", got_bytes=upload.size + len(held), want_bytes=size) from error
 
 
-async def _paced(request: Request) -> AsyncIterator[bytes]:
+async def paced(request: Request) -> AsyncIterator[bytes]:
     """The body, for as long as it comes fast enough. Raises Refused hub.upload-too-slow."""
     pace, arriving = Pace(time.monotonic()), request.stream()
     while True:

@@ -155,7 +155,9 @@ def claim_of(member: str) -> Name | None:
     """The claim that rests on a member; None for what has no place in a bundle."""
     if member.startswith(FILES):
         return "files"
-    return CLAIM_OF.get(member, "documents" if member.startswith(DOCUMENTS) else None)
+    if member in CLAIM_OF:
+        return CLAIM_OF[member]
+    return "documents" if member.startswith(DOCUMENTS) else None
 
 
 def _is_for_presigned(path: str, size: int) -> bool:
@@ -363,7 +365,7 @@ def _model_signing_holds(opened: _Opened) -> tuple[str, dict[str, Param]]:
         raise _False("hub.verify.statement-unreadable")
     keys = [key.spki for key in _keys(opened).of(ECDSA_P256)]
     spki = check_files(raw, {row["name"]: row["digest"]["sha256"] for row in opened.statement["subject"]}, keys)
-    return "hub.verify.model-signing-holds", {"key": hashlib.sha256(spki).hexdigest()}
+    return "hub.verify.model-signing-holds", {"key_id": hashlib.sha256(spki).hexdigest()}
 
 
 def _presigned_holds(opened: _Opened) -> tuple[str, dict[str, Param]]:
@@ -376,7 +378,7 @@ def _presigned_holds(opened: _Opened) -> tuple[str, dict[str, Param]]:
         return opened.held[signed[path]]
 
     key = check_presigned({path: (digest, sizes[path]) for path, digest in signed.items()}, read)
-    return "hub.verify.presigned-holds", {"key": key}
+    return "hub.verify.presigned-holds", {"key_id": key}
 
 
 _JUDGES: tuple[tuple[Name, Callable[[_Opened], tuple[str, dict[str, Param]]]], ...] = (

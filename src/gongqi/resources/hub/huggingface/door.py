@@ -78,7 +78,7 @@ class Call:
     def repository(self, ctx: Read) -> AssetOut:
         """The asset that the path names, if it may be seen and is of this kind."""
         path = self.request.path_params
-        return of_kind(asset_at(ctx, path["org"], path["slug"].removesuffix(".git")), self.kind)
+        return of_kind(asset_at(ctx, path["org"], path["slug"]), self.kind)
 
     def commit(self, ctx: Read, name: str) -> tuple[AssetOut, Commit]:
         asset = self.repository(ctx)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -45,9 +45,9 @@ def entry(item: FileFacts | Folder, change: Commit | None = None) -> dict[str, A
     return {"type": "file", "path": item.path, "size": item.size, "oid": item.sha256[:40], "lfs": lfs, **last}
 
 
-def with_folders(files: list[FileFacts], folder: str, after: str) -> Iterator[FileFacts | Folder]:
-    """The files in order, each folder before the first file in it; those that `after` was in have been named before."""
-    previous = after
+def with_folders(files: Sequence[FileFacts], folder: str, start: str) -> Iterator[FileFacts | Folder]:
+    """The files in order, each folder before the first file in it; those that `start` lies in have been named before."""
+    previous = start
     for file in files:
         parts = file.path[len(folder) :].split("/")[:-1]
         for depth in range(1, len(parts) + 1):
@@ -98,7 +98,6 @@ def fact_of(tag: str) -> tuple[str, str]:
     name, colon, value = tag.partition(":")
     known = {"license": "license", "language": "language", "task_categories": "task", "library": "library"}
     return (known[name], value) if colon and name in known else ("tag", tag)
-
 
 
 def ascii_only(text: str) -> str:

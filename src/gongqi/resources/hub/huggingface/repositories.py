@@ -114,7 +114,7 @@ def info(call: Call) -> Response:
 
     def look(ctx: Read) -> dict[str, Any]:
         asset, commit = call.commit(ctx, name)
-        files = files_under(ctx, commit, "", after="", limit=FILE_COUNT_LIMIT)
+        files = files_under(ctx, commit, "", limit=FILE_COUNT_LIMIT)
         id = addresses.address_of(ctx, asset)
         return {**described(asset, commit, id), "siblings": _siblings(files, with_blobs=call.flag("blobs"))}
 

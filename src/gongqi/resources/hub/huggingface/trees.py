@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,6 +16,7 @@ from gongqi.resources.hub import refs
 from gongqi.resources.hub.browsing import (
     Commit,
     Folder,
+    beyond,
     commit_at,
     entries_in,
     files_called,
@@ -49,21 +51,20 @@ def tree(call: Call) -> Response:
     folder += "/" if folder else ""
     expand = call.flag("expand")
     limit = EXPANDED if expand else LISTED
-    after = call.request.query_params.get("cursor", "").replace("\0", "")
+    start = call.request.query_params.get("cursor", "").replace("\0", "")
 
     def look(ctx: Read) -> tuple[list[dict[str, Any]], str | None]:
         asset, commit = call.commit(ctx, name or MAIN)
-        wanted = {"after": after, "limit": limit + 1}
+        wanted = {"start": start, "limit": limit + 1}
         if call.flag("recursive"):
-            files: Any = files_under(ctx, commit, folder, **wanted)
-            items = list(forms.with_folders(files[:limit], folder, after))
+            found: Sequence[FileFacts | Folder] = files_under(ctx, commit, folder, **wanted)
+            items = list(forms.with_folders(found[:limit], folder, start))
         else:
-            files = entries_in(ctx, commit, folder, **wanted)
-            items = files[:limit]
-        if folder and not files and not after:
+            found = entries_in(ctx, commit, folder, **wanted)
+            items = found[:limit]
+        if folder and not found and not start:
             raise Refused("hub.file-absent", path=folder[:200])
-        last = files[limit - 1] if len(files) > limit else None
-        following = (last.path + "0" if isinstance(last, Folder) else last.path) if last else None
+        following = beyond(found[limit - 1]) if len(found) > limit else None
         return _lines(ctx, asset.id, commit, items, expand=expand), following
 
     lines, following = call.look(look)
@@ -84,7 +85,7 @@ def paths_info(call: Call) -> Response:
 
 
 def _lines(
-    ctx: Read, asset: str, commit: Commit, items: list[FileFacts | Folder], *, expand: bool
+    ctx: Read, asset: str, commit: Commit, items: Sequence[FileFacts | Folder], *, expand: bool
 ) -> list[dict[str, Any]]:
     paths = [item.path for item in items if not isinstance(item, Folder)]
     changes = last_changes(ctx, asset, commit, paths) if expand else {}
@@ -167,5 +168,3 @@ def _delete(call: Call, kind: str, name: str) -> Response:
     asset = call.look(call.repository)
     call.do(refs.delete_ref, asset=asset.id, kind=kind, name=name)
     return json({})
-
-
