@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from pydantic import SecretStr
@@ -42,8 +43,19 @@ from gongqi.kernel.verbs import Caller, execute
 from gongqi.kernel.worker import Worker
 from gongqi.members import sessions
 from gongqi.members.models import Membership, Party
+from gongqi.resources.hub.catalogue import found_by
 from gongqi.resources.hub.gates import RELEASE_PUBLISH
-from gongqi.resources.hub.models import Asset, Blob, BlobOwner, File, Inspection, Lineage, Release, Revision
+from gongqi.resources.hub.models import (
+    Asset,
+    Blob,
+    BlobOwner,
+    Catalogued,
+    File,
+    Inspection,
+    Lineage,
+    Release,
+    Revision,
+)
 from gongqi.resources.serving.models import Call, Deployment
 
 SMALL, LARGE = 1_000, 100_000
@@ -174,8 +186,8 @@ class Given:
     """What organisations have given: asset by asset, each resting on the one before, in families of ten."""
 
     tables = (
-        Asset, Blob, BlobOwner, Inspection, Revision, File, Lineage, Release, Donation, ReviewCase, ReviewVote, Deployment,
-        Call, EntryRow,
+        Asset, Blob, BlobOwner, Inspection, Revision, Catalogued, File, Lineage, Release, Donation, ReviewCase,
+        ReviewVote, Deployment, Call, EntryRow,
     )  # fmt: skip
 
     def __init__(self, orgs: list[str], deployments: list[str], assets: int) -> None:
@@ -195,10 +207,8 @@ class Given:
         dated = {"created_at": at, "version": 1}
         openness = "private" if number % 10 == 0 else "public"
         kind = ("model", "dataset", "code", "agent")[number % 4]
-        yield (
-            Asset,
-            {"id": asset, "org": org, "slug": f"asset-{number}", "kind": kind, "visibility": openness} | WORDS | dated,
-        )
+        said = {"id": asset, "org": org, "slug": f"asset-{number}", "kind": kind, "visibility": openness} | WORDS
+        yield Asset, said | dated
         yield Blob, {"sha256": digest, "size": 1000, "at": at}
         yield BlobOwner, {"sha256": digest, "org": org, "at": at}
         yield Inspection, {"sha256": digest, "name": "README.md", "findings": [], "external": [], "at": at}
@@ -206,6 +216,8 @@ class Given:
             "id": revision, "asset": asset, "number": 1, "digest": digest, "card": {"license": "CC-BY-4.0"},
             "card_body": CARD, "card_sha256": digest, "message": "First", "author": org, "created_at": at,
         }  # fmt: skip
+        terms = found_by(SimpleNamespace(**said), {"license": "CC-BY-4.0"}, CARD)  # type: ignore[arg-type]
+        yield Catalogued, {"asset": asset, "terms": terms}
         for path in ("README.md", "data/records.csv", "evaluation/results.json"):
             yield (
                 File,

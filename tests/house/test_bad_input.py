@@ -30,7 +30,7 @@ from gongqi.kernel.db import Base
 
 UNIT = "CNY-fen"
 # What the machinery writes on its own account, or in order to refuse: nothing that anybody sees as a fact.
-RESTLESS = re.compile(r"flow|step|checkpoint|attempt|session|idempotency|sign_in_link")
+RESTLESS = re.compile(r"flow|step|checkpoint|attempt|session|idempotency|sign_in_link|^event$")  # flows write and prune these
 HAN = re.compile(r"[\u4e00-\u9fff]")
 WRITES, CONNECTIONS = 1_000, 16
 
@@ -140,10 +140,7 @@ class Place:
 
     def halves(self) -> list[str]:
         """Files that are not whole: uploads that were begun."""
-        home = self.foundation.settings.home / "blobs"
-        return [
-            path.name for path in home.rglob("*") if path.is_file() and not re.fullmatch(r"[0-9a-f]{64}", path.name)
-        ]
+        return [path.name for path in (self.foundation.settings.home / "blobs" / "incoming").rglob("*") if path.is_file()]
 
     def refuses(self, code: str, status: int, ask: Callable[[], httpx.Response]) -> dict[str, Any]:
         """`ask` is refused with `code`, worded in both languages, and everything is as before."""

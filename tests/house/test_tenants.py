@@ -197,6 +197,8 @@ class World:
         self.private |= {self.submitted, self.published}
         self._approve(self.published)
         f.operator.verb("hub:release:publish", release=self.published)
+        described = f"/api/v1/standards/release/{self.published}/mlbom.json"
+        self.wait(lambda: f.operator.http.get(described).status_code == 200 or None)
         self.case = self._case(self.submitted)
         self.private.add(self.case)
         lineage = [{"revision": self.revision, "relation": "derived-from"}]
@@ -426,10 +428,10 @@ READS: dict[str, tuple[str, Given]] = {
     "members:session:list": ("200/0 200/1 200/1 200/6 200/1", nothing),
     "hub:asset:list": ("200/4 200/4 200/16 200/16 200/16", lambda w, p: {"org": w.north, "limit": 200}),
     "hub:asset:get": ("404 404 200 200 200", lambda w, p: {"asset": w.dataset}),
-    "hub:asset:search": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"q": "x"}),
+    "hub:asset:search": ("200/4 200/4 200/16 200/16 200/16", lambda w, p: {"org": w.north, "limit": 200}),
     "hub:access:list": ("200/0 200/0 200/0 200/0 200/0", lambda w, p: {"asset": w.dataset}),
     "hub:revision:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"asset": w.dataset}),
-    "hub:ref:list": ("404 404 200 200 200", lambda w, p: {"asset": w.dataset}),
+    "hub:ref:list": ("404 404 200/1 200/1 200/1", lambda w, p: {"asset": w.dataset}),
     "hub:revision:get": ("404 404 200 200 200", lambda w, p: {"revision": w.revision}),
     "hub:release:list": ("200/0 200/0 200/12 200/12 200/12", lambda w, p: {"asset": w.dataset}),
     "hub:release:get": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
@@ -449,7 +451,8 @@ READS: dict[str, tuple[str, Given]] = {
     "upstream:donation:list": ("200/0 200/0 200/11 200/11 200/11", lambda w, p: {"org": w.north}),
     "upstream:donation:get": ("404 404 200 200 200", lambda w, p: {"donation": w.donation}),
     "upstream:pledge:list": ("200/0 200/0 200/0 200/0 200/0", nothing),
-    "standards:rule:list": ("200/21 200/21 200/21 200/21 200/21", nothing),
+    "standards:proof:show": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
+    "standards:rule:list": ("200/22 200/22 200/22 200/22 200/22", nothing),
     "scenarios:agreement:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"deployment": w.deployment}),
     "scenarios:outcome:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"deployment": w.deployment}),
     "scenarios:return:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"asset": w.data}),
@@ -521,7 +524,7 @@ def hugging_face(kind: str, slug: str, hidden: bool) -> dict[str, tuple[str, Giv
         f"GET {api}": ("200 200 200 200 200", nothing),
         f"GET {named}": row(sees),
         f"GET {named}/revision/{{rev:path}}": row(sees, rev="main"),
-        f"PUT {named}/settings": row(may("200"), json={}),
+        f"PUT {named}/settings": row(may("200"), json={"gated": False}),
         f"GET {named}/auth-check": row(sees),
         f"GET {named}/auth-check/write": row(may("200")),
         f"GET {named}/tree/{{rest:path}}": row(sees, rest="main"),
@@ -594,6 +597,10 @@ PAGES: dict[str, tuple[str, Given]] = {
     "GET /ethics/evaluation/{release}": ("404 404 404 404 404", lambda w, p: {"release": w.submitted}),
     "GET /upstream": ("200 200 200 200 200", nothing),
     "GET /upstream/donation/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.donation}),
+    "GET /api/v1/standards/release/{key}/{name}": (
+        "404 404 200 200 200",
+        lambda w, p: {"key": w.published, "name": "mlbom.json"},
+    ),
     "GET /standards/policy/{name}": ("200 200 200 200 200", lambda w, p: {"name": "release"}),
     "GET /standards": ("200 200 200 200 200", nothing),
     "GET /scenarios": ("200 200 200 200 200", nothing),

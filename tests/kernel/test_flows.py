@@ -460,7 +460,7 @@ def test_a_database_that_fails_half_way_through_a_batch_leaves_no_delivery_behin
     monkeypatch.setattr(worker, "_advance", fail_once)
     with pytest.raises(ConnectionError):
         worker.run_until_idle()
-    assert worker._running == {}  # or the heartbeat would keep what nobody runs
+    assert worker._running == set()  # or the heartbeat would keep what nobody runs
     kernel.clock.advance(seconds=flows.LEASE_SECONDS + 1)
     worker.run_until_idle()
     assert notes(kernel, village) == ["a", "b", "c"]

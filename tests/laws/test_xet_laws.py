@@ -60,13 +60,14 @@ def is_what_it_is_called(file: File, content: bytes, held) -> bool:
 
 
 def handed_out(shard: bytes, held) -> list[tuple[File, bytes]]:
-    """What a server would keep of this shard: all of it or nothing."""
+    """What a server would keep of this shard: all of it or nothing. A store of blobs compares the SHA-256."""
     try:
         parsed = parse_shard(shard)
         check(parsed, held)
-        return [(file, b"".join(rebuild(file, held))) for file in parsed.files]
+        made = [(file, b"".join(rebuild(file, held))) for file in parsed.files]
     except Refused:
         return []
+    return made if all(file.sha256 in (None, hashlib.sha256(content).hexdigest()) for file, content in made) else []
 
 
 @LAW

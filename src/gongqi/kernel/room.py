@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from gongqi.kernel.access import SYSTEM, Policy, Vocabulary
+from gongqi.kernel.access import SYSTEM, Actor, Policy, Vocabulary
 from gongqi.kernel.blobs import Blobs
 from gongqi.kernel.clock import Clock, SystemClock
 from gongqi.kernel.config import Settings
@@ -69,13 +69,15 @@ class Endpoint:
     """A raw HTTP route for a protocol that is not ours to shape (uploads, Open Inference Protocol, tiles).
 
     `handle` is an ASGI endpoint `async (request) -> response`; the kernel and the caller are on `request.state`.
-    `problem` adds to our problem document what the protocol's own clients know an error by.
+    `problem` adds to our problem document what the protocol's own clients know an error by. `actor` says who calls,
+    `(request, kernel) -> actor`, where the protocol has tokens of its own.
     """
 
     method: str
     path: str
     handle: Callable[..., Any]
     problem: Shape | None = None
+    actor: Callable[..., Actor] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Worker:
         self._nudged: set[str] = set()
         self._missed: set[str] = set()  # kinds nudged while they may have been running
         self._lock = threading.Lock()
-        self._running: dict[str, Run] = {}
+        self._running: set[Run] = set()  # runs, not flows: one that was overtaken is still here when it is claimed anew
         self._slots: dict[str, int] = {}
         self._threads = [
             threading.Thread(target=self._loop, name=f"flows-{number}", daemon=True) for number in range(threads)
@@ -134,16 +134,15 @@ class Worker:
         claimed = self.kernel.db.write(self._claim, isolation="READ COMMITTED")
         runs = [Run(self.kernel, row, steps) for row, steps in claimed]
         with self._lock:
-            self._running |= {run.id: run for run in runs}
+            self._running.update(runs)
         try:
             for run, (row, _steps) in zip(runs, claimed, strict=True):
                 self._advance(run, row)
                 with self._lock:
-                    del self._running[run.id]
+                    self._running.discard(run)
         finally:  # should the database fail us half-way, the heartbeat must let go of the rest
             with self._lock:
-                for run in runs:
-                    self._running.pop(run.id, None)
+                self._running.difference_update(runs)
         return bool(claimed)
 
     def _is_anything_due(self, nudged: set[str], now: datetime) -> bool:
@@ -213,7 +212,7 @@ class Worker:
     def _beat(self) -> None:
         while not self._stopping.wait(flows.HEARTBEAT_SECONDS):
             with self._lock:
-                running = list(self._running.values())
+                running = list(self._running)
             for run in running:
                 try:
                     self.kernel.db.write(run.fence)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +28,9 @@ from gongqi.kernel.room import House
 from gongqi.members import VOCABULARY
 from gongqi.resources.hub import service as hub
 from gongqi.rooms import ROOMS
+
+# What the official library downloads it keeps; it looks for the place when it is first imported.
+os.environ.setdefault("CROISSANT_CACHE", tempfile.mkdtemp(prefix="gongqi-croissant-"))
 
 CARD = """---
 title: {zh: 记录, en: Records}
@@ -98,6 +103,6 @@ def described(market: Any) -> Any:
     def look(release: str) -> dict[str, bytes]:
         market.work()
         names = [each.name for each in market.kernel.look(lambda ctx: hub.documents_of(ctx, release))]
-        return {name: market.kernel.look(lambda ctx, n=name: hub.read_document(ctx, release, n)[1]) for name in names}
+        return {name: market.kernel.look(lambda ctx, n=name: hub.document_content(ctx, release, n)) for name in names}
 
     return look

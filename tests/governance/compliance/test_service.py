@@ -131,6 +131,26 @@ def test_a_release_with_an_unknown_licence_is_not_published_and_nothing_changes(
     assert foundation.ask(hub.get_release, "operator", release=release).state == "submitted"
 
 
+def test_an_asset_is_found_by_the_openness_of_its_release_until_that_is_withdrawn(foundation):
+    held_out = foundation.dataset("keeper", "held-out", "held-out", "evaluation-data")
+    data = foundation.dataset("hospital", "data-1", "open-data")
+    releases = {
+        "class-iii": foundation.submit(foundation.model(held_out=held_out)),
+        "open": foundation.submit(data, org="hospital"),
+    }
+    foundation.work()
+    for label, release in releases.items():
+        for reviewer in ("reviewer-1", "reviewer-2", "reviewer-3", "reviewer-4"):
+            foundation.vote(release, reviewer)
+        foundation.do(hub.publish, "operator", release=release)
+        foundation.work()
+        [asset] = foundation.ask(hub.search_assets, None, openness=label).items
+        assert asset.id == foundation.ask(hub.get_release, "operator", release=release).asset
+        foundation.do(hub.withdraw, "operator", release=release, reason="a mistake")
+        foundation.work()
+        assert foundation.ask(hub.search_assets, None, openness=label).items == []
+
+
 def test_every_reason_has_words_in_both_languages_with_every_blank_filled(foundation):
     for number, licence in enumerate(("Open-ish", "MIT AND", "CC-BY-ND-4.0", "CC-BY-4.0", "LicenseRef-x", "")):
         parts = with_licence("train.py", licence)

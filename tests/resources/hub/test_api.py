@@ -21,8 +21,8 @@ from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY
 from gongqi.members.bootstrap import bootstrap_operator
 from gongqi.members.room import ROOM as MEMBERS
-from gongqi.resources.hub.verify import verify_bundle
 from gongqi.resources.hub.room import ROOM as HUB
+from gongqi.resources.hub.verify import verify_bundle
 
 WEB = Path(build_app.__code__.co_filename).parent
 WORDS = (WEB.parent / "words.toml", WEB / "words.toml")

@@ -319,6 +319,7 @@ def test_a_withheld_statement_is_counted_and_stays_bound(path):
         b"".join(container.encode([("../evil", 1, [b"x"])])),
         b"".join(container.encode([("a", 1, [b"x"]), ("a", 1, [b"y"])])),
         b"".join(container.encode([("other.json", 1, [b"x"])])),
+        b"".join(container.encode([(f"documents/{number}", 1, [b"x"]) for number in range(60)])),
         b"prefix" + b"".join(container.encode([("manifest.json", 1, [b"x"])])),
     ],
 )

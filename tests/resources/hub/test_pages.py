@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from hashlib import sha256
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ license: CC-BY-4.0
 
 @pytest.fixture
 def kernel(build: Callable[..., Kernel]) -> Kernel:
-    words = (WEB.parent / "words.toml", WEB / "words.toml")
+    words = (WEB.parent / "words.toml", WEB / "words.toml", WEB / "fields.toml")
     made = build(House.build((EVIDENCE, MEMBERS, HUB, UPSTREAM), VOCABULARY, *words), record=evidence.append)
     made.parts[SigningKeys] = SigningKeys.generate()
     made.transact(evidence.ensure, reason="start")
@@ -85,8 +86,8 @@ def test_every_page_reads_whole_in_each_language(kernel, language):
     Worker(kernel).run_until_idle()
     client = TestClient(build_app(kernel), headers={"accept-language": language})
     for address in (
-        "/hub", "/hub?kind=model", f"/hub/asset/{model.asset}", f"/hub/revision/{model.revision}",
-        f"/hub/release/{model.id}", "/upstream", f"/upstream/donation/{donation.id}",
+        "/hub", "/hub?kind=model", "/hub?q=样例&license=CC-BY-4.0", f"/hub/asset/{model.asset}",
+        f"/hub/revision/{model.revision}", f"/hub/release/{model.id}", "/upstream", f"/upstream/donation/{donation.id}",
     ):  # fmt: skip
         answer = client.get(address)
         assert answer.status_code == 200, (address, words_of(answer.text)[-600:])
@@ -96,6 +97,21 @@ def test_every_page_reads_whole_in_each_language(kernel, language):
     page = client.get(f"/hub/release/{model.id}").text
     assert ("训练于" if language == "zh" else "trained on") in page
     assert f"/evidence/entry/{model.evidence}" in page and f"/api/v1/hub/release/{model.id}/bundle" in page
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_search_box_finds_keeps_what_was_asked_and_says_when_nothing_fits(kernel, language):
+    given = {"org": "org_hospital", "kind": "code", "visibility": "public", "title_en": "Gateway"}
+    for number in range(31):
+        asset = do(kernel, hub.create, slug=f"gateway-{number}", title_zh="<联邦>网关", **given)
+    client = TestClient(build_app(kernel), headers={"accept-language": language})
+    page = client.get("/hub", params={"q": "网关", "kind": "code", "org": "org_hospital"}).text
+    assert f"/hub/asset/{asset.id}" in page and 'value="网关"' in page and "/hub?kind=code" in page
+    [following] = re.findall(r'href="(/hub\?[^"]*cursor=[^"]*)"', page)
+    assert "gateway-0" not in page and client.get(unescape(following)).text.count("/hub/asset/") == 1
+    nothing = client.get("/hub", params={"q": '"><script>', "tag": "x", "cursor": ""})
+    assert nothing.status_code == 200 and "<script>" not in nothing.text
+    assert ("没有可见的资产符合" if language == "zh" else "No asset that you may see fits") in nothing.text
 
 
 def test_a_page_of_something_one_may_not_see_is_not_found(kernel):

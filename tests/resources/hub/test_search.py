@@ -41,8 +41,8 @@ def model(hub):
     "words",
     [
         "乳腺癌", "诊断", "癌", "乳腺癌诊断", "诊断 乳腺癌", "癌诊断模型", "breast", "BREAST diagnosis", "diag", "Ｂreast",
-        "wdbc-model", "wdbc", "三十项", "tumours", "放射科", "shenyang", "apache-2.0", "tabular classification", "medical 肿块",
-        "scikit",
+        "wdbc-model", "wdbc", "三十项", "tumours", "放射科", "shenyang", "apache-2.0", "tabular classification",
+        "medical 肿块", "scikit",
     ],
 )  # fmt: skip
 def test_an_asset_is_found_by_what_it_is_called_and_what_its_card_says(hub, model, words):

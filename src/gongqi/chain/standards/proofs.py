@@ -44,8 +44,7 @@ def show_proof(ctx: Read, input: OneProof) -> ProofOut:
     found = hub.documents_of(ctx, input.release)
     if not found:
         raise _none_yet(ctx, input.release)
-    _, raw = hub.read_document(ctx, input.release, FINDINGS)
-    said = orjson.loads(raw)
+    said = orjson.loads(hub.document_content(ctx, input.release, FINDINGS))
     documents = [
         ProofDocument(**each.model_dump(), url=f"/api/v1/standards/release/{input.release}/{each.name}")
         for each in found
@@ -58,12 +57,14 @@ def show_proof(ctx: Read, input: OneProof) -> ProofOut:
 
 def document(ctx: Read, release: str, name: str) -> tuple[hub.DocumentOut, bytes]:
     """One document of a published release. Raises as `show_proof`."""
-    if not hub.documents_of(ctx, release):
+    found = hub.documents_of(ctx, release)
+    if not found:
         raise _none_yet(ctx, release)
-    return hub.read_document(ctx, release, name)
+    content = hub.document_content(ctx, release, name)
+    return next(each for each in found if each.name == name), content
 
 
 def _none_yet(ctx: Read, release: str) -> Refused | Unavailable:
-    if hub.release_facts(ctx, release).statement_digest is None:
+    if not hub.is_published(ctx, release):
         return Refused("hub.release-not-published", release=release)
     return Unavailable("standards.not-described-yet", retry_after_seconds=RETRY_SECONDS, release=release)

@@ -60,7 +60,12 @@ class _Graph:
         self._lineage(facts.sources)
         ids = [each["spdxId"] for each in self.elements if "spdxId" in each]
         kinds = {each["type"] for each in self.elements}
-        profiles = ["core", "software", "simpleLicensing", *(PROFILES[kind] for kind in sorted(kinds & PROFILES.keys()))]
+        profiles = [
+            "core",
+            "software",
+            "simpleLicensing",
+            *(PROFILES[kind] for kind in sorted(kinds & PROFILES.keys())),
+        ]
         self._add(
             "SpdxDocument", self._id("document"), name=f"{facts.title} {facts.name}", profileConformance=profiles,
             rootElement=[self.root], element=ids,

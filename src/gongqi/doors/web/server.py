@@ -109,7 +109,7 @@ def _protocol(kernel: Kernel, endpoint: Endpoint) -> Any:
         request.state.kernel = kernel
         request.state.caller = Caller(ANONYMOUS)
         try:
-            actor = await anyio.to_thread.run_sync(_actor, request, kernel)
+            actor = await anyio.to_thread.run_sync(endpoint.actor or _actor, request, kernel)
             request.state.caller = callers.caller(request, actor)
             return await endpoint.handle(request)
         except Exception as error:  # the door

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from gongqi.governance.compliance import service
 from gongqi.governance.compliance.pages import VIEWS
+from gongqi.kernel.events import Handler
 from gongqi.kernel.gates import Answerer
 from gongqi.kernel.room import Room
+from gongqi.resources.hub.events import ReleasePublished, ReleaseWithdrawn
 from gongqi.resources.hub.gates import RELEASE_PUBLISH
 
 ROOM = Room(
@@ -18,6 +20,10 @@ ROOM = Room(
         Answerer(RELEASE_PUBLISH, service.LICENCE, service.answer_licence),
         Answerer(RELEASE_PUBLISH, service.CARD, service.answer_card),
         Answerer(RELEASE_PUBLISH, service.OPENNESS, service.answer_openness),
+    ),
+    handlers=(
+        Handler(ReleasePublished, "compliance.openness-published", service.tell_openness),
+        Handler(ReleaseWithdrawn, "compliance.openness-withdrawn", service.tell_openness),
     ),
     views=VIEWS,
 )

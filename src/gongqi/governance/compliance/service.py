@@ -17,9 +17,10 @@ from gongqi.governance.compliance import rules
 from gongqi.governance.compliance.rules import LicenseVerdict
 from gongqi.governance.compliance.tables import Tables, load_tables
 from gongqi.kernel.gates import Answer, Citation, Verdict, by_policy
-from gongqi.kernel.verbs import Input, Output, Read, read
+from gongqi.kernel.verbs import Input, Output, Read, Write, read
 from gongqi.kernel.words import LANGUAGES
 from gongqi.resources.hub import service as hub
+from gongqi.resources.hub.events import ReleasePublished, ReleaseWithdrawn
 from gongqi.resources.hub.gates import RELEASE_PUBLISH, FileFacts, ReleaseQuestion
 
 LICENCE, CARD, OPENNESS = "compliance.licence", "compliance.card", "compliance.openness"
@@ -126,6 +127,16 @@ def answer_card(_ctx: Read, question: ReleaseQuestion) -> list[Answer]:
         return [Answer("allow", "compliance.card-complete", cites=(CARD_POLICY,))]
     params = {"percent": question.card_percent, "missing": ", ".join(question.card_missing)}
     return [Answer("deny", "compliance.card-incomplete", params, (CARD_POLICY,))]
+
+
+def tell_openness(ctx: Write, event: ReleasePublished | ReleaseWithdrawn) -> None:
+    """Let an asset be found by the openness of its release published last, as the gate put it then."""
+    latest = hub.latest_releases(ctx, {event.asset}).get(event.asset)
+    verdict = hub.get_release.run(ctx, hub.OneRelease(release=latest.id)).verdict if latest else None
+    said = [each for each in (verdict or {}).get("answers", ()) if each["source"] == OPENNESS]
+    reached = said[0]["params"].get("class") if said else None
+    label = {None: "open", "-": "partly"}.get(reached, f"class-{reached}".lower())  # only models have classes
+    hub.tell_asset(ctx, event.asset, "openness", label if said else None)
 
 
 def answer_openness(_ctx: Read, question: ReleaseQuestion) -> list[Answer]:

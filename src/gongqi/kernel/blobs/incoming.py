@@ -32,13 +32,15 @@ _TOKEN = re.compile(r"[0-9a-f]{32}")
 class Upload:
     """Feed it, then `finish`; or `pause`, to go on another time. Left in any other way, nothing was ever there."""
 
-    def __init__(self, path: Path, file: BinaryIO, size: int, place: Callable[[Path, Stored], None]) -> None:
+    def __init__(
+        self, path: Path, file: BinaryIO, size: int, place: Callable[[Path, Stored], None], *, hashed: bool
+    ) -> None:
         self.token = path.name
         self.size = size
         self._path = path
         self._file = file
         self._place = place
-        self._hash = None if size else hashlib.sha256()
+        self._hash = hashlib.sha256() if hashed else None
 
     def __enter__(self) -> Upload:
         return self
@@ -109,12 +111,13 @@ class Incoming:
         with disk_faults():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def begin(self) -> Upload:
+    def begin(self, *, hashed: bool = True) -> Upload:
+        """A new upload; not `hashed` when nobody is likely to ask for its digest."""
         path = self.folder / secrets.token_hex(16)
         with disk_faults():
             file = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by finish, pause or abandon
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return Upload(path, file, 0, self._place)
+        return Upload(path, file, 0, self._place, hashed=hashed)
 
     def resume(self, token: str) -> Upload:
         """Raises Refused when there is no such upload, Unavailable while somebody else is still feeding it."""
@@ -132,7 +135,8 @@ class Incoming:
         if not is_at(path, file):  # it was placed or swept while we opened it; writing now would change a blob
             file.close()
             raise Refused("kernel.upload-unknown")
-        return Upload(path, file, file.seek(0, os.SEEK_END), self._place)
+        size = file.seek(0, os.SEEK_END)
+        return Upload(path, file, size, self._place, hashed=size == 0)
 
     def sweep(self) -> int:
         """Remove uploads that died; returns how many."""

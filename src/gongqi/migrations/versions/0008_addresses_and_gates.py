@@ -33,7 +33,7 @@ def upgrade() -> None:
         sa.Column("decided_by", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(["asset"], ["asset.id"], name=op.f("fk_access_request_asset")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_access_request")),
-        sa.UniqueConstraint("asset", "party", name=op.f("uq_access_request_asset")),
+        sa.UniqueConstraint("asset", "party", name=op.f("uq_access_request_asset_party")),
     )
-    op.create_index(op.f("ix_access_request_asset"), "access_request", ["asset", "state", "id"])
+    op.create_index(op.f("ix_access_request_asset_state_id"), "access_request", ["asset", "state", "id"])
     op.create_index(op.f("ix_access_request_party"), "access_request", ["party"])

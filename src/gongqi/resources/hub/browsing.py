@@ -108,12 +108,18 @@ def beyond(item: FileFacts | Folder) -> str:
     return item.path + ("0" if isinstance(item, Folder) else "\x01")  # "0" follows "/"; no path has a "\x01" in it
 
 
-def files_called(ctx: Read, commit: Commit, paths: Collection[str]) -> Iterator[FileFacts | Folder]:
+def files_called(ctx: Read, commit: Commit, paths: Collection[str]) -> dict[str, FileFacts]:
+    """Of these paths, those that are files."""
+    query = select(File).where(File.revision == commit.revision, File.path.in_(paths))
+    return {row.path: _facts(row) for row in ctx.session.scalars(query)} if commit.revision and paths else {}
+
+
+def items_called(ctx: Read, commit: Commit, paths: Collection[str]) -> Iterator[FileFacts | Folder]:
     """Of these paths, those that are files or folders."""
+    files = files_called(ctx, commit, paths)
     for path in paths:
-        row = ctx.session.get(File, (commit.revision, path)) if commit.revision else None
-        if row is not None:
-            yield _facts(row)
+        if path in files:
+            yield files[path]
         elif path.strip("/") and files_under(ctx, commit, path.rstrip("/") + "/", limit=1):
             yield Folder(path.rstrip("/"))
 

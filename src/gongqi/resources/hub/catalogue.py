@@ -36,9 +36,8 @@ def refresh(ctx: Write, asset: Asset) -> None:
     row = ctx.session.scalar(select(Catalogued).where(Catalogued.asset == asset.id))
     if row is None:
         row = ctx.add(Catalogued(asset=asset.id))
-    row.terms = found_by(
-        asset, head.card if head else {}, head.card_body if head else "", [tuple(each) for each in told]
-    )
+    card, body = (head.card, head.card_body) if head else ({}, "")
+    row.terms = found_by(asset, card, body, [(name, value) for name, value in told])
     ctx.session.flush()
 
 
@@ -71,12 +70,11 @@ def found_by(asset: Asset, card: Mapping[str, Any], body: str, told: Sequence[tu
 def tell(ctx: Write, asset: Asset, name: str, value: str | None) -> None:
     """Put the label `name` on an asset, or take it off; for rooms above, of what they have found out about it."""
     row = ctx.session.get(AssetLabel, (asset.id, name))
-    if row is None and value is not None:
-        ctx.add(AssetLabel(asset=asset.id, name=name, value=value))
-    elif row is not None and value is None:
+    if row is not None:
         ctx.session.delete(row)
-    elif row is not None:
-        row.value = value
+        ctx.session.flush()
+    if value is not None:
+        ctx.add(AssetLabel(asset=asset.id, name=name, value=value))
     ctx.session.flush()
     refresh(ctx, asset)
 
@@ -86,18 +84,20 @@ def _facts(asset: Asset) -> tuple[tuple[str, str], ...]:
 
 
 def _claims(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a card claims in a word each. A licence expression counts as a whole and by each licence in it."""
+    """What a card claims in a word each. A licence expression counts as a whole and by each licence in it; a task and
+    a library are tags too, for who asks without saying which it is."""
     if licence := card.get("license"):
         yield "license", licence
         parts = _LICENCE.findall(licence)
         yield from (("license", part) for part in parts if len(parts) > 1 and part.lower() not in _OPERATORS)
     for name, field in (("task", "tasks"), ("language", "languages")):
         yield from ((name, value) for value in card.get(field, ()))
+    yield from (("tag", value) for value in card.get("tasks", ()))
     other = card.get("other", {})
     tags = other.get("tags")
     yield from (("tag", value) for value in tags if isinstance(value, str)) if isinstance(tags, list) else ()
     if isinstance(library := other.get("library_name"), str):
-        yield "library", library
+        yield from (("library", library), ("tag", library))
 
 
 def _texts(card: Mapping[str, Any], field: str) -> Iterator[str]:

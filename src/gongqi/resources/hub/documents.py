@@ -79,13 +79,19 @@ def documents_of(ctx: Read, release: str) -> list[DocumentOut]:
     return [DocumentOut.model_validate(each) for each in ctx.session.scalars(found)]
 
 
-def read_document(ctx: Read, release: str, name: str) -> tuple[DocumentOut, bytes]:
-    """One document of a release that the reader may see. Raises Refused access.*."""
-    row = ctx.find(Release, release, to="hub:release:read")
-    found = ctx.session.get(ReleaseDocument, (row.id, name))
-    if found is None:
+def document_content(ctx: Read, release: str, name: str) -> bytes:
+    """One of them; the caller has authorised. Raises Refused access.not-found."""
+    named = ReleaseDocument.release == release, ReleaseDocument.name == name
+    content = ctx.session.scalar(select(ReleaseDocument.content).where(*named))
+    if content is None:
         raise Refused("access.not-found", kind="document", key=name[:100])
-    return DocumentOut.model_validate(found), found.content
+    return content
+
+
+def is_published(ctx: Read, release: str) -> bool:
+    """Whether there can be documents of this release; the caller has authorised."""
+    row = ctx.session.get(Release, release)
+    return row is not None and row.statement_digest is not None
 
 
 def undocumented(ctx: Read, *, limit: int) -> list[str]:

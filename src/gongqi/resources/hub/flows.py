@@ -7,14 +7,16 @@ from typing import Any
 
 from gongqi.kernel.blobs.garbage import collect
 from gongqi.kernel.flows import Flow, Run, Schedule
-from gongqi.resources.hub import catalogue, quotas
+from gongqi.resources.hub import catalogue, extents, quotas
+from gongqi.resources.hub.rebuilding import held_xorbs
 
 DAY_SECONDS = 24 * 3600
 MAX_TURNS = 2000  # a million blobs or assets a day; the rest can wait for the next
 
 
 def sweep(run: Run) -> dict[str, Any]:
-    """Let go of what nobody committed, end uploads that died, and let the store remove what nothing reaches.
+    """Let go of what nobody committed or made files of, end uploads that died, and let the store remove what nothing
+    reaches.
 
     The search is a read and the letting go a short write that looks again, so that a large hub is not held up.
     """
@@ -25,6 +27,10 @@ def sweep(run: Run) -> dict[str, Any]:
             break
         pairs = [(sha256, org) for sha256, org in found]
         run.write(f"let go {turn}", lambda ctx, pairs=pairs: quotas.let_go(ctx, pairs))
+    for turn in range(1, MAX_TURNS + 1):
+        if not run.write(f"lose {turn}", lambda ctx: extents.expire(ctx, now=now)):
+            break
+    run.call("held", lambda _key: held_xorbs(run.kernel).sweep_unknown(run.kernel))
     run.call("uploads", lambda _key: run.kernel.blobs.incoming.sweep())
     return run.call("bytes", lambda _key: asdict(collect(run.kernel.blobs, lambda: quotas.digests_in_use(run.kernel))))
 

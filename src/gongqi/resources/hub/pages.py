@@ -19,22 +19,26 @@ RECENT = 20  # revisions and releases on an asset's page
 SHOWN_FILES = 200
 SHOWN_CARD_CHARACTERS = 60_000  # some twenty printed pages; the rest is in the file
 KINDS = ("model", "dataset", "code", "agent", "tool")
+FILTERS = ("org", "license", "openness", "task", "language", "library", "tag")  # as the search takes them
 SEALS = {"deny": "broken", "require": "claimed", "allow": "proven"}  # the worst answer of a gate decides its seal
 
 
-def load_browse(
-    ctx: Read, kind: str | None = None, org: str | None = None, cursor: str | None = None
-) -> dict[str, Any]:
-    chosen = kind if kind in KINDS else None
-    given = {"limit": PAGE, "kind": chosen, "org": org, "cursor": cursor}
-    page = service.list_assets.run(ctx, service.ListAssets.model_validate(given))
+def load_browse(ctx: Read, cursor: str | None = None, kind: str | None = None, **asked: str | None) -> dict[str, Any]:
+    """Newest first; with words, what they fit best first. `asked`: what else the search takes, words among it."""
+    chosen = {"kind": kind if kind in KINDS else None, **{name: value for name, value in asked.items() if value}}
+    given = service.SearchAssets.model_validate({"limit": PAGE, "cursor": cursor or None, **chosen})
+    page = service.search_assets.run(ctx, given)
+    names = members.names(ctx, {asset.org for asset in page.items} | ({given.org} if given.org else set()))
     return {
         "page": page,
         "kinds": KINDS,
-        "kind": chosen,
-        "more": {name: value for name, value in {"kind": chosen, "org": org, "cursor": page.next}.items() if value},
+        "kind": given.kind,
+        "q": given.q,
+        "filters": {name: names.get(value, value) for name, value in chosen.items() if name in FILTERS},
+        "kept": {name: value for name, value in chosen.items() if value and name != "kind"},
+        "more": {name: value for name, value in (chosen | {"cursor": page.next}).items() if value},
         "releases": service.latest_releases(ctx, {asset.id for asset in page.items}),
-        "names": members.names(ctx, {asset.org for asset in page.items}),
+        "names": names,
     }
 
 
@@ -121,7 +125,7 @@ def render_card(body: str) -> Markup:
 _MARKDOWN = MarkdownIt("commonmark", {"html": False, "maxNesting": 20}).enable("table").disable("image")
 
 VIEWS = (
-    View("/hub", "hub_browse.html", load_browse, params=("kind", "org", "cursor")),
+    View("/hub", "hub_browse.html", load_browse, params=("q", "kind", *FILTERS, "cursor")),
     View("/hub/asset/{key}", "hub_asset.html", load_asset, id_prefix="ast"),
     View("/hub/revision/{key}", "hub_asset.html", load_revision, id_prefix="rev"),
     View("/hub/release/{key}", "hub_release.html", load_release, id_prefix="rel"),

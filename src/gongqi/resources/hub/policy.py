@@ -48,7 +48,7 @@ def of_asset(column: InstrumentedAttribute[Any], rule: Rule) -> Rule:
     return fits
 
 
-def _had(actor: Actor, _permission: str) -> ColumnElement[bool]:
+def may_have(actor: Actor, _permission: str) -> ColumnElement[bool]:
     """Of the revisions that the actor sees, those whose bytes it gets."""
     reading = "hub:revision:read"
     granted = (AccessRequest.party == actor.id, AccessRequest.state == "granted")
@@ -72,6 +72,7 @@ POLICIES = (
             "hub:asset:gate": HOME,
             "hub:asset:move": HOME,
             "hub:asset:delete": HOME,
+            "hub:blob:add": HOME,
             "hub:access:grant": HOME,
             "hub:access:refuse": HOME,
             "hub:access:revoke": HOME,
@@ -87,7 +88,7 @@ POLICIES = (
         read="hub:revision:read",
         rules={
             "hub:revision:read": of_asset(Revision.asset, ASSET_READ),
-            "hub:revision:have": _had,
+            "hub:revision:have": may_have,
             "hub:release:draft": of_asset(Revision.asset, HOME),
         },
     ),

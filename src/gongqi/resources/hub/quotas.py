@@ -18,6 +18,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Input, Output, Read, Write, read, verb
 from gongqi.members import service as members
+from gongqi.resources.hub import extents
 from gongqi.resources.hub.models import Asset, Blob, BlobOwner, File, Holding, Inspection, Revision
 
 ID = 64  # characters; ours have 30
@@ -138,6 +139,7 @@ def let_go(ctx: Write, held: list[tuple[str, str]]) -> int:
         if not ctx.session.scalar(
             select(exists().where(BlobOwner.sha256 == sha256) | exists().where(File.sha256 == sha256))
         ):
+            extents.forget(ctx, sha256)
             ctx.session.execute(delete(Inspection).where(Inspection.sha256 == sha256))
             ctx.session.delete(blob)
             ctx.session.flush()

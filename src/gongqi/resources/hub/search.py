@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
-from sqlalchemy import Boolean, Row, Select, Text, cast, column, literal, table
+from sqlalchemy import Boolean, Select, Text, cast, column, literal, table
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from gongqi.kernel.errors import Refused
@@ -64,16 +64,16 @@ def search(ctx: Read, paged: Paged, *, words: str, facts: Iterable[tuple[str, st
         return Page(items=[])
     labels = [label(name, value) for name, value in facts]
     first, after = _started(paged.cursor)
-    found: list[tuple[int, Row[tuple[Asset, int]]]] = []
+    found: list[tuple[int, int, Asset]] = []
     for tier in range(first, len(PLACES) if needles else 1):
         query = _tier(ctx, tier, needles, labels, after=after).limit(paged.limit + 1 - len(found))
-        found += [(tier, row) for row in ctx.session.execute(query)]
+        found += [(tier, number, asset) for asset, number in ctx.session.execute(query)]
         after = None
         if len(found) > paged.limit:
             break
     shown = found[: paged.limit]
-    more = f"{shown[-1][0]}-{shown[-1][1][1]}" if len(found) > paged.limit else None
-    return Page(items=[AssetOut.model_validate(row[0]) for _, row in shown], next=more)
+    more = f"{shown[-1][0]}-{shown[-1][1]}" if len(found) > paged.limit else None
+    return Page(items=[AssetOut.model_validate(asset) for _, _, asset in shown], next=more)
 
 
 def _started(cursor: str | None) -> tuple[int, int | None]:
@@ -87,7 +87,7 @@ def _started(cursor: str | None) -> tuple[int, int | None]:
 
 def _tier(
     ctx: Read, tier: int, needles: Sequence[Needle], labels: Sequence[str], *, after: int | None
-) -> Select[tuple[Asset, int]]:
+) -> Select[Asset, int]:
     """What bears the needles at this place and not already at the one before, newest first."""
     query = ctx.visible(Asset, to="hub:asset:read").join(Catalogued, Catalogued.asset == Asset.id)
     number: Any = Catalogued.number

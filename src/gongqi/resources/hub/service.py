@@ -60,8 +60,9 @@ from gongqi.resources.hub.documents import (
     Document,
     DocumentOut,
     attach,
+    document_content,
     documents_of,
-    read_document,
+    is_published,
     undocumented,
 )
 from gongqi.resources.hub.inspection import Inspected, inspect_blob, inspect_file

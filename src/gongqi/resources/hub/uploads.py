@@ -34,13 +34,13 @@ async def take_upload(request: Request, kernel: Kernel, caller: Caller, *, sha25
     """Take the body of `request` as the file `path` of `org`; a refusal leaves nothing behind."""
     check_digest(sha256)
     _check_right(caller, org)
-    size = _declared_length(request)
+    size = declared_length(request)
     intake = intake_of(kernel)
     room = await anyio.to_thread.run_sync(kernel.look, lambda ctx: service.room_for(ctx, org, sha256))
     with intake.admit(org, size=size, room_bytes=room) as share:
         upload: Upload = await anyio.to_thread.run_sync(kernel.blobs.upload)
         with upload:  # left in any way but by `finish`, it is gone; also when the server stops
-            await _receive(request, upload, share, size)
+            await receive(paced(request), upload, share, size)
             await anyio.to_thread.run_sync(lambda: upload.check(sha256=sha256, size=size))
 
             def take_in() -> BlobOut:
@@ -88,7 +88,8 @@ def _check_right(caller: Caller, org: str) -> None:
         raise Refused(code, permission="hub:blob:add")
 
 
-def _declared_length(request: Request) -> int | None:
+def declared_length(request: Request) -> int | None:
+    """Raises Refused hub.length-invalid, kernel.blob-too-large."""
     declared = request.headers.get("content-length")
     if declared is None:
         return None
@@ -99,10 +100,11 @@ def _declared_length(request: Request) -> int | None:
     return int(declared)
 
 
-async def _receive(request: Request, upload: Upload, share: Share, size: int | None) -> None:
+async def receive(arriving: AsyncIterator[bytes], upload: Upload, share: Share, size: int | None) -> None:
+    """Feed what arrives to an upload. Raises Refused kernel.blob-truncated, hub.quota-exceeded."""
     held = bytearray()  # the server hands over some 64 kB at a time; the disk prefers more
     try:
-        async for chunk in paced(request):
+        async for chunk in arriving:
             share.arrived(len(chunk))
             held += chunk
             if len(held) >= CHUNK_BYTES:

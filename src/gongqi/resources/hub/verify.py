@@ -65,6 +65,7 @@ from gongqi.resources.hub.signatures import (
 
 KIND = "hub.release-published"
 JSON_LIMIT_BYTES = 64 << 20  # the largest of ours: the statements of 64 sources
+MAX_HELD = 40  # members that are no files, and so are held in memory: ours, and twice as many documents as there may be
 
 Name = Literal["files", "signature", "log", "gates", "lineage", "documents", "model-signing", "presigned"]
 CLAIM_OF: Mapping[str, Name] = {
@@ -182,7 +183,7 @@ def _open(file: BinaryIO, trusted: set[str] | None) -> _Opened:
         claim = claim_of(member.name)
         if claim is None:
             raise Refused("hub.bundle-malformed", flaw="member-unknown", member=ascii(member.name[:100]))
-        if not is_file and member.size > JSON_LIMIT_BYTES:
+        if not is_file and (member.size > JSON_LIMIT_BYTES or len(opened.documents) >= MAX_HELD):
             raise Refused("hub.bundle-malformed", flaw="member-too-large", member=member.name)
         path = member.name.removeprefix(FILES)
         is_held = not is_file or _is_for_presigned(path, member.size)

@@ -13,7 +13,11 @@ from typing import Any
 with socket.create_server(("127.0.0.1", 0)) as free:
     PORT = free.getsockname()[1]
 # Before the client is imported, which reads them once. Some calls of 1.x look for the endpoint nowhere else.
-os.environ |= {"HF_ENDPOINT": f"http://127.0.0.1:{PORT}", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+os.environ |= {
+    "HF_ENDPOINT": f"http://127.0.0.1:{PORT}",
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
 
 import pytest
 from huggingface_hub import HfApi

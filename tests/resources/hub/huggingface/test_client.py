@@ -245,6 +245,8 @@ def test_models_and_datasets_are_found(hub: Any, api: HfApi) -> None:
     assert {each.id for each in anyone.list_models(filter=["oncology", "license:apache-2.0"], search="found")} == {
         "north/found-b"
     }
+    for given in ({"filter": "tabular-classification"}, {"filter": "onnx"}, {"pipeline_tag": "tabular-classification"}):
+        assert len(list(anyone.list_models(search="found", **given))) == 2
     assert list(anyone.list_models(author="south")) == [] == list(anyone.list_models(author="nobody-at-all"))
     assert "north/found-a" in {each.id for each in anyone.list_models(author="north")}
     assert len(list(anyone.list_models(search="found", limit=1))) == 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
 
@@ -15,7 +17,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import parse_ratelimit_headers
 
 from gongqi.kernel.errors import Refused
-from gongqi.resources.hub import tickets
+from gongqi.resources.hub import models, tickets
 from gongqi.resources.hub.huggingface import limits, lines
 
 CARD = b"---\nlicense: mit\n---\n# A model\n"
@@ -118,8 +120,6 @@ def test_a_release_that_was_withdrawn_takes_its_files_along_and_says_why(
         row = ctx.session.get(models.Release, release)
         row.state, row.published_at = "published", ctx.now
 
-    from gongqi.resources.hub import models
-
     hub.kernel.transact(publish, reason="as if every gate had said yes")
     assert anyone.get(f"/{repo}/resolve/main/a.txt").content == b"a\n"
     assert code(http.request("DELETE", "/api/repos/delete", json={"name": repo})) == (409, "hub.asset-released")
@@ -194,8 +194,6 @@ def test_more_lines_than_a_commit_may_have_change_nothing(http: httpx.Client, re
 
 
 def test_a_commit_that_was_cut_leaves_nothing(hub: Any, http: httpx.Client, repo: str) -> None:
-    import socket
-
     with socket.create_connection(("127.0.0.1", hub.foundation.port)) as raw:
         head = f"POST /api/models/{repo}/commit/main HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n"
         head += f"authorization: Bearer {hub.donor.secret}\r\n\r\n"
@@ -209,8 +207,6 @@ def test_pull_requests_and_rewritten_history_are_not_to_be_had(http: httpx.Clien
 
 
 def test_of_ten_commits_at_once_on_one_parent_one_is_made(http: httpx.Client, hub: Any, repo: str) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     base = http.get(f"/api/models/{repo}").json()["sha"]
     header = line("header", summary="race", parentCommit=base)
 
@@ -242,6 +238,21 @@ def test_bytes_go_where_the_ticket_says_and_nowhere_else(
     assert anyone.put(href, content=BYTES).status_code == 200  # twice is once
     assert anyone.post(verify, json={"oid": told["oid"], "size": told["size"]}).status_code == 200
     assert "actions" not in batch(http, repo, BYTES)
+
+
+def test_an_upload_cut_anywhere_leaves_nothing_and_can_be_sent_again(
+    hub: Any, http: httpx.Client, anyone: httpx.Client, repo: str
+) -> None:
+    content = BYTES * 20 + repo.encode()
+    href = batch(http, repo, content)["actions"]["upload"]["href"].removeprefix(hub.foundation.url)
+    for tenth in range(10):
+        with socket.create_connection(("127.0.0.1", hub.foundation.port)) as raw:
+            raw.sendall(f"PUT {href} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n".encode())
+            raw.sendall(content[: len(content) * tenth // 10])
+        assert code(anyone.post(href, json={}))[1] == "hub.blob-unknown"
+    assert not hub.kernel.blobs.has(sha256(content).hexdigest())
+    assert anyone.put(href, content=content).status_code == 200
+    assert anyone.post(href, json={}).status_code == 200
 
 
 def test_bytes_of_another_organisation_are_neither_told_nor_given(hub: Any, http: httpx.Client, repo: str) -> None:

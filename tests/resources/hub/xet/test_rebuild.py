@@ -15,7 +15,7 @@ from gongqi.resources.hub.xet.shards import parse_shard
 from gongqi.resources.hub.xet.xorbs import CHUNK_LIMIT_BYTES, GROUPED_LZ4, LZ4, STORED
 
 CHUNKS = (b"first" * 1000, b"second!" * 1001, bytes(range(256)) * 5)
-FILE, TERM, PROOF, METADATA = 48, 96, 48 * 3, 48 * 4  # where these records are in `one_file`
+FILE, TERM, PROOF = 48, 96, 48 * 3  # where these records are in `one_file`
 
 
 @pytest.fixture
@@ -79,17 +79,10 @@ def test_a_term_over_other_chunks_of_the_same_length_is_refused(sim, said):
     assert refusal(said, content, held) == "hub.xet-file-differs: range hash"
 
 
-@pytest.mark.parametrize(("at", "claim"), [(FILE, "file hash"), (PROOF, "range hash"), (METADATA, "SHA-256")])
+@pytest.mark.parametrize(("at", "claim"), [(FILE, "file hash"), (PROOF, "range hash")])
 def test_a_false_hash_is_refused(held, one_file, said, at, claim):
     one_file[at] ^= 1
     assert refusal(said, one_file, held) == f"hub.xet-file-differs: {claim}"
-
-
-def test_an_empty_file_with_the_sha256_of_another_is_refused(sim, said):
-    content = bytearray(sim.shard_of([sim.file_records([])], []))
-    assert list(rebuild(parse_shard(bytes(content)).files[0], sim.Held())) == []
-    content[96] ^= 1
-    assert refusal(said, content, sim.Held()) == "hub.xet-file-differs: SHA-256"
 
 
 def test_a_stored_chunk_that_has_changed_is_our_fault_and_is_not_handed_out(sim, held, one_file, said):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gongqi.kernel.room import Endpoint
-from gongqi.resources.hub.huggingface import commits, identity, lfs, repositories, requests, resolve, trees
+from gongqi.resources.hub.huggingface import commits, identity, lfs, repositories, requests, resolve, trees, xet
 from gongqi.resources.hub.huggingface.door import endpoint, streaming
 from gongqi.resources.hub.huggingface.forms import KINDS, PREFIX
 
@@ -28,6 +28,8 @@ def _of(kind: str) -> tuple[Endpoint, ...]:
         ("DELETE", f"{named}/tag/{{name:path}}", trees.delete_tag),
         ("POST", f"{named}/super-squash/{{name:path}}", trees.squash),
         ("POST", f"{named}/preupload/{{rev:path}}", commits.preupload),
+        ("GET", f"{named}/xet-write-token/{{rev:path}}", xet.write_token),
+        ("GET", f"{named}/xet-read-token/{{rev:path}}", xet.read_token),
         ("GET", f"{named}/user-access-request/{{status}}", requests.listed),
         ("POST", f"{named}/user-access-request/handle", requests.handle),
         ("POST", f"{named}/user-access-request/grant", requests.grant),
@@ -48,6 +50,7 @@ ENDPOINTS = (
     endpoint("POST", "/api/repos/move", repositories.move),
     streaming("PUT", "/api/lfs/{ticket}", lfs.put),
     endpoint("POST", "/api/lfs/{ticket}", lfs.verify),
+    *xet.ENDPOINTS,
     *_of("dataset"),  # before models, whose addresses have no word of their own in front
     *_of("model"),
 )

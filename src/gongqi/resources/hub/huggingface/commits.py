@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Sequence
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -51,21 +52,21 @@ def preupload(call: Call) -> Response:
     def look(ctx: Read) -> list[dict[str, Any]]:
         asset, commit = call.commit(ctx, call.revision("preupload"))
         ctx.require("hub:revision:change", asset.org)
-        found = files_called(ctx, commit, [file.path for file in given.files])
-        known = {each.path: each.sha256 for each in found if isinstance(each, FileFacts)}
+        known = files_called(ctx, commit, [file.path for file in given.files])
         return [_mode(file, known.get(file.path)) for file in given.files]
 
     return json({"files": call.look(look)})
 
 
-def _mode(file: Announced, known: str | None) -> dict[str, Any]:
+def _mode(file: Announced, known: FileFacts | None) -> dict[str, Any]:
     """The digest of what is there lets the client leave out what is the same."""
     try:
         sample = b64decode(file.sample)
     except ValueError as error:
         raise Refused("hub.hf-body-invalid", where="sample", why="not base64") from error
     mode = forms.upload_mode(file.size, sample)
-    return {"path": file.path, "uploadMode": mode, "shouldIgnore": False, "oid": known if mode == "lfs" else None}
+    oid = known.sha256 if known and mode == "lfs" else None
+    return {"path": file.path, "uploadMode": mode, "shouldIgnore": False, "oid": oid}
 
 
 async def commit(call: Call) -> Response:
@@ -81,14 +82,13 @@ async def commit(call: Call) -> Response:
             if given is not None:
                 path, content = given
                 check_path(path)
-                blob = await anyio.to_thread.run_sync(
-                    lambda p, c: look_and_place(call.kernel, org=asset.org, path=p, content=c), path, content,
-                    limiter=intake_of(call.kernel).inspections,
-                )  # fmt: skip
+                look = partial(look_and_place, call.kernel, org=asset.org, path=path, content=content)
+                blob = await anyio.to_thread.run_sync(look, limiter=intake_of(call.kernel).inspections)
                 taken.append((path, blob))
     except ClientDisconnect as error:
         raise Refused("hub.hf-commit-cut") from error
-    return await anyio.to_thread.run_sync(lambda: _commit(call, asset, branch, change, taken))
+    finish = partial(_commit, call, asset, branch, change, taken)
+    return await anyio.to_thread.run_sync(finish, limiter=intake_of(call.kernel).inspections)
 
 
 def _writable(ctx: Read, call: Call) -> AssetOut:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlencode
 
+import anyio
 import anyio.to_thread
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -43,7 +44,12 @@ ERROR_CODES = {
     "hub.asset-gated": "GatedRepo",
     "hub.asset-gated-sign-in": "GatedRepo",
 }
-STATUS = {"hub.revision-conflict": 412}  # a condition that did not hold (RFC 9110 §15.5.13)
+# What this protocol's clients expect: a condition that did not hold (RFC 9110 §15.5.13), a user who is not there.
+STATUS = {"hub.revision-conflict": 412, "members.party-unknown": 404}
+
+MAX_AT_ONCE = 16  # of the server's 40 threads; while clients have these, people still sign in
+
+_turns = anyio.CapacityLimiter(MAX_AT_ONCE)
 
 T = TypeVar("T", bound="Body")
 Handle = Callable[["Call"], Response]
@@ -114,7 +120,7 @@ def endpoint(method: str, path: str, handle: Handle, *, kind: str = "model", gro
     """A route whose work is done in a thread."""
 
     async def answer(call: Call) -> Response:
-        return await anyio.to_thread.run_sync(handle, call)
+        return await anyio.to_thread.run_sync(handle, call, limiter=_turns)
 
     return streaming(method, path, answer, kind=kind, group=group, takes_body=method != "GET")
 

@@ -64,7 +64,7 @@ class Removed(Body):
 class Change:
     """All of a commit but the bytes inside it."""
 
-    header: Header = Header(summary="")
+    header: Header = field(default_factory=lambda: Header.model_validate({}))
     brought: dict[str, str] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
 

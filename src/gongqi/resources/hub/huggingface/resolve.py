@@ -12,27 +12,19 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Read
 from gongqi.resources.hub.access import check_may_have
 from gongqi.resources.hub.api import DOWNLOAD_HEADERS, attachment, matches
-from gongqi.resources.hub.browsing import Commit, files_called
+from gongqi.resources.hub.browsing import files_called
 from gongqi.resources.hub.downloads import send_blob
-from gongqi.resources.hub.gates import FileFacts
 from gongqi.resources.hub.huggingface.door import Call, refusal_of
+from gongqi.resources.hub.public import PublicFile, public_file
 from gongqi.resources.hub.rules import MAIN
 
 
 def resolve(call: Call) -> Response:
     name, *parts = call.tail("resolve")
     path = "/".join(parts)
-
-    def look(ctx: Read) -> tuple[Commit, FileFacts | None]:
-        _, commit = call.commit(ctx, name or MAIN)
-        if commit.revision:
-            check_may_have(ctx, commit.revision)
-        found = [each for each in files_called(ctx, commit, [path]) if isinstance(each, FileFacts)]
-        return commit, found[0] if found else None
-
-    commit, file = call.look(look)
-    known = {"x-repo-commit": commit.oid}
-    if file is None:
+    file = call.look(lambda ctx: _located(ctx, call, name or MAIN, path))
+    known = {"x-repo-commit": file.oid}
+    if not file.sha256:
         return refusal_of(call, Refused("hub.file-absent", path=path[:200]), known)
     etag = f'"{file.sha256}"'
     headers = {
@@ -46,3 +38,16 @@ def resolve(call: Call) -> Response:
     if matches(call.request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     return send_blob(call.request, call.kernel, file.sha256, headers)
+
+
+def _located(ctx: Read, call: Call, name: str, path: str) -> PublicFile:
+    """The file, or with an empty digest the commit in which it is absent."""
+    at = call.request.path_params
+    found = public_file(ctx, handle=at["org"], slug=at["slug"], kind=call.kind, name=name, path=path)
+    if found is not None:
+        return found
+    _, commit = call.commit(ctx, name)
+    if commit.revision:
+        check_may_have(ctx, commit.revision)
+    file = files_called(ctx, commit, [path]).get(path)
+    return PublicFile(commit.oid, file.sha256, file.size) if file else PublicFile(commit.oid, "", 0)

@@ -19,9 +19,9 @@ from gongqi.resources.hub.browsing import (
     beyond,
     commit_at,
     entries_in,
-    files_called,
     files_under,
     history,
+    items_called,
     last_changes,
 )
 from gongqi.resources.hub.gates import FileFacts
@@ -79,7 +79,7 @@ def paths_info(call: Call) -> Response:
 
     def look(ctx: Read) -> list[dict[str, Any]]:
         asset, commit = call.commit(ctx, call.revision("paths-info"))
-        return _lines(ctx, asset.id, commit, list(files_called(ctx, commit, paths)), expand=expand)
+        return _lines(ctx, asset.id, commit, list(items_called(ctx, commit, paths)), expand=expand)
 
     return json(call.look(look))
 

@@ -107,7 +107,7 @@ class _Records:
 def parse_shard(content: bytes) -> Shard:
     """Raises Refused hub.xet-shard-malformed, hub.xet-shard-too-large."""
     if len(content) > SHARD_LIMIT_BYTES:
-        raise _too_large()
+        raise too_large()
     if len(content) < _HEADER.size:
         raise _malformed("it is shorter than a header")
     tag, version, _ = _HEADER.unpack_from(content)
@@ -134,7 +134,7 @@ def _files(records: _Records) -> Iterator[File]:
         sha256 = text_of(bytes(records.take(1)[:32])) if flags & WITH_METADATA else None
         files, chunks = files + 1, chunks + named
         if files > FILE_COUNT_LIMIT or chunks > SHARD_CHUNK_LIMIT:
-            raise _too_large()
+            raise too_large()
         yield File(name, sha256, raw_bytes, terms)
 
 
@@ -154,7 +154,7 @@ def _sum(terms: memoryview) -> tuple[int, int]:
 def _xorbs(records: _Records) -> Iterator[tuple[bytes, Chunks]]:
     for index, (name, flags, count, raw_bytes, _) in enumerate(records.headers()):
         if index == SHARD_XORB_LIMIT:
-            raise _too_large()
+            raise too_large()
         if flags:
             raise _malformed(f"a xorb has flags {flags:#x}")
         if not 0 < count <= CHUNK_COUNT_LIMIT:
@@ -180,7 +180,7 @@ def _malformed(flaw: str) -> Refused:
     return Refused("hub.xet-shard-malformed", flaw=flaw)
 
 
-def _too_large() -> Refused:
+def too_large() -> Refused:
     return Refused(
         "hub.xet-shard-too-large",
         limit_bytes=SHARD_LIMIT_BYTES, limit_files=FILE_COUNT_LIMIT,

@@ -51,10 +51,7 @@ def read_xorb(file: BinaryIO, *, claimed: bytes) -> Xorb:
         for raw, size in _unpack(file, text_of(claimed)):
             places.append(places[-1] + size)
             if len(places) > CHUNK_COUNT_LIMIT + 1 or places[-1] > XORB_LIMIT_BYTES:
-                raise Refused(
-                    "hub.xet-xorb-too-large",
-                    xorb=text_of(claimed), limit_bytes=XORB_LIMIT_BYTES, limit_chunks=CHUNK_COUNT_LIMIT,
-                )  # fmt: skip
+                raise too_large(text_of(claimed))
             yield chunk_hash(raw), len(raw)
 
     chunks = Chunks.of(nodes())
@@ -116,6 +113,10 @@ def _interleaved(planes: bytes) -> bytes:
         raw[lane::4] = planes[at : at + width]
         at += width
     return bytes(raw)
+
+
+def too_large(xorb: str) -> Refused:
+    return Refused("hub.xet-xorb-too-large", xorb=xorb, limit_bytes=XORB_LIMIT_BYTES, limit_chunks=CHUNK_COUNT_LIMIT)
 
 
 def _malformed(xorb: str, flaw: str, *, detail: str | None = None) -> Refused:
