@@ -217,7 +217,7 @@ class Given:
             "card_body": CARD, "card_sha256": digest, "message": "First", "author": org, "created_at": at,
         }  # fmt: skip
         terms = found_by(SimpleNamespace(**said), {"license": "CC-BY-4.0"}, CARD)  # type: ignore[arg-type]
-        yield Catalogued, {"asset": asset, "terms": terms}
+        yield Catalogued, {"asset": asset, "digest": "0" * 64, "terms": terms}
         for path in ("README.md", "data/records.csv", "evaluation/results.json"):
             yield (
                 File,

@@ -181,4 +181,7 @@ def one(number: int, org: str, language: Language, chance: random.Random) -> Ite
         Ref,
         {"asset": asset["id"], "kind": "branch", "name": "main", "revision": revision["id"], "message": "", "at": at},
     )
-    yield Catalogued, {"asset": asset["id"], "terms": found_by(SimpleNamespace(**asset), card, body)}  # type: ignore[arg-type]
+    yield (
+        Catalogued,
+        {"asset": asset["id"], "digest": "0" * 64, "terms": found_by(SimpleNamespace(**asset), card, body)},
+    )  # type: ignore[arg-type]

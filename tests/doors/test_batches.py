@@ -102,10 +102,7 @@ def test_verbs_written_together_are_answered_apart(served, town) -> None:
     async def ask() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=served.url) as http:
             return await asyncio.gather(
-                *(
-                    http.post("/api/v1/guild/note/create", json=body, headers=headers)
-                    for body, headers, _ in cases * 8
-                )
+                *(http.post("/api/v1/guild/note/create", json=body, headers=headers) for body, headers, _ in cases * 8)
             )
 
     found = [answer.status_code for answer in asyncio.run(ask())]

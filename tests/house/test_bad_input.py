@@ -30,7 +30,7 @@ from gongqi.kernel.db import Base
 
 UNIT = "CNY-fen"
 # What the machinery writes on its own account, or in order to refuse: nothing that anybody sees as a fact.
-RESTLESS = re.compile(r"flow|step|checkpoint|attempt|session|idempotency|sign_in_link|^event$")  # flows write and prune these
+RESTLESS = re.compile(r"flow|step|checkpoint|attempt|session|idempotency|sign_in_link|^event$")
 HAN = re.compile(r"[\u4e00-\u9fff]")
 WRITES, CONNECTIONS = 1_000, 16
 
@@ -140,7 +140,9 @@ class Place:
 
     def halves(self) -> list[str]:
         """Files that are not whole: uploads that were begun."""
-        return [path.name for path in (self.foundation.settings.home / "blobs" / "incoming").rglob("*") if path.is_file()]
+        return [
+            path.name for path in (self.foundation.settings.home / "blobs" / "incoming").rglob("*") if path.is_file()
+        ]
 
     def refuses(self, code: str, status: int, ask: Callable[[], httpx.Response]) -> dict[str, Any]:
         """`ask` is refused with `code`, worded in both languages, and everything is as before."""

@@ -79,6 +79,10 @@ class World:
         self._served()
         self._upstream()
 
+    def called(self, rev: str) -> dict[str, str]:
+        """The dataset as clients of another hub call it."""
+        return {"org": "north", "slug": self.slug, "rev": rev}
+
     def keep(self, made: Mapping[str, Any], name: str = "id") -> str:
         """Note an id of the north's as private."""
         self.private.add(made[name])
@@ -477,6 +481,17 @@ ENDPOINTS: dict[str, tuple[str, Given]] = {
         lambda w, p: {"key": w.revision, "path": f"{CANARY}.csv"},
     ),
     "GET /api/v1/hub/release/{key}/bundle": ("404 404 200 200 200", lambda w, p: {"key": w.published}),
+    "GET /api/datasets/{org}/{slug}/xet-write-token/{rev:path}": ("404 404 403 200 200", lambda w, p: w.called("main")),
+    "GET /api/datasets/{org}/{slug}/xet-read-token/{rev:path}": ("404 404 404 404 404", lambda w, p: w.called("main")),
+    "GET /api/models/{org}/{slug}/xet-write-token/{rev:path}": ("404 404 404 404 404", lambda w, p: w.called("main")),
+    "GET /api/models/{org}/{slug}/xet-read-token/{rev:path}": ("404 404 404 404 404", lambda w, p: w.called("main")),
+    **{
+        f"POST /xet/{{space}}/{{generation}}{path}": (  # a token of the house is none for what is brought
+            "401 403 403 403 403",
+            lambda w, p: {"space": w.dataset, "generation": "1", "prefix": "default", "hash": "0" * 64, "content": b"x"},
+        )
+        for path in ("/v1/xorbs/{prefix}/{hash}", "/xorbs/{prefix}/{hash}", "/v1/shards", "/shards")
+    },
     "GET /v2": ("200 200 200 200 200", nothing),
     "GET /v2/health/live": ("200 200 200 200 200", nothing),
     "GET /v2/health/ready": ("200 200 200 200 200", nothing),

@@ -17,6 +17,7 @@ def upgrade() -> None:
         "catalogue",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("asset", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("terms", TERMS, nullable=False),
         sa.ForeignKeyConstraint(["asset"], ["asset.id"], name=op.f("fk_catalogue_asset")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_catalogue")),

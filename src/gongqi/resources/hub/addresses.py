@@ -21,7 +21,7 @@ from gongqi.kernel.verbs import Input, Output, Read, Write, verb
 from gongqi.members import service as members
 from gongqi.resources.hub.assets import ID, AssetOut
 from gongqi.resources.hub.catalogue import refresh
-from gongqi.resources.hub.models import AccessRequest, Asset, Blob, File, FormerAddress, Ref, Release, Revision
+from gongqi.resources.hub.models import AccessRequest, Asset, Blob, File, FormerAddress, Ref, Release, Revision, Shelved
 from gongqi.resources.hub.quotas import own
 from gongqi.resources.hub.rules import check_slug
 
@@ -71,6 +71,7 @@ def delete(ctx: Write, input: DeleteAsset) -> DeletedOut:
         (Ref, Ref.asset == asset.id),
         (AccessRequest, AccessRequest.asset == asset.id),
         (File, File.revision.in_(revisions)),
+        (Shelved, Shelved.asset == asset.id),
     ):
         ctx.session.execute(sql_delete(table).where(condition))
     _leave(ctx, asset)

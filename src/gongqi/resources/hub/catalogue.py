@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import select
@@ -26,25 +27,34 @@ _OPERATORS = frozenset({"and", "or", "with"})
 
 
 def refresh(ctx: Write, asset: Asset) -> None:
-    """Write down what `asset` is found by now."""
+    """Write down what `asset` is found by now; by nothing, when it was deleted."""
+    row = ctx.session.scalar(select(Catalogued).where(Catalogued.asset == asset.id))
+    if asset.deleted_at:
+        if row is not None:
+            ctx.session.delete(row)
+        return
     head = ctx.session.execute(
         select(Revision.card, Revision.card_body)
         .join(Ref, Ref.revision == Revision.id)
         .where(Ref.asset == asset.id, Ref.kind == "branch", Ref.name == MAIN)
     ).first()
     told = ctx.session.execute(select(AssetLabel.name, AssetLabel.value).where(AssetLabel.asset == asset.id))
-    row = ctx.session.scalar(select(Catalogued).where(Catalogued.asset == asset.id))
-    if row is None:
-        row = ctx.add(Catalogued(asset=asset.id))
     card, body = (head.card, head.card_body) if head else ({}, "")
-    row.terms = found_by(asset, card, body, [(name, value) for name, value in told])
+    terms = found_by(asset, card, body, [(name, value) for name, value in told])
+    digest = sha256(" ".join(terms).encode()).hexdigest()
+    if row is None:
+        ctx.add(Catalogued(asset=asset.id, terms=terms, digest=digest))
+    elif row.digest != digest:  # most commits leave the card as it is
+        row.terms, row.digest = terms, digest
     ctx.session.flush()
 
 
 def fill(ctx: Write, *, after: str) -> str | None:
     """Catalogue some of the assets whose id is greater and that are not; the last of them, None when there is none."""
     is_there = select(Catalogued.asset).where(Catalogued.asset == Asset.id).exists()
-    missing = select(Asset).where(Asset.id > after, ~is_there).order_by(Asset.id).limit(BATCH)
+    missing = (
+        select(Asset).where(Asset.id > after, Asset.deleted_at.is_(None), ~is_there).order_by(Asset.id).limit(BATCH)
+    )
     last = None
     for asset in ctx.session.scalars(missing).all():
         refresh(ctx, asset)

@@ -295,6 +295,26 @@ class ReleaseDocument(Base):
     at: Mapped[datetime]
 
 
+class Shelved(Base):
+    """A manifest or a config of an OCI artefact as it was once told, by its digest (oci/shelf.py).
+
+    `revision`: whose files the manifest lists; None for a config, and for a manifest about another, its `subject`.
+    """
+
+    __tablename__ = "oci_shelf"
+    __table_args__ = (Index(None, "asset", "revision"), Index(None, "asset", "subject"))
+
+    asset: Mapped[str] = mapped_column(ForeignKey("asset.id"), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    media_type: Mapped[str]
+    artifact_type: Mapped[str]
+    revision: Mapped[str | None] = mapped_column(ForeignKey("revision.id"))
+    subject: Mapped[str | None] = mapped_column(String(64))
+    content: Mapped[bytes] = mapped_column(deferred=True)  # up to 4 MiB that lists do not need
+    size: Mapped[int]
+    at: Mapped[datetime]
+
+
 class Terms(TypeDecorator[tuple[str, ...]]):
     """Terms in their order (terms.py); written, and searched by the database, but never read back."""
 
@@ -312,7 +332,7 @@ class Terms(TypeDecorator[tuple[str, ...]]):
 
 
 class Catalogued(Base):
-    """What an asset is found by (catalogue.py). The order of `number` is that in which assets came in."""
+    """What an asset is found by (catalogue.py), and the digest of it. The order of `number` is that of coming in."""
 
     __tablename__ = "catalogue"
     __table_args__ = (
@@ -323,6 +343,7 @@ class Catalogued(Base):
 
     number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
     asset: Mapped[str] = mapped_column(ForeignKey("asset.id"), unique=True)
+    digest: Mapped[str] = mapped_column(String(64))
     terms: Mapped[tuple[str, ...]] = mapped_column(Terms, deferred=True)
 
 

@@ -10,6 +10,7 @@ A file is inspected when a commit gives it a name; until then it belongs to its 
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +30,9 @@ from gongqi.resources.hub.intake import Share
 from gongqi.resources.hub.models import Blob, ReceivedXorb
 from gongqi.resources.hub.quotas import ID, exceeded, own, quota_of, room_for
 from gongqi.resources.hub.xet.chunks import Chunks
-from gongqi.resources.hub.xet.hashes import Node, text_of
+from gongqi.resources.hub.xet.hashes import Node, parse_hash, text_of
 from gongqi.resources.hub.xet.rebuild import check, rebuild
-from gongqi.resources.hub.xet.shards import File, Term, parse_shard
+from gongqi.resources.hub.xet.shards import File, Shard, Term, parse_shard
 from gongqi.resources.hub.xet.xorbs import read_chunks, read_xorb
 
 NAME = Field(pattern=r"^[0-9a-f]{64}$")

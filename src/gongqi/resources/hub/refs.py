@@ -103,7 +103,7 @@ def refs_of(ctx: Read, asset: str) -> list[Ref]:
 def targets_of(ctx: Read, asset: str) -> list[tuple[str, str, str]]:
     """(kind, name, first digits of the digest) of each, `main` first."""
     digests = select(Revision.id, Revision.digest).join(Ref, Ref.revision == Revision.id).where(Ref.asset == asset)
-    digest_of = {key: digest for key, digest in ctx.session.execute(digests)}
+    digest_of = {row.id: row.digest for row in ctx.session.execute(digests)}
     return [(row.kind, row.name, digest_of[row.revision][:OID_LENGTH]) for row in refs_of(ctx, asset)]
 
 

@@ -9,6 +9,7 @@ from gongqi.resources.hub.api import ENDPOINTS
 from gongqi.resources.hub.flows import FLOWS, SCHEDULES
 from gongqi.resources.hub.gates import RELEASE_PUBLISH
 from gongqi.resources.hub.huggingface.api import ENDPOINTS as HUGGING_FACE
+from gongqi.resources.hub.oci.api import ENDPOINTS as OCI
 from gongqi.resources.hub.pages import VIEWS
 from gongqi.resources.hub.policy import POLICIES
 
@@ -60,7 +61,7 @@ ROOM = Room(
     flows=FLOWS,
     schedules=SCHEDULES,
     views=VIEWS,
-    endpoints=(*ENDPOINTS, *HUGGING_FACE),
+    endpoints=(*ENDPOINTS, *HUGGING_FACE, *OCI),
     figures=(
         Figure("hub.figure.assets", "/hub", service.count_assets),
         Figure("hub.figure.releases", "/hub", service.published_releases),

@@ -5,19 +5,18 @@ there or in its card; within each, the newest first. Every word must be there. T
 statistics, is the same on every database, and stays as it is under the reader's feet while pages are turned.
 
 The database finds rows by terms (terms.py): SQLite in an FTS5 table, PostgreSQL in a GIN index. Labels say beforehand
-which assets the reader may hope to see, so that nobody waits for rows that are not for them; the rule of the policy
-still decides about each.
+which assets the reader may hope to see, so that nobody waits for rows that are not for them; the policy then decides
+about each.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import Field
-from sqlalchemy import Boolean, Select, Text, cast, column, literal, table
+from sqlalchemy import Boolean, Select, Text, cast, column, literal, select, table, text
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from gongqi.kernel.errors import Refused
@@ -31,7 +30,7 @@ ASKED = 200  # characters of a question; a line
 VALUE = 100  # characters of a label's value
 _CURSOR = re.compile(r"([0-2])-([0-9]{1,18})")
 
-Asked = Sequence[Sequence[Phrase]]  # of each, one
+Groups = Sequence[Sequence[Phrase]]
 
 _fts = table("catalogue_terms", column("rowid"), column("catalogue_terms"))
 
@@ -66,14 +65,15 @@ def search(ctx: Read, paged: Paged, *, words: str, facts: Iterable[tuple[str, st
     first, after = _started(paged.cursor)
     found: list[tuple[int, int, Asset]] = []
     for tier in range(first, len(PLACES) if needles else 1):
-        query = _tier(ctx, tier, needles, labels, after=after).limit(paged.limit + 1 - len(found))
-        found += [(tier, number, asset) for asset, number in ctx.session.execute(query)]
+        question = _asked(ctx, tier, needles, labels)
+        for number, asset in _seen(ctx, question, after=after, at_once=paged.limit + 1):
+            found.append((tier, number, asset))
+            if len(found) > paged.limit:
+                shown = found[: paged.limit]
+                items = [AssetOut.model_validate(asset) for _, _, asset in shown]
+                return Page(items=items, next=f"{shown[-1][0]}-{shown[-1][1]}")
         after = None
-        if len(found) > paged.limit:
-            break
-    shown = found[: paged.limit]
-    more = f"{shown[-1][0]}-{shown[-1][1]}" if len(found) > paged.limit else None
-    return Page(items=[AssetOut.model_validate(asset) for _, _, asset in shown], next=more)
+    return Page(items=[AssetOut.model_validate(asset) for _, _, asset in found])
 
 
 def _started(cursor: str | None) -> tuple[int, int | None]:
@@ -85,32 +85,56 @@ def _started(cursor: str | None) -> tuple[int, int | None]:
     return int(parts[1]), int(parts[2])
 
 
-def _tier(
-    ctx: Read, tier: int, needles: Sequence[Needle], labels: Sequence[str], *, after: int | None
-) -> Select[Asset, int]:
-    """What bears the needles at this place and not already at the one before, newest first."""
-    query = ctx.visible(Asset, to="hub:asset:read").join(Catalogued, Catalogued.asset == Asset.id)
-    number: Any = Catalogued.number
-    here, before, exact = _asked(ctx, tier, needles, labels)
-    if ctx.kernel.db.is_sqlite and (here or exact):
+def _asked(ctx: Read, tier: int, needles: Sequence[Needle], labels: Sequence[str]) -> Asked:
+    """What bears the needles at this place and not already at the one before."""
+    ways = [label(*way) for way in hoped_for(ctx.actor)]
+    return Asked(
+        here=[needle.at(PLACES[tier]) for needle in needles],
+        before=[needle.at(PLACES[tier - 1]) for needle in needles] if tier else [],
+        exact=[[Phrase((each,))] for each in labels] + ([[Phrase((way,)) for way in ways]] if ways else []),
+    )
+
+
+def _seen(ctx: Read, asked: Asked, *, after: int | None, at_once: int) -> Iterator[tuple[int, Asset]]:
+    """(number, asset) of what fits and the reader may see, newest first."""
+    while True:
+        hits = ctx.session.execute(_hits(ctx, asked, after=after).limit(at_once)).all()
+        keys = [asset for _, asset in hits]
+        rows = ctx.session.scalars(ctx.visible(Asset, to="hub:asset:read").where(Asset.id.in_(keys)))
+        visible = {row.id: row for row in rows}
+        yield from ((number, visible[asset]) for number, asset in hits if asset in visible)
+        if len(hits) < at_once:
+            return
+        after = hits[-1][0]
+
+
+def _hits(ctx: Read, asked: Asked, *, after: int | None) -> Select[int, str]:
+    """(number, asset) of what fits, newest first."""
+    number, query = Catalogued.number, select(Catalogued.number, Catalogued.asset)
+    if (asked.here or asked.exact) and ctx.kernel.db.is_sqlite:
         number = _fts.c.rowid
-        query = query.join(_fts, number == Catalogued.number)
-        query = query.where(_fts.c.catalogue_terms.op("MATCH")(_FTS5.question(here, before, exact)))
-    elif here or exact:
-        question = cast(literal(_TSQUERY.question(here, before, exact), Text()), TSQUERY)
-        query = query.where(Catalogued.terms.op("@@", return_type=Boolean())(question))
+        query = select(number, Catalogued.asset).join(Catalogued, Catalogued.number == number)
+        query = query.where(_fts.c.catalogue_terms.op("MATCH")(_FTS5.question(asked)))
+    elif asked.here or asked.exact:
+        # The planner does not know what it costs to unpack the terms of a row, and would read all rows one by one.
+        ctx.session.execute(text("SET LOCAL enable_seqscan = off"))
+        question = cast(literal(_TSQUERY.question(asked), Text()), TSQUERY)
+        fits = select(Catalogued.number, Catalogued.asset)
+        fits = fits.where(Catalogued.terms.op("@@", return_type=Boolean())(question))
+        hits = fits.cte("hits").prefix_with("MATERIALIZED")
+        number, query = hits.c.number, select(hits.c.number, hits.c.asset)
     if after is not None:
         query = query.where(number < after)
-    return query.add_columns(number).order_by(number.desc())
+    return query.order_by(number.desc())
 
 
-def _asked(ctx: Read, tier: int, needles: Sequence[Needle], labels: Sequence[str]) -> tuple[Asked, Asked, Asked]:
-    """What must be there, what must not all be there, and the labels."""
-    here = [needle.at(PLACES[tier]) for needle in needles]
-    before = [needle.at(PLACES[tier - 1]) for needle in needles] if tier else []
-    ways = [label(*way) for way in hoped_for(ctx.actor)]
-    exact = [[Phrase((each,))] for each in labels] + ([[Phrase((way,)) for way in ways]] if ways else [])
-    return here, before, exact
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What must be there, what must not all be there, and the labels: of each group one phrase will do."""
+
+    here: Groups
+    before: Groups
+    exact: Groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +146,14 @@ class Dialect:
     but: str
     phrase: Callable[[Phrase], str]
 
-    def question(self, here: Asked, before: Asked, exact: Asked) -> str:
-        wanted = f"({self._each(here)}{self.but}({self._each(before)}))" if before else self._each(here)
-        return self.all.join(filter(None, (wanted, self._each(exact))))
+    def question(self, asked: Asked) -> str:
+        wanted = self._each(asked.here)
+        if asked.before:
+            wanted = f"({wanted}{self.but}({self._each(asked.before)}))"
+        return self.all.join(filter(None, (wanted, self._each(asked.exact))))
 
-    def _each(self, asked: Asked) -> str:
-        return self.all.join(f"({self.any.join(map(self.phrase, either))})" for either in asked)
+    def _each(self, groups: Groups) -> str:
+        return self.all.join(f"({self.any.join(map(self.phrase, group))})" for group in groups)
 
 
 _FTS5 = Dialect(" AND ", " OR ", " NOT ", lambda each: f'"{" ".join(each.terms)}"' + " *" * each.is_begun)

@@ -71,7 +71,9 @@ def sign_files(files: Mapping[str, str], *, name: str, key: SigningKey) -> bytes
         "signatures": [{"keyid": "", "sig": b64encode(signature).decode()}],
     }
     material = {"publicKey": {"hint": _hint(key.public.spki)}, "tlogEntries": []}
-    return rfc8785.dumps({"mediaType": SIGNATURE_MEDIA_TYPE, "verificationMaterial": material, "dsseEnvelope": envelope})
+    return rfc8785.dumps(
+        {"mediaType": SIGNATURE_MEDIA_TYPE, "verificationMaterial": material, "dsseEnvelope": envelope}
+    )
 
 
 def check_files(raw: bytes, files: Mapping[str, str], keys: Iterable[bytes], *, beside: Collection[str] = ()) -> bytes:

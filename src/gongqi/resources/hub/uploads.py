@@ -42,12 +42,17 @@ async def take_upload(request: Request, kernel: Kernel, caller: Caller, *, sha25
         with upload:  # left in any way but by `finish`, it is gone; also when the server stops
             await receive(paced(request), upload, share, size)
             await anyio.to_thread.run_sync(lambda: upload.check(sha256=sha256, size=size))
+            return await take_in(kernel, caller, upload, sha256=sha256, org=org, path=path)
 
-            def take_in() -> BlobOut:
-                given = _inspected(upload, org, path, sha256)
-                return execute(kernel, add_blob, caller, given)
 
-            return await anyio.to_thread.run_sync(take_in, limiter=intake.inspections)
+async def take_in(kernel: Kernel, caller: Caller, upload: Upload, *, sha256: str, org: str, path: str) -> BlobOut:
+    """Inspect what has come in as the file `path`, place it in the store and note it as `org`'s own."""
+
+    def work() -> BlobOut:
+        upload.check(sha256=sha256)
+        return execute(kernel, add_blob, caller, _inspected(upload, org, path, sha256))
+
+    return await anyio.to_thread.run_sync(work, limiter=intake_of(kernel).inspections)
 
 
 def look_and_place(kernel: Kernel, *, org: str, path: str, content: bytes) -> AddBlob:

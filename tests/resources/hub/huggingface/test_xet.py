@@ -36,8 +36,6 @@ api = HfApi()
 act, repo, what = sys.argv[1:]
 if act == "folder":
     api.upload_folder(repo_id=repo, folder_path=what)
-elif act == "large":
-    api.upload_large_folder(repo_id=repo, folder_path=what, repo_type="model", num_workers=2)
 else:
     api.upload_file(path_or_fileobj=what, path_in_repo=what.rsplit("/", 1)[-1], repo_id=repo)
 """
@@ -179,14 +177,7 @@ def test_the_stock_client_uploads_a_folder_of_all_sorts(hub, repo, tmp_path):
     assert rows(hub, ReceivedXorb.held > "") == 0
 
 
-def test_the_stock_client_uploads_a_large_folder(hub, repo, tmp_path):
-    files = {f"part-{number}.bin": noise(1 << 20, 10 + number) for number in range(5)}
-    done = stock(hub, "large", repo, written(tmp_path, files))
-    assert done.returncode == 0, done.stderr
-    assert all(fetched(hub, repo, name) == content for name, content in files.items())
-
-
-def test_known_content_is_not_sent_again_to_its_repository_and_is_to_another(hub, api, repo, tmp_path):
+def test_the_stock_client_does_not_send_known_content_again_to_its_repository_and_is_to_another(hub, api, repo, tmp_path):
     content = noise(2_000_000, 4)
     source = written(tmp_path, {"a.bin": content, "b.bin": content + b"more", "c.bin": content})
     other = f"{repo}-other"
@@ -343,7 +334,7 @@ def test_a_xorb_with_the_same_chunk_twice_is_let_go_of_when_one_is_named(hub, br
 
 def test_a_shard_without_files_and_a_file_without_chunks_are_taken(bring):
     assert bring.shard().json() == {"result": 0}
-    assert bring.shard([]).json() == {"result": 1}
+    assert bring.shard([]).status_code == 200
     assert bring.have(b"")
 
 
@@ -403,7 +394,7 @@ def test_bodies_over_the_limits_are_refused_while_they_come(hub, bring):
         path = bring.address.partition(f":{hub.foundation.port}")[2] + f"/v1/xorbs/default/{name}"
         head = "".join(f"{key}: {value}\r\n" for key, value in declared.items())
         line.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode())
-        assert b"hub.xet-xorb-too-large" in line.recv(1 << 16)
+        assert "hub.xet-xorb-too-large" in heard(line)
     assert held_files(hub) == []
 
 
@@ -422,7 +413,15 @@ def talk(bring: Bringer, path: str, chunks: Iterator[bytes], *, most: int) -> st
                 sent += len(chunk)
         except OSError:
             pass
-        return line.recv(1 << 16).decode()
+        return heard(line)
+
+
+def heard(line: socket.socket) -> str:
+    """An answer, up to the end of its body."""
+    told = b""
+    while b"request_id" not in told and (more := line.recv(1 << 16)):
+        told += more
+    return told.decode()
 
 
 @pytest.mark.parametrize("tenth", range(1, 10))
@@ -453,7 +452,7 @@ class limited:
         self.hub, self.room = hub, room_bytes
 
     def __enter__(self) -> None:
-        used = self.hub.foundation.operator.read("hub:quota:get", org=self.hub.north)["used_bytes"]
+        used = self.hub.kernel.look(lambda ctx: quotas.quota_of(ctx, self.hub.north)).used_bytes
         self.set(used + self.room)
 
     def __exit__(self, *_: object) -> None:

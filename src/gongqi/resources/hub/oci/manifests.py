@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -27,6 +28,7 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 MODEL = "application/vnd.cncf.model.manifest.v1+json"
 CONFIG = "application/vnd.cncf.model.config.v1+json"
+NOTHING = "application/vnd.oci.empty.v1+json"
 FILEPATH = "org.cncf.model.filepath"
 TITLE = "org.opencontainers.image.title"
 LIMIT_BYTES = 4 << 20  # of a manifest: what clients and other registries take
@@ -88,6 +90,7 @@ class Pushed:
 
     digest: str
     config: str
+    config_type: str
     files: Mapping[str, str]
     artifact_type: str
     kind: str
@@ -116,7 +119,7 @@ def described(facts: RevisionFacts) -> tuple[bytes, bytes]:
         "config": {"mediaType": CONFIG, "digest": f"sha256:{digest_of(config)}", "size": len(config)},
         "layers": layers,
         "annotations": {
-            "org.opencontainers.image.created": _moment(facts),
+            "org.opencontainers.image.created": _moment(facts.created_at),
             "org.opencontainers.image.revision": facts.digest,
             "org.opencontainers.image.title": facts.title_en,
             **({"org.opencontainers.image.licenses": facts.card["license"]} if facts.card.get("license") else {}),
@@ -126,6 +129,23 @@ def described(facts: RevisionFacts) -> tuple[bytes, bytes]:
     if len(content) > LIMIT_BYTES:
         raise Refused("hub.oci-manifest-too-large", size_bytes=len(content), limit_bytes=LIMIT_BYTES)
     return content, config
+
+
+def about(subject: tuple[str, int], name: str, media_type: str, sha256: str, size: int, at: datetime) -> bytes:
+    """The manifest of one document about another manifest, (digest, size)."""
+    digest, subject_size = subject
+    layer = {"mediaType": media_type, "digest": f"sha256:{sha256}", "size": size, "annotations": {TITLE: name}}
+    return _canonical(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": media_type,
+            "config": {"mediaType": NOTHING, "digest": f"sha256:{digest_of(b'{}')}", "size": 2},
+            "layers": [layer],
+            "subject": {"mediaType": MANIFEST, "digest": f"sha256:{digest}", "size": subject_size},
+            "annotations": {"org.opencontainers.image.created": _moment(at), TITLE: name},
+        }
+    )
 
 
 def layer_kind(path: str, component: str | None) -> str:
@@ -155,7 +175,8 @@ def parse(content: bytes) -> Pushed:
             raise Refused("hub.path-twin", path=layer.path, other=layer.path)
         files[layer.path] = layer.sha256
     artifact_type = manifest.artifactType or manifest.config.mediaType
-    return Pushed(digest_of(content), manifest.config.sha256, files, artifact_type, _kind(manifest.layers))
+    config = manifest.config
+    return Pushed(digest_of(content), config.sha256, config.mediaType, files, artifact_type, _kind(manifest.layers))
 
 
 def _media_type(content: bytes) -> str:
@@ -179,7 +200,7 @@ def _config(facts: RevisionFacts) -> dict[str, Any]:
     """What ModelPack asks for. What the card does not say is left out rather than guessed."""
     summary = facts.card.get("summary") or {}
     descriptor = {
-        "createdAt": _moment(facts),
+        "createdAt": _moment(facts.created_at),
         "name": facts.slug,
         "title": facts.title_en,
         "description": summary.get("en") or next(iter(summary.values()), None),
@@ -200,8 +221,8 @@ def _formats(facts: RevisionFacts) -> list[str]:
     return sorted({PurePosixPath(path).suffix.lower().lstrip(".") for path in weights} - {""})
 
 
-def _moment(facts: RevisionFacts) -> str:
-    return facts.created_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+def _moment(at: datetime) -> str:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _canonical(document: Any) -> bytes:
