@@ -53,12 +53,15 @@ from gongqi.resources.hub.models import (
     File,
     Inspection,
     Lineage,
+    Ref,
     Release,
+    ReleaseDocument,
     Revision,
 )
 from gongqi.resources.serving.models import Call, Deployment
 
 SMALL, LARGE = 1_000, 100_000
+FINDINGS = b'{"completeness": {"percent": 90, "missing": []}, "croissant": null}'
 REQUESTS = 200
 WARM = 10  # requests that compile templates and statements before anything is measured
 ASSETS_PER_ORGANISATION = 100
@@ -186,8 +189,8 @@ class Given:
     """What organisations have given: asset by asset, each resting on the one before, in families of ten."""
 
     tables = (
-        Asset, Blob, BlobOwner, Inspection, Revision, Catalogued, File, Lineage, Release, Donation, ReviewCase,
-        ReviewVote, Deployment, Call, EntryRow,
+        Asset, Blob, BlobOwner, Inspection, Revision, Ref, Catalogued, File, Lineage, Release, ReleaseDocument, Donation,
+        ReviewCase, ReviewVote, Deployment, Call, EntryRow,
     )  # fmt: skip
 
     def __init__(self, orgs: list[str], deployments: list[str], assets: int) -> None:
@@ -232,6 +235,7 @@ class Given:
             )
         if number % 10:
             yield Lineage, {"from_revision": revision, "to_revision": self.before, "relation": "derived-from"}
+        yield Ref, {"asset": asset, "kind": "branch", "name": "main", "revision": revision, "message": "", "at": at}
         state = "submitted" if number < OPEN_CASES else "published"
         yield Release, {
             "id": release, "asset": asset, "revision": revision, "org": org, "name": "1.0", "state": state,
@@ -239,6 +243,10 @@ class Given:
             "statement_digest": digest, "evidence": entry, "published_at": at, "published_by": org,
             "withdrawn_at": None, "withdrawn_reason": None,
         } | dated  # fmt: skip
+        yield ReleaseDocument, {
+            "release": release, "name": "findings.json", "media_type": "application/json", "sha256": digest, "size": len(FINDINGS),
+            "content": FINDINGS, "at": at,
+        }  # fmt: skip
         yield from self.decided(number, asset, release, revision, org, digest, at)
         yield from self.used(number, release, org, digest, at)
         leaf = Leaf(

@@ -81,7 +81,7 @@ class World:
 
     def called(self, rev: str) -> dict[str, str]:
         """The dataset as clients of another hub call it."""
-        return {"org": "north", "slug": self.slug, "rev": rev}
+        return {"org": "north", "slug": f"{CANARY}-records", "rev": rev}
 
     def keep(self, made: Mapping[str, Any], name: str = "id") -> str:
         """Note an id of the north's as private."""
@@ -488,7 +488,13 @@ ENDPOINTS: dict[str, tuple[str, Given]] = {
     **{
         f"POST /xet/{{space}}/{{generation}}{path}": (  # a token of the house is none for what is brought
             "401 403 403 403 403",
-            lambda w, p: {"space": w.dataset, "generation": "1", "prefix": "default", "hash": "0" * 64, "content": b"x"},
+            lambda w, p: {
+                "space": w.dataset,
+                "generation": "1",
+                "prefix": "default",
+                "hash": "0" * 64,
+                "content": b"x",
+            },
         )
         for path in ("/v1/xorbs/{prefix}/{hash}", "/xorbs/{prefix}/{hash}", "/v1/shards", "/shards")
     },
@@ -567,7 +573,34 @@ def repository(_w: World, person: str) -> dict[str, Any]:
     return {"json": {"name": f"{CANARY}-of-{person}", "organization": "north", "type": "dataset"}}
 
 
+def oci(slug: str) -> dict[str, tuple[str, Given]]:
+    """The rows of that door for an asset that is the north's alone. Who brings no token is asked for one."""
+    named, upload = "/v2/{org}/{slug}", "/v2/{org}/{slug}/blobs/uploads/{ticket}"
+
+    def row(wanted: str, **given: Any) -> tuple[str, Given]:
+        return wanted, lambda w, p: {"org": "north", "slug": slug} | given
+
+    def blob(w: World, _person: str) -> dict[str, Any]:
+        return {"org": "north", "slug": slug, "digest": f"sha256:{w.files[1]['sha256']}"}
+
+    sees, forged = "401 404 200 200 200", "404 404 404 404 404"
+    return {
+        "GET /v2/": ("401 200 200 200 200", nothing),
+        "GET /v2/token": ("200 200 200 200 200", nothing),
+        f"GET {named}/manifests/{{reference}}": row(sees, reference="main"),
+        f"PUT {named}/manifests/{{reference}}": row("401 403 403 400 400", reference="main", content=b"{}"),
+        f"DELETE {named}/manifests/{{reference}}": row("401 404 403 404 404", reference="nothing"),
+        f"POST {named}/blobs/uploads/": row("401 403 403 202 202"),
+        **{f"{method} {upload}": row(forged, ticket="forged") for method in ("PATCH", "GET", "DELETE")},
+        f"PUT {upload}": row(forged, ticket="forged", query={"digest": f"sha256:{'0' * 64}"}),
+        f"GET {named}/blobs/{{digest}}": (sees, blob),
+        f"GET {named}/tags/list": row(sees),
+        f"GET {named}/referrers/{{digest}}": row(sees, digest=f"sha256:{'0' * 64}"),
+    }
+
+
 ENDPOINTS |= {
+    **oci(f"{CANARY}-records"),
     **hugging_face("dataset", f"{CANARY}-records", hidden=True),
     **hugging_face("model", "diagnosis", hidden=False),
     "GET /api/whoami-v2": ("401 200 200 200 200", nothing),

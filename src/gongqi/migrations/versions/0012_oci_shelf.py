@@ -12,16 +12,15 @@ def upgrade() -> None:
         "oci_shelf",
         sa.Column("asset", sa.String(), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("revision", sa.String(), nullable=False),
         sa.Column("media_type", sa.String(), nullable=False),
         sa.Column("artifact_type", sa.String(), nullable=False),
-        sa.Column("revision", sa.String(), nullable=True),
         sa.Column("subject", sa.String(length=64), nullable=True),
         sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["asset"], ["asset.id"], name=op.f("fk_oci_shelf_asset")),
-        sa.ForeignKeyConstraint(["revision"], ["revision.id"], name=op.f("fk_oci_shelf_revision")),
-        sa.PrimaryKeyConstraint("asset", "digest", name=op.f("pk_oci_shelf")),
+        sa.PrimaryKeyConstraint("asset", "digest", "revision", name=op.f("pk_oci_shelf")),
     )
     op.create_index(op.f("ix_oci_shelf_asset_revision"), "oci_shelf", ["asset", "revision"])
     op.create_index(op.f("ix_oci_shelf_asset_subject"), "oci_shelf", ["asset", "subject"])

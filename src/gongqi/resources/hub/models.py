@@ -298,7 +298,8 @@ class ReleaseDocument(Base):
 class Shelved(Base):
     """A manifest or a config of an OCI artefact as it was once told, by its digest (oci/shelf.py).
 
-    `revision`: whose files the manifest lists; None for a config, and for a manifest about another, its `subject`.
+    `revision`: whose files the manifest lists, and two revisions may be told of in the same words; empty for a config,
+    and for a manifest about another, its `subject`.
     """
 
     __tablename__ = "oci_shelf"
@@ -306,9 +307,9 @@ class Shelved(Base):
 
     asset: Mapped[str] = mapped_column(ForeignKey("asset.id"), primary_key=True)
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    revision: Mapped[str] = mapped_column(primary_key=True)
     media_type: Mapped[str]
     artifact_type: Mapped[str]
-    revision: Mapped[str | None] = mapped_column(ForeignKey("revision.id"))
     subject: Mapped[str | None] = mapped_column(String(64))
     content: Mapped[bytes] = mapped_column(deferred=True)  # up to 4 MiB that lists do not need
     size: Mapped[int]

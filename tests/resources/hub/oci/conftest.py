@@ -67,7 +67,7 @@ class Registry:
             {
                 "mediaType": "application/vnd.cncf.model.weight.v1.raw",
                 **self.upload(name, content),
-                "annotations": {"org.cncf.model.filepath": path},
+                "annotations": {"org.cncf.model.filepath": path, "org.opencontainers.image.title": path},
             }
             for path, content in files.items()
         ]

@@ -57,6 +57,7 @@ CODES = {
     "hub.oci-range-invalid": "BLOB_UPLOAD_INVALID",
     "hub.oci-unsupported": "UNSUPPORTED",
 }
+STATUS = {"hub.ticket-invalid": 404, "hub.ticket-expired": 404}  # an upload's address, made up or too old
 BY_STATUS = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NAME_UNKNOWN", 405: "UNSUPPORTED", 429: "TOOMANYREQUESTS"}
 HIDDEN = ("hub.address-unknown", "access.not-found", "hub.asset-gated-sign-in")  # may be there for who signs in
 
@@ -127,7 +128,7 @@ def problem(document: Mapping[str, Any]) -> Mapping[str, Any]:
 def refusal_of(call: Call, error: GongqiError) -> Response:
     words = call.kernel.house.words
     status, message, remedy = words.error(error, call.caller.language)
-    headers = dict(VERSION)
+    status, headers = STATUS.get(error.code, status), dict(VERSION)
     if isinstance(error, Unavailable):
         headers["retry-after"] = str(error.retry_after_seconds)
     if error.code in HIDDEN and secret_in(call.request) is None:

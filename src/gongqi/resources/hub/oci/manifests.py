@@ -37,7 +37,8 @@ LAYERS = 10_000  # as many files as one commit may name
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _LAYER = re.compile(r"application/vnd\.(?:cncf|cnai)\.model\.(weight|weight\.config|doc|code|dataset)\.v1\.raw")
-_PACKED = ("tar", "tar+gzip", "tar+zstd", "tar.gzip", "zip")  # how the media type of an archive ends
+_PACKED = re.compile(r"application/vnd\.(?:cncf|cnai)\.model\..*\.v1\.tar.*")
+UNPACK = "io.deis.oras.content.unpack"  # oras says so of a folder; of a plain file it says `…layer.v1.tar` all the same
 
 # What kind of layer a file is: by what its committer said it is, else by its name.
 BY_COMPONENT = {
@@ -169,7 +170,7 @@ def parse(content: bytes) -> Pushed:
     for number, layer in enumerate(manifest.layers):
         if not layer.path:
             raise Refused("hub.oci-manifest-invalid", where=f"layers.{number}.annotations", why=f"{FILEPATH}, {TITLE}")
-        if layer.mediaType.endswith(_PACKED):
+        if _PACKED.fullmatch(layer.mediaType) or layer.annotations.get(UNPACK) == "true":
             raise Refused("hub.oci-layer-packed", path=ascii(layer.path[:100])[1:-1])
         if check_path(layer.path) in files:
             raise Refused("hub.path-twin", path=layer.path, other=layer.path)

@@ -32,7 +32,7 @@ class Told:
     media_type: str
     artifact_type: str
     content: bytes
-    revision: str | None = None
+    revision: str = ""
     subject: str | None = None
 
 
@@ -56,7 +56,7 @@ def keep(kernel: Kernel, asset: str, documents: Sequence[Told]) -> None:
 
     def put(ctx: Write) -> None:
         for each in documents:
-            if ctx.session.get(Shelved, (asset, each.digest)) is None:
+            if ctx.session.get(Shelved, (asset, each.digest, each.revision)) is None:
                 ctx.add(
                     Shelved(
                         asset=asset, digest=each.digest, media_type=each.media_type, revision=each.revision,
@@ -70,14 +70,15 @@ def keep(kernel: Kernel, asset: str, documents: Sequence[Told]) -> None:
 
 def on_shelf(ctx: Read, asset: str, digest: str) -> Told | None:
     """The document of this digest."""
-    row = ctx.session.get(Shelved, (asset, digest))
+    query = select(Shelved).where(Shelved.asset == asset, Shelved.digest == digest)
+    row = ctx.session.scalar(query.order_by(Shelved.revision.desc()).limit(1))
     return _told(row) if row else None
 
 
 def referring_to(kernel: Kernel, asset: str, digest: str) -> list[Told]:
     """What refers to a manifest, made and kept if this is the first time. The caller has authorised."""
     subject = kernel.look(lambda ctx: on_shelf(ctx, asset, digest))
-    if subject is None or subject.revision is None:
+    if subject is None or not subject.revision:
         return []
     made = kernel.look(lambda ctx: list(_referrers(ctx, subject)))
     known = set(kernel.look(lambda ctx: _subjects(ctx, asset, digest)))
