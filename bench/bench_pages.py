@@ -244,8 +244,8 @@ class Given:
             "withdrawn_at": None, "withdrawn_reason": None,
         } | dated  # fmt: skip
         yield ReleaseDocument, {
-            "release": release, "name": "findings.json", "media_type": "application/json", "sha256": digest, "size": len(FINDINGS),
-            "content": FINDINGS, "at": at,
+            "release": release, "name": "findings.json", "media_type": "application/json", "sha256": digest,
+            "size": len(FINDINGS), "content": FINDINGS, "at": at,
         }  # fmt: skip
         yield from self.decided(number, asset, release, revision, org, digest, at)
         yield from self.used(number, release, org, digest, at)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -177,7 +179,9 @@ def test_the_stock_client_uploads_a_folder_of_all_sorts(hub, repo, tmp_path):
     assert rows(hub, ReceivedXorb.held > "") == 0
 
 
-def test_the_stock_client_does_not_send_known_content_again_to_its_repository_and_is_to_another(hub, api, repo, tmp_path):
+def test_the_stock_client_does_not_send_known_content_again_to_its_repository_and_is_to_another(
+    hub, api, repo, tmp_path
+):
     content = noise(2_000_000, 4)
     source = written(tmp_path, {"a.bin": content, "b.bin": content + b"more", "c.bin": content})
     other = f"{repo}-other"
@@ -203,6 +207,53 @@ def test_after_a_loss_the_stock_client_sends_everything_again(hub, repo, tmp_pat
     done = stock(hub, "file", repo, source / "b.bin")
     assert done.returncode == 0, done.stderr
     assert fetched(hub, repo, "b.bin") == content + b"more"
+
+
+def test_the_stock_client_gets_over_a_cut_line(hub, repo, tmp_path):
+    content = noise(20 << 20, 7)
+    with Cutter(hub.foundation.port, after_bytes=8 << 20, times=2) as cutter:
+        done = stock(hub, "file", repo, written(tmp_path, {"w.bin": content}) / "w.bin", url=cutter.url)
+    assert done.returncode == 0, done.stderr
+    assert cutter.cuts == 2
+    assert fetched(hub, repo, "w.bin") == content
+    assert held_files(hub) == []
+
+
+class Cutter:
+    """A line to the server that breaks, so many times, when so many bytes have gone up over one connection."""
+
+    def __init__(self, port: int, *, after_bytes: int, times: int) -> None:
+        self.cuts, self._port, self._after, self._times = 0, port, after_bytes, times
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> Cutter:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._port))
+                for one, other, is_up in ((near, far, True), (far, near, False)):
+                    threading.Thread(target=self._carry, args=(one, other, is_up), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket, is_up: bool) -> None:
+        count = 0
+        with contextlib.suppress(OSError):
+            while chunk := one.recv(1 << 16):
+                count += len(chunk)
+                if is_up and count > self._after and self.cuts < self._times:
+                    self.cuts += 1
+                    break
+                other.sendall(chunk)
+        for each in (one, other):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
 
 def test_the_stock_client_says_why_it_was_refused(hub, repo, tmp_path):
