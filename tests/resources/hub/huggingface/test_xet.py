@@ -1,129 +1,37 @@
-"""Xet at the door: the stock client as it is, and a client in one page that says what the stock one never would."""
+"""Xet at the door, spoken by a client of one page that says what the stock one never would."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import random
 import socket
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import update
 
 from gongqi.resources.hub import extents, quotas
-from gongqi.resources.hub.models import Blob, BlobOwner, Extent, ReceivedXorb
+from gongqi.resources.hub.models import Blob, BlobOwner, ReceivedXorb
 from gongqi.resources.hub.rebuilding import held_xorbs
 from gongqi.resources.hub.tickets import issue
 from gongqi.resources.hub.xet.hashes import text_of
 from gongqi.resources.hub.xet.shards import SHARD_LIMIT_BYTES
 from gongqi.resources.hub.xet.xorbs import LZ4, XORB_LIMIT_BYTES
+from tests.resources.hub.huggingface.bringing import (
+    Bringer,
+    ask_token,
+    bringer,
+    held_files,
+    limited,
+    noise,
+    refused,
+    rows,
+    xorbs_of,
+)
 from tests.sim import xet as sim
-
-CLIENT_SECONDS = 240
-CLIENT = """
-import sys
-from huggingface_hub import HfApi
-api = HfApi()
-act, repo, what = sys.argv[1:]
-if act == "folder":
-    api.upload_folder(repo_id=repo, folder_path=what)
-else:
-    api.upload_file(path_or_fileobj=what, path_in_repo=what.rsplit("/", 1)[-1], repo_id=repo)
-"""
-
-
-def stock(hub: Any, act: str, repo: str, what: Path, *, url: str | None = None) -> subprocess.CompletedProcess[str]:
-    """The stock client in a process of its own, since one process either speaks Xet or does not."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | {
-        "HF_ENDPOINT": url or hub.foundation.url,
-        "HF_TOKEN": hub.donor.secret,
-        "HF_HOME": str(hub.folder / "client"),  # one memory for all tests of this module
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }
-    command = [sys.executable, "-c", CLIENT, act, repo, str(what)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=CLIENT_SECONDS)
-
-
-def noise(length: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(length)
-
-
-def written(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
-
-
-def fetched(hub: Any, repo: str, name: str) -> bytes:
-    answer = httpx.get(f"{hub.foundation.url}/{repo}/resolve/main/{name}", trust_env=False, timeout=60)
-    assert answer.status_code == 200, answer.text
-    return answer.content
-
-
-def rows(hub: Any, *conditions: Any, of: Any = ReceivedXorb) -> int:
-    with hub.kernel.db.reading() as session:
-        return session.scalar(select(func.count()).select_from(of).where(*conditions)) or 0
-
-
-def held_files(hub: Any) -> list[str]:
-    return sorted(os.listdir(held_xorbs(hub.kernel).folder))
-
-
-@dataclass
-class Bringer:
-    """A client of one page, for one repository; `address` and `token` as the write token gave them."""
-
-    hub: Any
-    repo: str
-    space: str
-    address: str
-    token: str
-
-    def post(self, path: str, content: Any, *, token: str | None = None, address: str | None = None) -> httpx.Response:
-        headers = {"authorization": f"Bearer {token or self.token}"}
-        return httpx.post(
-            (address or self.address) + path, content=content, headers=headers, trust_env=False, timeout=60
-        )
-
-    def xorb(self, chunks: Sequence[bytes], *, name: bytes | None = None, **more: Any) -> httpx.Response:
-        content = b"".join(sim.pack(raw, LZ4) for raw in chunks)
-        return self.post(f"/v1/xorbs/default/{text_of(name or sim.name_of(chunks))}", content, **more)
-
-    def shard(self, *files: Sequence[Any], **more: Any) -> httpx.Response:
-        return self.post("/v1/shards", sim.shard_of(map(sim.file_records, files), []), **more)
-
-    def have(self, content: bytes) -> bool:
-        """Whether the organisation holds these bytes, whole."""
-        digest = hashlib.sha256(content).hexdigest()
-        owned = rows(self.hub, BlobOwner.sha256 == digest, BlobOwner.org == self.hub.north, of=BlobOwner)
-        return bool(owned) and self.hub.kernel.blobs.read(digest, limit_bytes=len(content)) == content
-
-
-def bringer(hub: Any, repo: str) -> Bringer:
-    answer = ask_token(hub, repo, hub.donor)
-    assert answer.status_code == 200, answer.text
-    given = answer.json()
-    assert answer.headers["x-xet-cas-url"] == given["casUrl"]
-    assert answer.headers["x-xet-access-token"] == given["accessToken"]
-    assert int(answer.headers["x-xet-token-expiration"]) == given["exp"]
-    return Bringer(hub, repo, given["casUrl"].split("/")[-2], given["casUrl"], given["accessToken"])
-
-
-def ask_token(hub: Any, repo: str, person: Any, kind: str = "write", rev: str = "main") -> httpx.Response:
-    headers = {"authorization": f"Bearer {person.secret}"} if person else {}
-    return httpx.get(f"{hub.foundation.url}/api/models/{repo}/xet-{kind}-token/{rev}", headers=headers, trust_env=False)
 
 
 @pytest.fixture
@@ -138,131 +46,6 @@ def _nothing_is_left_held(hub: Any) -> Iterator[None]:
     with_none = update(ReceivedXorb).values(held=None)
     hub.kernel.transact(lambda ctx: ctx.session.execute(with_none) and None, reason="test")
     held_xorbs(hub.kernel).drop(held_files(hub))
-
-
-def refused(answer: httpx.Response) -> str:
-    assert 400 <= answer.status_code < 500 and answer.status_code not in (408, 429), answer.text
-    told = answer.json()
-    assert told["error"]
-    return told["code"]
-
-
-# --- the stock client ------------------------------------------------------------------------------------------------
-
-
-def test_the_stock_client_uploads_a_file_over_xet_and_gets_it_back(hub, repo, tmp_path):
-    content = noise(3_000_000)
-    done = stock(hub, "file", repo, written(tmp_path, {"weights.bin": content}) / "weights.bin")
-    assert done.returncode == 0, done.stderr
-    assert fetched(hub, repo, "weights.bin") == content
-    assert rows(hub, of=Extent) > 0, "it went another way"
-    assert held_files(hub) == []
-
-
-def test_the_stock_client_uploads_a_folder_of_all_sorts(hub, repo, tmp_path):
-    large, small = noise(70 << 20, 2), noise(200_000, 3)
-    files = {
-        "large.bin": large,
-        "nested/edited.bin": large[: 20 << 20] + b"a change" + large[20 << 20 :],
-        "nested/small.bin": small,
-        "twin.bin": small,
-        "repetitive.bin": b"\0\1\2\3" * 3_000_000,
-        "zeros.bin": bytes(1 << 20),
-        "empty.bin": b"",
-        "README.md": b"# All sorts\n",
-    }
-    done = stock(hub, "folder", repo, written(tmp_path, files))
-    assert done.returncode == 0, done.stderr
-    for name, content in files.items():
-        assert fetched(hub, repo, name) == content, name
-    assert held_files(hub) == []
-    assert rows(hub, ReceivedXorb.held > "") == 0
-
-
-def test_the_stock_client_does_not_send_known_content_again_to_its_repository_and_is_to_another(
-    hub, api, repo, tmp_path
-):
-    content = noise(2_000_000, 4)
-    source = written(tmp_path, {"a.bin": content, "b.bin": content + b"more", "c.bin": content})
-    other = f"{repo}-other"
-    api.create_repo(other, private=False)
-    assert stock(hub, "file", repo, source / "a.bin").returncode == 0
-    sent = rows(hub)
-    assert stock(hub, "file", repo, source / "b.bin").returncode == 0
-    with hub.kernel.db.reading() as session:
-        sizes = session.scalars(select(ReceivedXorb.size).order_by(ReceivedXorb.at.desc())).all()
-    assert len(sizes) == sent + 1 and sizes[0] < len(content) // 10, "the client sent what it knew to be here"
-    assert stock(hub, "file", other, source / "c.bin").returncode == 0
-    assert fetched(hub, repo, "b.bin") == content + b"more"
-    assert fetched(hub, other, "c.bin") == content
-
-
-def test_after_a_loss_the_stock_client_sends_everything_again(hub, repo, tmp_path):
-    content = noise(1_500_000, 5)
-    source = written(tmp_path, {"a.bin": content, "b.bin": content + b"more"})
-    assert stock(hub, "file", repo, source / "a.bin").returncode == 0
-    space = bringer(hub, repo).space
-    names = xorbs_of(hub, space)
-    hub.kernel.transact(lambda ctx: extents.lose(ctx, space, names), reason="test")
-    done = stock(hub, "file", repo, source / "b.bin")
-    assert done.returncode == 0, done.stderr
-    assert fetched(hub, repo, "b.bin") == content + b"more"
-
-
-def test_the_stock_client_gets_over_a_cut_line(hub, repo, tmp_path):
-    content = noise(20 << 20, 7)
-    with Cutter(hub.foundation.port, after_bytes=8 << 20, times=2) as cutter:
-        done = stock(hub, "file", repo, written(tmp_path, {"w.bin": content}) / "w.bin", url=cutter.url)
-    assert done.returncode == 0, done.stderr
-    assert cutter.cuts == 2
-    assert fetched(hub, repo, "w.bin") == content
-    assert held_files(hub) == []
-
-
-class Cutter:
-    """A line to the server that breaks, so many times, when so many bytes have gone up over one connection."""
-
-    def __init__(self, port: int, *, after_bytes: int, times: int) -> None:
-        self.cuts, self._port, self._after, self._times = 0, port, after_bytes, times
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def __enter__(self) -> Cutter:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._port))
-                for one, other, is_up in ((near, far, True), (far, near, False)):
-                    threading.Thread(target=self._carry, args=(one, other, is_up), daemon=True).start()
-
-    def _carry(self, one: socket.socket, other: socket.socket, is_up: bool) -> None:
-        count = 0
-        with contextlib.suppress(OSError):
-            while chunk := one.recv(1 << 16):
-                count += len(chunk)
-                if is_up and count > self._after and self.cuts < self._times:
-                    self.cuts += 1
-                    break
-                other.sendall(chunk)
-        for each in (one, other):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-
-def test_the_stock_client_says_why_it_was_refused(hub, repo, tmp_path):
-    source = written(tmp_path, {"big.bin": noise(300_000, 6)}) / "big.bin"
-    with limited(hub, 1000):
-        done = stock(hub, "file", repo, source)
-    assert done.returncode != 0
-    assert "403" in done.stderr or "413" in done.stderr or "422" in done.stderr, done.stderr[-2000:]
-    assert held_files(hub) == []
 
 
 # --- what a token is for ---------------------------------------------------------------------------------------------
@@ -496,23 +279,6 @@ def until(is_so: Any) -> None:
         time.sleep(0.05)
 
 
-class limited:
-    """Within, the north may keep so many bytes more."""
-
-    def __init__(self, hub: Any, room_bytes: int) -> None:
-        self.hub, self.room = hub, room_bytes
-
-    def __enter__(self) -> None:
-        used = self.hub.kernel.look(lambda ctx: quotas.quota_of(ctx, self.hub.north)).used_bytes
-        self.set(used + self.room)
-
-    def __exit__(self, *_: object) -> None:
-        self.set(None)
-
-    def set(self, limit: int | None) -> None:
-        self.hub.foundation.operator.verb("hub:quota:set", org=self.hub.north, limit_bytes=limit)
-
-
 def test_what_is_over_the_quota_is_refused_and_leaves_nothing(hub, bring):
     chunks = sim.cut(noise(300_000, 8), every=60_000)
     packed = sum(len(sim.pack(raw, LZ4)) for raw in chunks)
@@ -529,11 +295,6 @@ def test_what_is_over_the_quota_is_refused_and_leaves_nothing(hub, bring):
 
 
 # --- losses ----------------------------------------------------------------------------------------------------------
-
-
-def xorbs_of(hub: Any, space: str) -> list[str]:
-    with hub.kernel.db.reading() as session:
-        return list(session.scalars(select(ReceivedXorb.name).where(ReceivedXorb.space == space)))
 
 
 def generation(hub: Any, bring: Bringer) -> int:
