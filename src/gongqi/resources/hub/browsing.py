@@ -144,7 +144,7 @@ def last_changes(ctx: Read, asset: str, commit: Commit, paths: Collection[str]) 
 
 def _ancestors(ctx: Read, asset: str, revision: str) -> list[str]:
     parents = select(Revision.id, Revision.parent).where(Revision.asset == asset).limit(HISTORY)
-    parent_of = dict(ctx.session.execute(parents).tuples().all())
+    parent_of = {row.id: row.parent for row in ctx.session.execute(parents)}
     chain = [revision]
     while (parent := parent_of.get(chain[-1])) is not None:
         chain.append(parent)
