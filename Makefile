@@ -1,5 +1,5 @@
 # Two commands do all the set-up: `make up` runs a foundation, `make test` runs the tests.
-.PHONY: up test test-docs test-long test-postgres test-browser test-hub-clients check bench lock docs clean
+.PHONY: up test test-docs test-long test-postgres test-browser test-hub-clients fuzz check bench lock docs clean
 PY := .venv/bin/python
 PINS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
@@ -33,6 +33,11 @@ test-hub-clients: ## the hub's door with the older major of its clients as well
 	@test -d .venv-hf1 || .venv/bin/uv pip install -q --no-deps --target .venv-hf1 huggingface_hub==1.33.0
 	@.venv/bin/pytest tests/resources/hub/huggingface
 	@PYTHONPATH=.venv-hf1 GONGQI_TEST_HF_MAJOR=1 .venv/bin/pytest tests/resources/hub/huggingface/test_client.py
+
+fuzz:          ## look for bytes that break a reader: SECONDS for each target, all or those in TARGETS
+	@scripts/bootstrap dev
+	@.venv/bin/uv pip install -q --no-deps atheris==3.0.0
+	@$(PY) -m tests.fuzz --seconds $(or $(SECONDS),60) $(TARGETS)
 
 check:         ## style, layers, types, generated pages
 	@scripts/bootstrap dev
