@@ -255,6 +255,9 @@ class World:
 
         self.each("offered", offer)
         self.each("declined", lambda person: offer(f"no-{person}"))
+        self.of["given"] = {
+            p: self.owner.read("upstream:donation:get", d)["asset"] for p, d in self.of["declined"].items()
+        }
         self.donation = offer("kept")
         read = self.foundation.operator.read
         self.entry = read("evidence:entry:list", subject=self.donation)["items"][0]["id"]
@@ -357,6 +360,9 @@ VERBS: dict[str, tuple[str, Given]] = {
     "hub:asset:open": ("401 404 403 200 200", lambda w, p: {"asset": w.dataset, "visibility": "private"}),
     "hub:asset:gate": ("401 404 403 200 200", lambda w, p: {"asset": w.dataset, "gated": "open"}),
     "hub:asset:move": ("401 404 403 422 422", lambda w, p: {"asset": w.dataset}),
+    "hub:asset:archive": ("401 404 403 200 200", lambda w, p: {"asset": w.of["given"][p], "reason": CANARY}),
+    "hub:asset:unarchive": ("401 404 403 409 409", lambda w, p: {"asset": w.dataset}),
+    "hub:asset:withdraw": ("401 404 403 200 200", lambda w, p: {"asset": w.of["given"][p], "reason": CANARY}),
     "hub:asset:delete": ("401 404 403 409 409", lambda w, p: {"asset": w.dataset}),
     "hub:access:request": ("401 404 409 409 409", lambda w, p: {"asset": w.dataset}),
     "hub:access:grant": ("401 404 403 409 409", lambda w, p: {"asset": w.dataset, "party": w.owner.party}),
@@ -480,6 +486,7 @@ ENDPOINTS: dict[str, tuple[str, Given]] = {
         "404 404 200 200 200",
         lambda w, p: {"key": w.revision, "path": f"{CANARY}.csv"},
     ),
+    "GET /api/v1/hub/release/{key}/statement": ("404 404 200 200 200", lambda w, p: {"key": w.published}),
     "GET /api/v1/hub/release/{key}/bundle": ("404 404 200 200 200", lambda w, p: {"key": w.published}),
     "GET /api/datasets/{org}/{slug}/xet-write-token/{rev:path}": ("404 404 403 200 200", lambda w, p: w.called("main")),
     "GET /api/datasets/{org}/{slug}/xet-read-token/{rev:path}": ("404 404 404 404 404", lambda w, p: w.called("main")),

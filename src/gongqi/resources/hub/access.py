@@ -5,7 +5,8 @@ A gated asset shows its card to all who see it and gives its files to those who 
 was shown, since that card holds the terms. A decision can be taken back.
 
 A release that was published and withdrawn takes its revision's bytes with it, except from its own people: the reason
-is told instead. That another release of the same revision stands gives them back.
+is told instead. That another release of the same revision stands gives them back. An asset that was withdrawn
+(standing.py) takes the bytes of all its revisions.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sqlalchemy import select
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.resources.hub import refs
-from gongqi.resources.hub.assets import ID, AssetOut
+from gongqi.resources.hub.assets import ID, AssetOut, withdrawn_asset
 from gongqi.resources.hub.models import AccessRequest, Asset, Release, Revision
 
 Gating = Literal["open", "auto", "manual"]
@@ -118,8 +119,11 @@ def list_access(ctx: Read, input: ListAccess) -> Page[AccessOut]:
 def check_may_have(ctx: Read, revision: str) -> None:
     """Whether the actor, who sees this revision, gets its bytes.
 
-    Raises Refused: hub.asset-gated, hub.release-withdrawn.
+    Raises Refused: hub.asset-gated, hub.asset-withdrawn, hub.release-withdrawn.
     """
+    asset = ctx.session.scalar(select(Asset).join(Revision, Revision.asset == Asset.id).where(Revision.id == revision))
+    if asset and asset.standing == "withdrawn" and not ctx.actor.may("hub:revision:read", asset.org):
+        raise withdrawn_asset(asset)
     withdrawn = _withdrawn(ctx, revision)
     if withdrawn and not ctx.actor.may("hub:revision:read", withdrawn.org):
         raise Refused("hub.release-withdrawn", release=withdrawn.name, reason=withdrawn.withdrawn_reason)

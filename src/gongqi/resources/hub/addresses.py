@@ -19,7 +19,7 @@ from sqlalchemy import select
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Read, Write, verb
 from gongqi.members import service as members
-from gongqi.resources.hub.assets import ID, AssetOut
+from gongqi.resources.hub.assets import ID, AssetOut, check_changeable
 from gongqi.resources.hub.catalogue import refresh
 from gongqi.resources.hub.models import AccessRequest, Asset, Blob, File, FormerAddress, Ref, Release, Revision, Shelved
 from gongqi.resources.hub.quotas import own
@@ -46,6 +46,7 @@ class DeletedOut(Output):
 @verb("hub:asset:move", evidence="hub.asset-moved")
 def move(ctx: Write, input: MoveAsset) -> AssetOut:
     asset = ctx.find(Asset, input.asset, to="hub:asset:move")
+    check_changeable(asset)
     org, slug = input.org or asset.org, check_slug(input.slug or asset.slug)
     if (org, slug) == (asset.org, asset.slug):
         raise Refused("hub.nothing-moved", asset=asset.id)
@@ -64,6 +65,7 @@ def move(ctx: Write, input: MoveAsset) -> AssetOut:
 @verb("hub:asset:delete", evidence="hub.asset-deleted")
 def delete(ctx: Write, input: DeleteAsset) -> DeletedOut:
     asset = ctx.find(Asset, input.asset, to="hub:asset:delete")
+    check_changeable(asset)
     _check_unreleased(ctx, asset)
     revisions = select(Revision.id).where(Revision.asset == asset.id)
     for table, condition in (

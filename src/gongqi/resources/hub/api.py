@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import anyio.to_thread
+import rfc8785
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -49,10 +50,17 @@ async def bundle(request: Request) -> Response:
     return await anyio.to_thread.run_sync(_bundle, kernel, caller, request.path_params["key"])
 
 
+async def statement(request: Request) -> Response:
+    """The signed statement of a published release, withdrawn or not: what was said is not unsaid."""
+    kernel, caller = request.state.kernel, request.state.caller
+    return await anyio.to_thread.run_sync(_statement, kernel, caller, request.path_params["key"])
+
+
 ENDPOINTS = (
     Endpoint("PUT", "/api/v1/hub/blob/{sha256}", upload),
     Endpoint("GET", "/api/v1/hub/revision/{key}/file/{path:path}", download),
     Endpoint("GET", "/api/v1/hub/release/{key}/bundle", bundle),
+    Endpoint("GET", "/api/v1/hub/release/{key}/statement", statement),
 )
 
 
@@ -90,6 +98,13 @@ def matches(header: str | None, etag: str) -> bool:
     """Whether the caller already holds this (RFC 9110 §13.1.2)."""
     tags = re.findall(r'(?:W/)?("[^"]*")|(\*)', header or "")
     return any(each == etag or star for each, star in tags)
+
+
+def _statement(kernel: Kernel, caller: Caller, key: str) -> Response:
+    if "\x00" in key:
+        raise Refused("access.not-found", kind="release", key="")
+    envelope = kernel.look(lambda ctx: service.statement_of(ctx, key), caller)
+    return Response(rfc8785.dumps(envelope), media_type=service.STATEMENT_MEDIA_TYPE, headers=DOWNLOAD_HEADERS)
 
 
 def _bundle(kernel: Kernel, caller: Caller, key: str) -> Response:

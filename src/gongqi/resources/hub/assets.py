@@ -30,8 +30,14 @@ ID = 64  # characters; ours have 30
 TITLE = 200  # one line on a page
 SUMMARY = 1000  # a paragraph
 ACTIONS = (
-    "hub:release:draft", "hub:asset:edit", "hub:asset:open", "hub:asset:gate", "hub:asset:move", "hub:asset:delete",
+    "hub:release:draft", "hub:asset:edit", "hub:asset:open", "hub:asset:gate", "hub:asset:move", "hub:asset:archive",
+    "hub:asset:unarchive", "hub:asset:withdraw", "hub:asset:delete",
 )  # fmt: skip
+STANDING = {  # what can still be done with an asset as it stands
+    "open": frozenset(ACTIONS) - {"hub:asset:unarchive"},
+    "archived": frozenset({"hub:asset:open", "hub:asset:gate", "hub:asset:unarchive", "hub:asset:withdraw"}),
+    "withdrawn": frozenset[str](),
+}
 
 
 class CreateAsset(Input):
@@ -79,6 +85,9 @@ class AssetOut(Output):
     visibility: str
     gated: str
     created_at: datetime
+    standing: str
+    standing_reason: str | None
+    standing_since: datetime | None
     version: int
 
 
@@ -91,6 +100,7 @@ def create(ctx: Write, input: CreateAsset) -> AssetOut:
 @verb("hub:asset:edit", evidence="hub.asset-edited")
 def edit(ctx: Write, input: EditAsset) -> AssetOut:
     asset = ctx.find(Asset, input.asset, to="hub:asset:edit")
+    check_changeable(asset)
     changes = input.model_dump(exclude={"asset"}, exclude_none=True)
     for name, value in changes.items():
         setattr(asset, name, value)
@@ -176,7 +186,7 @@ def asset_actions(ctx: Read, asset: str) -> list[str]:
     """The verbs that the actor may use on an asset."""
     row = asset_row(ctx, asset)
     asks = ["hub:access:request"] if row.gated != "open" and ctx.actor.may("hub:access:request", ctx.actor.id) else []
-    return asks + [verb for verb in ACTIONS if ctx.may(verb, row)]
+    return asks + [verb for verb in ACTIONS if verb in STANDING[row.standing] and ctx.may(verb, row)]
 
 
 def visible_assets(ctx: Read, keys: Collection[str]) -> dict[str, AssetOut]:
@@ -202,6 +212,18 @@ def asset_row(ctx: Read, asset: str) -> Asset:
     if row is None:
         raise Refused("access.not-found", kind="asset", key=asset[:100])
     return row
+
+
+def check_changeable(asset: Asset) -> None:
+    """What every change of what an asset holds or says asks first. Raises Refused hub.asset-archived, -withdrawn."""
+    if asset.standing == "archived":
+        raise Refused("hub.asset-archived", slug=asset.slug, reason=asset.standing_reason)
+    if asset.standing == "withdrawn":
+        raise withdrawn_asset(asset)
+
+
+def withdrawn_asset(asset: Asset) -> Refused:
+    return Refused("hub.asset-withdrawn", slug=asset.slug, reason=asset.standing_reason)
 
 
 def _check_opening(ctx: Write, asset: Asset, visibility: str) -> None:

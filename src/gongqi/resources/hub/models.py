@@ -41,7 +41,8 @@ class Asset(Base):
     """What somebody gives: a model, a dataset, code, an agent. `visibility`: private, members, public.
 
     `gated`: whether the bytes are given to all who see the asset (open), or to whoever asked (auto) and was let in
-    (manual). `deleted_at`: since then only its address still speaks of it.
+    (manual). `deleted_at`: since then only its address still speaks of it. `standing` (standing.py): open, archived,
+    withdrawn; since when and why.
     """
 
     __tablename__ = "asset"
@@ -66,6 +67,9 @@ class Asset(Base):
     gated: Mapped[str] = mapped_column(default="open", server_default="open")
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+    standing: Mapped[str] = mapped_column(default="open", server_default="open")
+    standing_reason: Mapped[str | None]
+    standing_since: Mapped[datetime | None]
 
 
 class FormerAddress(Base):

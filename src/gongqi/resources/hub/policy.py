@@ -4,7 +4,7 @@ An asset opens in stages: `private` is seen by its own organisation and by roles
 auditors, the operator), `members` by whoever may read the hub in any organisation, `public` by everyone. A revision is
 seen as its asset is; so is a release, except that a draft stays at home until it is submitted. What was deleted is
 seen by nobody. Seeing is not having: the bytes of a gated asset are for its own organisation, for the foundation's
-roles, and for whoever was let in.
+roles, and for whoever was let in. Those of what was withdrawn are for its own people and the foundation's roles alone.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def may_have(actor: Actor, _permission: str) -> ColumnElement[bool]:
     reading = "hub:revision:read"
     granted = (AccessRequest.party == actor.id, AccessRequest.state == "granted")
     let_in = select(AccessRequest.id).where(AccessRequest.asset == Asset.id, *granted).correlate(Asset).exists()
-    given = where(or_(Asset.gated == "open", let_in))
+    given = where(and_(Asset.standing != "withdrawn", or_(Asset.gated == "open", let_in)))
     return of_asset(Revision.asset, both(ASSET_READ, any_of(given, within(Asset.org))))(actor, reading)
 
 
@@ -72,6 +72,9 @@ POLICIES = (
             "hub:asset:gate": HOME,
             "hub:asset:move": HOME,
             "hub:asset:delete": HOME,
+            "hub:asset:archive": HOME,
+            "hub:asset:unarchive": HOME,
+            "hub:asset:withdraw": HOME,
             "hub:blob:add": HOME,
             "hub:access:grant": HOME,
             "hub:access:refuse": HOME,

@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
-from gongqi.resources.hub.assets import ID
+from gongqi.resources.hub.assets import ID, check_changeable
 from gongqi.resources.hub.models import Asset, Ref, Revision
 from gongqi.resources.hub.rules import MAIN, OID_LENGTH, check_ref
 
@@ -57,6 +57,7 @@ class RefOut(Output):
 @verb("hub:ref:create", evidence="hub.ref-created")
 def create_ref(ctx: Write, input: CreateRef) -> RefOut:
     asset = ctx.find(Asset, input.asset, to="hub:ref:create")
+    check_changeable(asset)
     name = check_ref(input.name)
     if ctx.session.get(Ref, (asset.id, input.kind, name)):
         raise Refused("hub.ref-taken", ref=name)
@@ -74,6 +75,7 @@ def create_ref(ctx: Write, input: CreateRef) -> RefOut:
 @verb("hub:ref:delete", evidence="hub.ref-deleted")
 def delete_ref(ctx: Write, input: DeleteRef) -> RefOut:
     asset = ctx.find(Asset, input.asset, to="hub:ref:delete")
+    check_changeable(asset)
     ref = ctx.session.get(Ref, (asset.id, input.kind, input.name))
     if ref is None:
         raise Refused("hub.ref-unknown", ref=ascii(input.name[:80])[1:-1])

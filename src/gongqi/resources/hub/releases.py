@@ -22,7 +22,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.gates import Verdict
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.kernel.words import LANGUAGES, Words
-from gongqi.resources.hub.assets import ID
+from gongqi.resources.hub.assets import ID, asset_row, check_changeable
 from gongqi.resources.hub.events import ReleasePublished, ReleaseSubmitted, ReleaseWithdrawn
 from gongqi.resources.hub.gates import RELEASE_PUBLISH, FileFacts, ReleaseQuestion
 from gongqi.resources.hub.models import Asset, Release, Revision
@@ -124,6 +124,7 @@ class ReleaseFacts:
 @verb("hub:release:draft", evidence="hub.release-drafted")
 def draft(ctx: Write, input: Draft) -> ReleaseOut:
     asset = ctx.find(Asset, input.asset, to="hub:release:draft")
+    check_changeable(asset)
     revision = ctx.find(Revision, input.revision, to="hub:release:draft")
     if revision.asset != asset.id:
         raise Refused("hub.revision-of-another-asset", revision=revision.id, asset=asset.id)
@@ -147,6 +148,7 @@ def submit(ctx: Write, input: OneRelease) -> ReleaseOut:
     release = ctx.find(Release, input.release, to="hub:release:submit")
     if release.state != "draft":
         raise Refused("hub.release-not-draft", release=release.id, state=release.state)
+    check_changeable(asset_row(ctx, release.asset))
     facts = revision_facts(ctx, release.revision)
     release.state, release.submitted_at = "submitted", ctx.now
     ctx.session.flush()
@@ -162,6 +164,7 @@ def publish(ctx: Write, input: OneRelease) -> ReleaseOut:
         raise Refused("hub.release-already-published", release=release.id, state=release.state)
     if release.state != "submitted":
         raise Refused("hub.release-not-submitted", release=release.id)
+    check_changeable(asset_row(ctx, release.asset))
     facts = revision_facts(ctx, release.revision)
     verdict = ctx.ask(RELEASE_PUBLISH, _question(release, facts))
     if not verdict.allowed:
@@ -187,12 +190,7 @@ def withdraw(ctx: Write, input: Withdraw) -> ReleaseOut:
     release = ctx.find(Release, input.release, to="hub:release:withdraw")
     if release.state not in ("submitted", "published"):
         raise Refused("hub.release-not-open", release=release.id, state=release.state)
-    facts = revision_facts(ctx, release.revision)
-    before, release.state = release.state, "withdrawn"
-    release.withdrawn_at, release.withdrawn_reason = ctx.now, input.reason
-    ctx.session.flush()
-    ctx.record(release.id, was=before, digest=facts.digest, private={"reason": input.reason})
-    ctx.emit(ReleaseWithdrawn(**_named(release, facts)))
+    _take_back(ctx, release, input.reason)
     return ReleaseOut.model_validate(release)
 
 
@@ -231,6 +229,15 @@ def release_facts(ctx: Read, release: str) -> ReleaseFacts:
         revision=row.revision, digest=of.digest, statement_digest=row.statement_digest, published_at=row.published_at,
         files=of.files, lineage=of.lineage, of=of,
     )  # fmt: skip
+
+
+def withdraw_all(ctx: Write, asset: str, reason: str) -> int:
+    """Withdraw whatever of an asset is published or under review; returns how many releases that were."""
+    open_ones = select(Release).where(Release.asset == asset, Release.state.in_(("submitted", "published")))
+    rows = ctx.session.scalars(open_ones.order_by(Release.id)).all()
+    for release in rows:
+        _take_back(ctx, release, reason)
+    return len(rows)
 
 
 def release_envelope(ctx: Read, release: str) -> dict[str, Any] | None:
@@ -297,6 +304,15 @@ def worded(ctx: Read, verdict: Mapping[str, Any]) -> list[CheckAnswer]:
         )
         for answer in verdict["answers"]
     ]
+
+
+def _take_back(ctx: Write, release: Release, reason: str) -> None:
+    facts = revision_facts(ctx, release.revision)
+    before, release.state = release.state, "withdrawn"
+    release.withdrawn_at, release.withdrawn_reason = ctx.now, reason
+    ctx.session.flush()
+    ctx.record(release.id, kind="hub.release-withdrawn", was=before, digest=facts.digest, private={"reason": reason})
+    ctx.emit(ReleaseWithdrawn(**_named(release, facts)))
 
 
 def _worded_params(words: Words, params: Mapping[str, Any], language: str) -> dict[str, Any]:

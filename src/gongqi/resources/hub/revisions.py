@@ -14,7 +14,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.resources.hub import refs
 from gongqi.resources.hub.access import check_may_have
-from gongqi.resources.hub.assets import ID, asset_row
+from gongqi.resources.hub.assets import ID, asset_row, check_changeable
 from gongqi.resources.hub.catalogue import refresh
 from gongqi.resources.hub.contents import FileInput, brought, card_in, check_names, check_whole
 from gongqi.resources.hub.events import RevisionCommitted
@@ -229,6 +229,7 @@ def _put(
     lineage: Sequence[tuple[str, str]],
 ) -> RevisionOut:  # fmt: skip
     """Write the revision that follows `last` on `branch`."""
+    check_changeable(home)
     check_whole(ctx, entries)
     card = card_in(ctx, entries)
     sources = _sources(ctx, lineage)

@@ -3,7 +3,7 @@
 
 `assets` (with the bytes brought to them: `inspection`, `quotas`; where they are found: `addresses`; who may have the
 bytes: `access`) → `refs` → `revisions` (of what `contents` lets in) → `releases` → `lineage` (with our own answers at the
-gate), `documents`. `search` finds assets by what `catalogue` wrote of them.
+gate), `documents`, `standing`. `search` finds assets by what `catalogue` wrote of them.
 """
 
 from gongqi.resources.hub.access import (
@@ -57,6 +57,7 @@ from gongqi.resources.hub.assets import (
 )
 from gongqi.resources.hub.contents import FileInput
 from gongqi.resources.hub.documents import (
+    STATEMENT_MEDIA_TYPE,
     Document,
     DocumentOut,
     attach,
@@ -129,4 +130,5 @@ from gongqi.resources.hub.revisions import (
 )
 from gongqi.resources.hub.search import SearchAssets, search, search_assets
 from gongqi.resources.hub.signatures import SIGNATURE_MEDIA_TYPE, SIGNATURE_PATH, pem, sign_files
-from gongqi.resources.hub.statements import bundle_of
+from gongqi.resources.hub.standing import ArchiveAsset, OneAsset, WithdrawAsset, archive, unarchive, withdraw_asset
+from gongqi.resources.hub.statements import bundle_of, statement_of

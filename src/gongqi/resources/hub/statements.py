@@ -75,6 +75,14 @@ def bundle_of(ctx: Read, release: str) -> Bundle:
     )  # fmt: skip
 
 
+def statement_of(ctx: Read, release: str) -> dict[str, Any]:
+    """The signed statement alone, to whoever may see the release. Raises Refused hub.release-not-published."""
+    row = ctx.find(Release, release, to="hub:release:read")
+    if row.envelope is None:
+        raise Refused("hub.release-not-published", release=row.id)
+    return row.envelope
+
+
 def _envelopes(ctx: Read, release: Release) -> dict[str, dict[str, Any]]:
     """The signed statements of the sources' own releases, by digest, as far as the reader may see those."""
     keys = [key for key, _ in revision_facts(ctx, release.revision).lineage]

@@ -179,7 +179,7 @@ def described(asset: AssetOut, commit: Commit, id: str) -> dict[str, Any]:
         "sha": commit.oid,
         "private": asset.visibility != "public",
         "gated": GATED[asset.gated],
-        "disabled": False,
+        "disabled": asset.standing == "withdrawn",
         "createdAt": forms.written(asset.created_at),
         "lastModified": forms.written(commit.at),
         "tags": forms.tags(commit.card, asset.kind),

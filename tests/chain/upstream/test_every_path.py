@@ -1,0 +1,96 @@
+"""Every path by which something can be downloaded, walked by everybody: what is closed is closed on all of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gongqi.doors.cli.client import Problem
+from tests.chain.upstream.conftest import BYTES_BY, FACTS_BY, walk
+
+PUBLIC = [{"audience": "public"}]
+PEOPLE = ("stranger", "member", "owner")
+ALL = BYTES_BY | FACTS_BY
+
+
+def refused(code: str):  # type: ignore[no-untyped-def]
+    return pytest.raises(Problem, match=rf"^{code}\(")
+
+
+def all_are(answers: dict[str, int], *statuses: int) -> bool:
+    assert set(answers.values()) <= set(statuses), answers
+    return True
+
+
+def test_what_is_archived_can_be_had_on_every_path_and_changes_on_none(chain: Any) -> None:
+    thing, owner = chain.donated(PUBLIC), chain.owner
+    chain.opened(thing, "public")
+    kept = owner.verb("hub:asset:archive", asset=thing.asset, reason="superseded")
+    assert (kept["standing"], kept["standing_reason"]) == ("archived", "superseded")
+    for who in PEOPLE:
+        assert all_are(walk(chain, thing, who, ALL), 200)
+    page = chain.stranger.http.get(f"/hub/asset/{thing.asset}").text
+    assert "no longer changes" in page and "superseded" in page
+    changes = {
+        "hub:revision:change": {"message": "m", "removed": ["a.csv"]},
+        "hub:revision:commit": {"message": "m", "files": [{"path": "a.csv", "sha256": "0" * 64}]},
+        "hub:ref:create": {"kind": "tag", "name": "v1"},
+        "hub:ref:delete": {"kind": "tag", "name": "v1"},
+        "hub:asset:edit": {"title_en": "Other"},
+        "hub:asset:move": {"slug": "elsewhere"},
+        "hub:asset:delete": {},
+        "hub:asset:archive": {"reason": "again"},
+        "hub:release:draft": {"revision": thing.revision, "name": "2.0.0"},
+    }
+    for verb, given in changes.items():
+        code = "hub.blob-unknown" if verb == "hub:revision:commit" else "hub.asset-archived"
+        with refused(code):
+            owner.verb(verb, asset=thing.asset, **given)
+    assert owner.verb("hub:asset:unarchive", asset=thing.asset)["standing"] == "open"
+    with refused("hub.asset-not-archived"):
+        owner.verb("hub:asset:unarchive", asset=thing.asset)
+    assert owner.verb("hub:revision:change", asset=thing.asset, message="m", removed=["a.csv"])["number"] == 2
+
+
+def test_what_is_withdrawn_is_refused_with_the_reason_on_every_path_and_its_proofs_stay(
+    chain: Any, tmp_path: Path
+) -> None:
+    thing, owner = chain.donated(PUBLIC), chain.owner
+    chain.opened(thing, "public")
+    bundle = tmp_path / "before.zip"
+    chain.foundation.client().download(f"/api/v1/hub/release/{thing.release}/bundle", bundle)
+    owner.verb("hub:asset:withdraw", asset=thing.asset, reason="a consent was taken back")
+    for who in ("stranger", "member"):
+        assert all_are(walk(chain, thing, who, BYTES_BY), 410)
+        assert all_are(walk(chain, thing, who, FACTS_BY), 200)
+    assert all_are(walk(chain, thing, "owner", BYTES_BY), 200)  # its own people look into it
+    told = chain.stranger.http.get(f"/datasets/north/{thing.slug}/resolve/main/a.csv")
+    assert told.json()["code"] == "hub.asset-withdrawn"
+    assert "a consent was taken back" in told.headers["x-error-message"]
+    assert chain.stranger.http.get(f"/api/datasets/north/{thing.slug}").json()["disabled"] is True
+    assert "a consent was taken back" in chain.stranger.http.get(f"/hub/asset/{thing.asset}").text
+    release = chain.stranger.read("hub:release:get", thing.release)
+    assert (release["state"], release["withdrawn_reason"]) == ("withdrawn", "a consent was taken back")
+    entry = chain.stranger.read("evidence:entry:list", subject=thing.asset)["items"][0]
+    assert entry["kind"] == "hub.asset-withdrawn" and "consent" not in str(entry["facts"])
+    said = subprocess.run([sys.executable, "-m", "gongqi", "verify", str(bundle)], capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout + said.stderr
+    for verb in ("hub:asset:withdraw", "hub:asset:archive"):
+        with refused("hub.asset-withdrawn"):
+            owner.verb(verb, asset=thing.asset, reason="again")
+    with refused("hub.asset-withdrawn"):
+        owner.verb("hub:asset:unarchive", asset=thing.asset)
+    with refused("hub.asset-withdrawn"):
+        owner.verb("hub:revision:change", asset=thing.asset, message="m", removed=["a.csv"])
+
+
+def test_a_stranger_neither_archives_nor_withdraws(chain: Any) -> None:
+    thing = chain.donated(PUBLIC)
+    chain.opened(thing, "public")
+    for verb, given in (("archive", {"reason": "r"}), ("withdraw", {"reason": "r"}), ("unarchive", {})):
+        with refused("access.forbidden"):
+            chain.member.verb(f"hub:asset:{verb}", asset=thing.asset, **given)
