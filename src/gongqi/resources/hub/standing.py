@@ -10,6 +10,8 @@ Source: the two ends that PEP 792 gives a project (archived, quarantined) and RF
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from gongqi.kernel.errors import Refused
@@ -60,7 +62,7 @@ def withdraw_asset(ctx: Write, input: WithdrawAsset) -> AssetOut:
     return _stand(ctx, asset, "withdrawn", input.reason, releases=releases)
 
 
-def _stand(ctx: Write, asset: Asset, standing: str, reason: str | None, **facts: int) -> AssetOut:
+def _stand(ctx: Write, asset: Asset, standing: str, reason: str | None, **facts: Any) -> AssetOut:
     was, asset.standing = asset.standing, standing
     asset.standing_reason, asset.standing_since = reason, ctx.now
     ctx.session.flush()
