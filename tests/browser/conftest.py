@@ -31,6 +31,7 @@ START_SECONDS = 30.0
 TOUR_SECONDS = 240.0
 STEP_MILLISECONDS = 10_000
 EXPECTED = "the server responded with a status of 4"  # said of every refusal, and a refusal is an answer
+ASSET_PAGES = ("", "/files", "/releases", "/revisions", "/lineage", "/access")
 LOCALES = {"zh": "zh-CN", "en": "en-GB"}
 
 
@@ -211,7 +212,8 @@ def examples(foundation: Foundation) -> dict[str, str]:
         "/members/organisation/{key}": memory["org-hospital"],
         "/members/person/{key}": foundation.party("reviewer-1-person"),
         "/members/agent/{key}": foundation.party("agent"),
-        "/hub/asset/{key}": model["id"],
+        **{f"/hub/asset/{{key}}{page}": f"{model['id']}{page}" for page in ASSET_PAGES},
+        "/hub/asset/{key}/file": f"{model['id']}/file?path=train.py",
         "/hub/revision/{key}": release["revision"],
         "/hub/release/{key}": release["id"],
         "/serving/deployment/{key}": first("serving:deployment:list")["id"],
@@ -223,4 +225,4 @@ def examples(foundation: Foundation) -> dict[str, str]:
         "/upstream/donation/{key}": first("upstream:donation:list")["id"],
         "/credits/split/{key}": first("credits:split:list")["id"],
     }
-    return {path: path.replace(path[path.index("{") :], key) for path, key in made.items()}
+    return {path: path[: path.index("{")] + key for path, key in made.items()}

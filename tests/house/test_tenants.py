@@ -641,6 +641,14 @@ PAGES: dict[str, tuple[str, Given]] = {
     "GET /me": ("401 200 200 200 200", nothing),
     "GET /hub": ("200 200 200 200 200", lambda w, p: {"query": {"org": w.north}}),
     "GET /hub/asset/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.dataset}),
+    **{
+        f"GET /hub/asset/{{key}}/{page}": ("404 404 200 200 200", lambda w, p: {"key": w.dataset})
+        for page in ("files", "releases", "revisions", "lineage", "access")
+    },
+    "GET /hub/asset/{key}/file": (
+        "404 404 200 200 200",
+        lambda w, p: {"key": w.dataset, "query": {"path": f"{CANARY}.csv"}},
+    ),
     "GET /hub/revision/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.revision}),
     "GET /hub/release/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.published}),
     "GET /serving": ("200 200 200 200 200", nothing),

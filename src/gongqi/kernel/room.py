@@ -48,11 +48,13 @@ class Panel:
     """A section that a room adds to the page of a room below, which asks for it as it would ask a gate.
 
     `page` is that view's template; `load` takes the view's arguments and gives the values, or None for nothing to show.
+    `place` names a part of that page which the panel stands in for, where it has something to show.
     """
 
     page: str
     template: str
     load: Callable[..., Mapping[str, Any] | None]
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

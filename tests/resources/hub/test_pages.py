@@ -25,7 +25,7 @@ from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY
 from gongqi.members.room import ROOM as MEMBERS
 from gongqi.resources.hub import service as hub
-from gongqi.resources.hub.pages import render_card
+from gongqi.resources.hub.cards import render_card
 from gongqi.resources.hub.room import ROOM as HUB
 
 WEB = Path(build_app.__code__.co_filename).parent
@@ -88,6 +88,8 @@ def test_every_page_reads_whole_in_each_language(kernel, language):
     for address in (
         "/hub", "/hub?kind=model", "/hub?q=样例&license=CC-BY-4.0", f"/hub/asset/{model.asset}",
         f"/hub/revision/{model.revision}", f"/hub/release/{model.id}", "/upstream", f"/upstream/donation/{donation.id}",
+        *(f"/hub/asset/{model.asset}/{page}" for page in ("files", "releases", "revisions", "lineage", "access")),
+        f"/hub/asset/{model.asset}/file?path=README.md",
     ):  # fmt: skip
         answer = client.get(address)
         assert answer.status_code == 200, (address, words_of(answer.text)[-600:])

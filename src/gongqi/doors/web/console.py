@@ -136,6 +136,7 @@ class Console:
                 ],
                 "csrf": callers.csrf_token(request),
                 "path": path,
+                "origin": f"{request.url.scheme}://{request.url.netloc}",
                 "query": dict(request.query_params),
                 "kept": kept_query(request),
                 "first_page": f"{path}?{kept_query(request, without='cursor')}".rstrip("?&")
@@ -188,11 +189,15 @@ class Console:
 
             def load(ctx: Read) -> Response:
                 values = view.load(ctx, **arguments)
-                panels = [
-                    self._panel(request, actor, panel, panel.load(ctx, **arguments), ctx)
-                    for panel in self.panels.get(view.template, ())
-                ]
-                return self.render(request, actor, view.template, {"panels": panels, **values}, ctx=ctx)
+                panels, filled = [], {}
+                for panel in self.panels.get(view.template, ()):
+                    shown = self._panel(request, actor, panel, panel.load(ctx, **arguments), ctx)
+                    if panel.place:
+                        filled[panel.place] = shown
+                    else:
+                        panels.append(shown)
+                given = {"panels": panels, "filled": filled, **values}
+                return self.render(request, actor, view.template, given, ctx=ctx)
 
             return self.kernel.look(load, callers.caller(request, actor))
         except Exception as error:  # the door

@@ -132,6 +132,13 @@ def check_may_have(ctx: Read, revision: str) -> None:
         raise _gated(ctx, revision)
 
 
+def my_request(ctx: Read, asset: str) -> AccessOut | None:
+    """What the actor has asked for, and how that stands."""
+    query = select(AccessRequest).where(AccessRequest.asset == asset, AccessRequest.party == ctx.actor.id)
+    row = None if ctx.actor.is_anonymous else ctx.session.scalar(query)
+    return AccessOut.model_validate(row) if row else None
+
+
 def asked_by(ctx: Read, asset: str) -> dict[str, str]:
     """Who has asked for this asset: request → party. The caller has authorised."""
     query = select(AccessRequest.id, AccessRequest.party).where(AccessRequest.asset == asset)

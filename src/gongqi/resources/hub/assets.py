@@ -30,6 +30,7 @@ ID = 64  # characters; ours have 30
 TITLE = 200  # one line on a page
 SUMMARY = 1000  # a paragraph
 ACTIONS = (
+    "hub:revision:change", "hub:access:grant",
     "hub:release:draft", "hub:asset:edit", "hub:asset:open", "hub:asset:gate", "hub:asset:move", "hub:asset:archive",
     "hub:asset:unarchive", "hub:asset:withdraw", "hub:asset:delete",
 )  # fmt: skip
@@ -273,6 +274,12 @@ def receive_blob(ctx: Write, *, org: str, sha256: str, inspected: Inspected) -> 
             )
         )  # fmt: skip
     return BlobOut(sha256=sha256, size=inspected.size, findings=list(inspected.findings))
+
+
+def findings_of(ctx: Read, sha256: str, name: str) -> list[dict[str, Any]]:
+    """What the inspection of these bytes under this name warns of."""
+    row = ctx.session.get(Inspection, (sha256, name))
+    return list(row.findings) if row else []
 
 
 def inspected_names(ctx: Read, org: str, digests: Collection[str]) -> dict[str, set[str]]:

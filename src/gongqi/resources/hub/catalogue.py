@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from gongqi.kernel.verbs import Write
+from gongqi.kernel.verbs import Read, Write
 from gongqi.resources.hub.models import Asset, AssetLabel, Catalogued, Ref, Revision
 from gongqi.resources.hub.rules import MAIN
 from gongqi.resources.hub.terms import ABOUT, CARD, NAMES, label, terms_of
@@ -87,6 +87,12 @@ def tell(ctx: Write, asset: Asset, name: str, value: str | None) -> None:
         ctx.add(AssetLabel(asset=asset.id, name=name, value=value))
     ctx.session.flush()
     refresh(ctx, asset)
+
+
+def labels_of(ctx: Read, asset: str) -> dict[str, str]:
+    """What rooms above have found out about an asset, by their word for it."""
+    query = select(AssetLabel.name, AssetLabel.value).where(AssetLabel.asset == asset)
+    return {row.name: row.value for row in ctx.session.execute(query)}
 
 
 def _facts(asset: Asset) -> tuple[tuple[str, str], ...]:

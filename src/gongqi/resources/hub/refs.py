@@ -7,6 +7,7 @@ first forty digits of its digest, which is what git and its like take for the na
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Literal
 
@@ -107,6 +108,15 @@ def targets_of(ctx: Read, asset: str) -> list[tuple[str, str, str]]:
     digests = select(Revision.id, Revision.digest).join(Ref, Ref.revision == Revision.id).where(Ref.asset == asset)
     digest_of = {row.id: row.digest for row in ctx.session.execute(digests)}
     return [(row.kind, row.name, digest_of[row.revision][:OID_LENGTH]) for row in refs_of(ctx, asset)]
+
+
+def refs_at(ctx: Read, asset: str, revisions: Collection[str]) -> dict[str, list[tuple[str, str]]]:
+    """By revision, the (kind, name) of each branch and tag that points at it, `main` first."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for row in refs_of(ctx, asset):
+        if row.revision in revisions:
+            found.setdefault(row.revision, []).append((row.kind, row.name))
+    return found
 
 
 def head(ctx: Read, asset: str, branch: str = MAIN) -> Revision | None:

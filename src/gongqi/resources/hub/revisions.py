@@ -20,7 +20,16 @@ from gongqi.resources.hub.contents import FileInput, brought, card_in, check_nam
 from gongqi.resources.hub.events import RevisionCommitted
 from gongqi.resources.hub.gates import FileFacts
 from gongqi.resources.hub.models import Asset, File, Lineage, Revision
-from gongqi.resources.hub.rules import MAIN, OID_LENGTH, FileEntry, card_digest, copied, revision_digest, without
+from gongqi.resources.hub.rules import (
+    CARD_PATH,
+    MAIN,
+    OID_LENGTH,
+    FileEntry,
+    card_digest,
+    copied,
+    revision_digest,
+    without,
+)
 
 Relation = Literal[
     "trained-on", "fine-tuned-from", "distilled-from", "evaluated-on", "merged-from", "derived-from", "returned-from"
@@ -263,6 +272,28 @@ def _put(
 def card_text(ctx: Read, revision: str) -> str:
     """The body of a revision's card, as its author wrote it (CommonMark)."""
     return ctx.session.scalar(select(Revision.card_body).where(Revision.id == revision)) or ""
+
+
+def claims_of(ctx: Read, revision: str) -> dict[str, Any]:
+    """The front matter of a revision's card."""
+    return ctx.session.scalar(select(Revision.card).where(Revision.id == revision)) or {}
+
+
+def parent_of(ctx: Read, revision: str) -> str | None:
+    """The revision before it on its branch."""
+    return ctx.session.scalar(select(Revision.parent).where(Revision.id == revision))
+
+
+def revisions_by_card(ctx: Read, asset: str, cards: Collection[str]) -> dict[str, str]:
+    """By the digest of a card, the last revision of the asset that bears it."""
+    query = select(Revision.card_sha256, Revision.id).where(Revision.asset == asset, Revision.card_sha256.in_(cards))
+    return {row.card_sha256: row.id for row in ctx.session.execute(query.order_by(Revision.id))}
+
+
+def example_file(ctx: Read, revision: str) -> str | None:
+    """A file to show a download with: the card, else the first."""
+    query = select(File.path).where(File.revision == revision).order_by(File.path != CARD_PATH, File.path)
+    return ctx.session.scalar(query.limit(1))
 
 
 def latest_revision(ctx: Read, asset: str) -> RevisionOut | None:

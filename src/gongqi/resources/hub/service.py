@@ -17,6 +17,7 @@ from gongqi.resources.hub.access import (
     gate,
     grant,
     list_access,
+    my_request,
     refuse,
     request,
     revoke,
@@ -47,6 +48,7 @@ from gongqi.resources.hub.assets import (
     create,
     create_asset,
     edit,
+    findings_of,
     get_asset,
     list_assets,
     open_asset,
@@ -55,6 +57,7 @@ from gongqi.resources.hub.assets import (
     tell_asset,
     visible_assets,
 )
+from gongqi.resources.hub.catalogue import labels_of
 from gongqi.resources.hub.contents import FileInput
 from gongqi.resources.hub.documents import (
     STATEMENT_MEDIA_TYPE,
@@ -78,7 +81,17 @@ from gongqi.resources.hub.lineage import (
     sources,
 )
 from gongqi.resources.hub.quotas import GetQuota, QuotaOut, SetQuota, get_quota, quota_of, room_for, set_quota
-from gongqi.resources.hub.refs import CreateRef, DeleteRef, ListRefs, RefOut, create_ref, delete_ref, list_refs
+from gongqi.resources.hub.refs import (
+    CreateRef,
+    DeleteRef,
+    ListRefs,
+    RefOut,
+    create_ref,
+    delete_ref,
+    list_refs,
+    refs_at,
+    refs_of,
+)
 from gongqi.resources.hub.releases import (
     CheckOut,
     Draft,
@@ -119,13 +132,17 @@ from gongqi.resources.hub.revisions import (
     SourceInput,
     card_text,
     change,
+    claims_of,
     commit,
     commit_revision,
+    example_file,
     find_file,
     get_revision,
     latest_revision,
     list_revisions,
+    parent_of,
     revision_facts,
+    revisions_by_card,
     visible_revisions,
 )
 from gongqi.resources.hub.search import SearchAssets, search, search_assets
