@@ -10,8 +10,9 @@ from sqlalchemy.exc import DBAPIError
 
 from gongqi import migrations, rooms
 from gongqi.books.ledger import models as ledger
+from gongqi.books.ledger import replay, rules
 from gongqi.kernel.clock import SystemClock
-from gongqi.kernel.db import Base, Database
+from gongqi.kernel.db import Base, Database, as_micros
 from gongqi.kernel.errors import Refused, Unavailable
 
 
@@ -101,3 +102,37 @@ def test_an_unreachable_database_is_said_in_one_line() -> None:
 
 def set_version(database: Database, number: str) -> None:
     database.write(lambda session: session.execute(text("UPDATE alembic_version SET version_num = :n"), {"n": number}))
+
+
+def test_a_book_from_before_is_carried_over_whole_and_stays_append_only(empty: Database) -> None:
+    migrations.run(empty, "0012")
+    at = as_micros(SystemClock().now())
+    rows = [
+        f"INSERT INTO ledger_account VALUES ('foundation:credit:issued', 'foundation', 'credit', 'issued', NULL, {at})",
+        f"INSERT INTO ledger_account VALUES ('org_x:credit:available', 'org_x', 'credit', 'available', 0, {at})",
+        "INSERT INTO ledger_transaction VALUES "
+        f"(1, '{rules.transaction_id('k')}', 'k', '{rules.digest_of(BEFORE)}', 't.open', 's', '{{}}', {at}, NULL, NULL)",
+        "INSERT INTO ledger_posting VALUES (1, 0, 'foundation:credit:issued', -5, -5)",
+        "INSERT INTO ledger_posting VALUES (1, 1, 'org_x:credit:available', 5, 5)",
+        "INSERT INTO ledger_balance VALUES ('foundation:credit:issued', -5)",
+        "INSERT INTO ledger_balance VALUES ('org_x:credit:available', 5)",
+    ]
+    with empty.writer.begin() as connection:
+        for row in rows:
+            connection.exec_driver_sql(row)
+    migrations.prepare(empty, upgrade=True)
+    with empty.reading() as session:
+        book = replay.report(session)
+    assert (book.true, book.transactions, book.postings) == (True, 1, 2)
+    for statement, why in (
+        ("UPDATE ledger_posting SET amount = 6 WHERE position = 1", "append-only"),
+        ("DELETE FROM ledger_posting", "append-only"),
+        ("INSERT INTO ledger_posting VALUES (9, 0, 'org_x:credit:available', 1, 6)", "(?i)foreign key"),
+    ):
+        with pytest.raises(DBAPIError, match=why), empty.writer.begin() as connection:
+            connection.exec_driver_sql(statement)
+
+
+BEFORE = rules.Draft(
+    "k", "t.open", "s", (rules.Line("foundation:credit:issued", -5), rules.Line("org_x:credit:available", 5))
+)

@@ -87,52 +87,42 @@ def append(ctx: Write, drafts: Sequence[Draft]) -> list[Posted]:
         rules.require_sound(draft)
     connection = ctx.session.connection()
     ids = [rules.transaction_id(draft.key) for draft in drafts]
-    known = _known(connection, dict(zip(ids, drafts, strict=True)))
-    digests = {id: digest for id, (digest, _) in known.items()}
+    known = _known(connection, ids)
+    posted: dict[str, Posted] = {}
     fresh: dict[str, tuple[str, Draft]] = {}
     for id, draft in zip(ids, drafts, strict=True):
         digest = rules.digest_of(draft)
-        if digests.setdefault(id, digest) != digest:
+        if id in known:
+            before, *found = known[id]
+            posted[id] = Posted(id, *found, draft)  # if the digest agrees, the draft is what was posted
+        else:
+            before, _ = fresh.setdefault(id, (digest, draft))
+        if before != digest:
             raise Refused("ledger.key-reused", key=draft.key)
-        if id not in known:
-            fresh.setdefault(id, (digest, draft))
-    posted = {id: before for id, (_, before) in known.items()}
     if fresh:
-        posted |= _write(connection, fresh, ctx.now)
+        _write(connection, fresh, posted, ctx.now)
     return [posted[id] for id in ids]
 
 
-def _known(connection: Connection, drafts: dict[str, Draft]) -> dict[str, tuple[str, Posted]]:
-    """Payload digest and posting of those in the book already; if the digest agrees, the draft is what was posted."""
-    return {
-        id: (digest, Posted(id, sequence, at, evidence, drafts[id]))
-        for id, digest, sequence, at, evidence in _rows(connection, _KNOWN, list(drafts))
-    }
+def _known(connection: Connection, ids: list[str]) -> dict[str, tuple[Any, ...]]:
+    """Payload digest, sequence, time and evidence of those that are in the book already."""
+    return {id: tuple(rest) for id, *rest in _rows(connection, _KNOWN, ids)}
 
 
-def _write(connection: Connection, fresh: dict[str, tuple[str, Draft]], now: datetime) -> dict[str, Posted]:
+def _write(
+    connection: Connection, fresh: dict[str, tuple[str, Draft]], posted: dict[str, Posted], now: datetime
+) -> None:
+    """Weigh and insert what is `fresh`; it then joins `posted`."""
     accounts = sorted({account for _, draft in fresh.values() for account, _ in draft.lines})
     balances, floors = _lock(connection, accounts)
-    weighed = [rules.weigh(draft.lines, balances, floors) for _, draft in fresh.values()]
     sequences = _next_sequences(connection, len(fresh))
     micros = as_micros(now)
-    transactions, postings, posted = [], [], {}
-    for sequence, (id, (digest, draft)), running in zip(sequences, fresh.items(), weighed, strict=True):
+    transactions, postings = [], []
+    for sequence, (id, (digest, draft)) in zip(sequences, fresh.items(), strict=True):
         facts = orjson.dumps(dict(draft.facts), option=orjson.OPT_SORT_KEYS).decode()
-        transactions.append(
-            (
-                sequence,
-                id,
-                draft.key,
-                digest,
-                draft.kind,
-                draft.subject,
-                facts,
-                micros,
-                draft.evidence,
-                draft.reverses,
-            )
-        )
+        decided = (draft.key, digest, draft.kind, draft.subject, facts)
+        transactions.append((sequence, id, *decided, micros, draft.evidence, draft.reverses))
+        running = rules.weigh(draft.lines, balances, floors)
         for position, ((account, amount), balance) in enumerate(zip(draft.lines, running, strict=True)):
             postings.append((sequence, position, account, amount, balance))
         posted[id] = Posted(id, sequence, now, draft.evidence, draft)
@@ -141,7 +131,6 @@ def _write(connection: Connection, fresh: dict[str, tuple[str, Draft]], now: dat
     moved = [(balances[account], account) for account in accounts]
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
     connection.exec_driver_sql(f"UPDATE ledger_balance SET amount = {mark} WHERE account_id = {mark}", moved)
-    return posted
 
 
 def _lock(connection: Connection, accounts: list[str]) -> tuple[dict[str, int], dict[str, int | None]]:

@@ -33,6 +33,12 @@ from gongqi.kernel.db import Base
 _REVERSED = text("reverses IS NOT NULL")
 
 
+def _at_commit(column: str) -> ForeignKey:
+    """What a posting points to is looked for when its transaction ends: a key looked for at once makes SQLite keep, for
+    each row, the pages that it would have to put back."""
+    return ForeignKey(column, deferrable=True, initially="DEFERRED")
+
+
 class Balance(Base):
     """What an account holds now: the sum of its postings, kept in the transaction that posts them."""
 
@@ -101,9 +107,9 @@ class Posting(Base):
         {"sqlite_with_rowid": False},
     )
 
-    sequence: Mapped[int] = mapped_column(ForeignKey("ledger_transaction.sequence"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(_at_commit("ledger_transaction.sequence"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
-    account_id: Mapped[str] = mapped_column(ForeignKey("ledger_account.id"))
+    account_id: Mapped[str] = mapped_column(_at_commit("ledger_account.id"))
     amount: Mapped[int]
     balance: Mapped[int]
 
@@ -145,12 +151,16 @@ def append_only(dialect: str, table: str) -> tuple[str, ...]:
     """The statements that make `table` refuse change; a migration that creates the table runs them after it."""
     words = f"{table} is append-only: correct it by a reversal"
     if dialect == "sqlite":
-        refuse = f"BEGIN SELECT RAISE(ABORT, '{words}'); END"
+        refuse = "BEGIN SELECT RAISE({}, '" + words + "'); END"
+        abort, fail = (
+            refuse.format("ABORT"),
+            refuse.format("FAIL"),
+        )  # ABORT would keep pages for each row: `insert_rows`
         return (
-            f"CREATE TRIGGER {table}_update BEFORE UPDATE ON {table} {refuse}",
-            f"CREATE TRIGGER {table}_delete BEFORE DELETE ON {table} {refuse}",
+            f"CREATE TRIGGER {table}_update BEFORE UPDATE ON {table} {abort}",
+            f"CREATE TRIGGER {table}_delete BEFORE DELETE ON {table} {abort}",
             f"CREATE TRIGGER {table}_replace BEFORE INSERT ON {table} "
-            f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {APPEND_ONLY[table]}) {refuse}",
+            f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {APPEND_ONLY[table]}) {fail}",
         )
     return (
         f"CREATE OR REPLACE FUNCTION {table}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
