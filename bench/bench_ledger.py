@@ -5,9 +5,9 @@
 
 The peer is the driver's own `executemany` of the finished rows by a plain INSERT, in the same batches, into the same
 schema (indexes, foreign keys and triggers included), with nothing looked up, weighed or kept. Another peer says it as
-the ledger does (INSERT OR FAIL), outside any savepoint: the least that these rows can cost. A second peer inserts the same rows into
-bare SQLite tables without keys, triggers or indexes: the most that this disk and driver can do. Each transaction of the
-ledger has its key looked up and its floors held, and moves two balances.
+the ledger does (INSERT OR FAIL), outside any savepoint: the least that these rows can cost. A third inserts the same
+rows into bare SQLite tables without keys, triggers or indexes: the most that this disk and driver can do. Each
+transaction of the ledger has its key looked up and its floors held, and moves two balances.
 """
 
 from __future__ import annotations
