@@ -92,9 +92,9 @@ def append(ctx: Write, drafts: Sequence[Draft]) -> list[Posted]:
     fresh: dict[str, tuple[str, Draft]] = {}
     for id, draft in zip(ids, drafts, strict=True):
         digest = rules.digest_of(draft)
-        if id in known:
-            before, *found = known[id]
-            posted[id] = Posted(id, *found, draft)  # if the digest agrees, the draft is what was posted
+        if row := known.get(id):
+            before = row.payload_digest  # if it agrees, the draft is what was posted
+            posted[id] = Posted(id, row.sequence, row.at, row.evidence, draft)
         else:
             before, _ = fresh.setdefault(id, (digest, draft))
         if before != digest:
@@ -104,9 +104,9 @@ def append(ctx: Write, drafts: Sequence[Draft]) -> list[Posted]:
     return [posted[id] for id in ids]
 
 
-def _known(connection: Connection, ids: list[str]) -> dict[str, tuple[Any, ...]]:
+def _known(connection: Connection, ids: list[str]) -> dict[str, Any]:
     """Payload digest, sequence, time and evidence of those that are in the book already."""
-    return {id: tuple(rest) for id, *rest in _rows(connection, _KNOWN, ids)}
+    return {row.id: row for row in _rows(connection, _KNOWN, ids)}
 
 
 def _write(

@@ -8,8 +8,8 @@ from alembic import op
 
 from gongqi.books.ledger.models import APPEND_ONLY, append_only
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 
 POINTS_TO = {"sequence": "ledger_transaction", "account_id": "ledger_account"}
 COLUMN = {"sequence": "sequence", "account_id": "id"}
