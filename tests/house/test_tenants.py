@@ -446,6 +446,7 @@ READS: dict[str, tuple[str, Given]] = {
     "hub:release:list": ("200/0 200/0 200/12 200/12 200/12", lambda w, p: {"asset": w.dataset}),
     "hub:release:get": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
     "hub:release:check": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
+    "hub:download:get": ("404 404 200 200 200", lambda w, p: {"asset": w.dataset}),
     "hub:quota:get": ("401 403 403 200 200", lambda w, p: {"org": w.north}),
     "hub:release:lineage": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
     "serving:deployment:list": ("200/2 200/2 200/2 200/2 200/2", nothing),

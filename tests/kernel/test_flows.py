@@ -16,6 +16,7 @@ from gongqi.kernel import flows
 from gongqi.kernel.errors import Broken, Refused
 from gongqi.kernel.events import EventRow, Handler
 from gongqi.kernel.flows import Again, Flow, FlowRow, Schedule, StepRow
+from gongqi.kernel.room import Chore
 from gongqi.kernel.verbs import Caller, execute
 from gongqi.kernel.worker import Worker
 
@@ -554,3 +555,22 @@ def test_the_leases_of_living_and_of_distant_workers_are_left_alone(raise_house,
     worker.name = owner
     assert kernel.db.write(worker._claim)
     assert Worker(kernel, threads=0).release_dead() == 0
+
+
+def test_each_process_does_its_chores_again_and_again_and_once_more_at_the_end(raise_house):
+    done, failed = threading.Event(), threading.Event()
+    last: list[str] = []
+
+    def often(_kernel) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise OSError("no room")
+        done.set()
+
+    chores = (Chore("often", 0.01, often), Chore("seldom", 3600, lambda kernel: last.append("seldom")))
+    _, worker = raise_house(chores=chores)
+    worker.start()
+    assert done.wait(10), "one that failed gets its next turn"
+    assert last == []
+    worker.stop()
+    assert last == ["seldom"]

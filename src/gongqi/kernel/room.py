@@ -67,6 +67,18 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Chore:
+    """What every server process does for itself every so often, such as bringing home what it has counted in memory.
+
+    Work that concerns all processes together is a flow. `run(kernel)` is also called when the process stops in peace.
+    """
+
+    name: str
+    every_seconds: float
+    run: Callable[[Kernel], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A raw HTTP route for a protocol that is not ours to shape (uploads, Open Inference Protocol, tiles).
 
@@ -96,6 +108,7 @@ class Room:
     handlers: tuple[Handler, ...] = ()
     flows: tuple[Flow, ...] = ()
     schedules: tuple[Schedule, ...] = ()
+    chores: tuple[Chore, ...] = ()
     views: tuple[View, ...] = ()
     panels: tuple[Panel, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
@@ -117,6 +130,7 @@ class House:
     handlers: dict[str, list[Handler]] = field(default_factory=dict)
     flows: dict[str, Flow] = field(default_factory=dict)
     schedules: tuple[Schedule, ...] = ()
+    chores: tuple[Chore, ...] = ()
     _called: set[tuple[str, str]] = field(default_factory=set)
 
     @classmethod
@@ -148,6 +162,7 @@ class House:
         for flow in room.flows:
             self._put(self.flows, flow.kind, flow)
         self.schedules += room.schedules
+        self.chores += room.chores
 
     @staticmethod
     def _put(table: dict[Any, Any], key: Any, value: Any) -> None:

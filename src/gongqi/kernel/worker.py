@@ -1,4 +1,5 @@
-"""Workers: the threads that claim due flows, run them, beat for them and close them (see `flows` for the idea)."""
+"""Workers: the threads that claim due flows, run them, beat for them and close them (see `flows` for the idea), and do
+the chores of their process."""
 
 from __future__ import annotations
 
@@ -56,7 +57,10 @@ class Worker:
         self._slots: dict[str, int] = {}
         self._threads = [
             threading.Thread(target=self._loop, name=f"flows-{number}", daemon=True) for number in range(threads)
-        ] + [threading.Thread(target=self._beat, name="flows-heartbeat", daemon=True)]
+        ] + [
+            threading.Thread(target=self._beat, name="flows-heartbeat", daemon=True),
+            threading.Thread(target=self._do_chores, name="chores", daemon=True),
+        ]
 
     def start(self) -> None:
         self.release_dead()
@@ -220,6 +224,20 @@ class Worker:
                     continue  # it has just ended; or it was taken over, which its own next record will find
                 except Exception as error:  # a missed beat is what the lease allows for
                     log.warning("flow heartbeat failed", flow=run.id, error=repr(error))
+
+    def _do_chores(self) -> None:
+        """Each chore when it is due, and all once more at the end."""
+        due = {chore: time.monotonic() + chore.every_seconds for chore in self.kernel.house.chores}
+        while due:
+            stopping = self._stopping.wait(max(0.0, min(due.values()) - time.monotonic()))
+            for chore in [chore for chore, at in due.items() if stopping or at <= time.monotonic()]:
+                try:
+                    chore.run(self.kernel)
+                except Exception as error:  # its next turn is its second try
+                    log.warning("chore failed", chore=chore.name, error=repr(error), exc_info=error)
+                due[chore] = time.monotonic() + chore.every_seconds
+            if stopping:
+                return
 
     def _close(self, run: Run, *, again: bool = False, **values: Any) -> None:
         def transaction(session: Session) -> None:

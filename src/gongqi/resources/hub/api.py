@@ -16,11 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gongqi.kernel.errors import Refused
-from gongqi.kernel.room import Endpoint, Kernel
-from gongqi.kernel.verbs import Caller, Read
-from gongqi.resources.hub import service
+from gongqi.kernel.room import Endpoint
+from gongqi.kernel.verbs import Read
+from gongqi.resources.hub import service, tally
 from gongqi.resources.hub.bundle import stream_bundle
 from gongqi.resources.hub.downloads import send_blob
+from gongqi.resources.hub.gates import FileFacts
 from gongqi.resources.hub.rules import check_path
 from gongqi.resources.hub.uploads import take_upload
 
@@ -46,8 +47,7 @@ async def download(request: Request) -> Response:
 
 async def bundle(request: Request) -> Response:
     """The offline bundle of a published release."""
-    kernel, caller = request.state.kernel, request.state.caller
-    return await anyio.to_thread.run_sync(_bundle, kernel, caller, request.path_params["key"])
+    return await anyio.to_thread.run_sync(_bundle, request, request.path_params["key"])
 
 
 async def statement(request: Request) -> Response:
@@ -81,12 +81,17 @@ def _give_out(request: Request, key: str, path: str) -> Response:
     kernel, caller = request.state.kernel, request.state.caller
     if "\x00" in key + path:
         raise Refused("hub.file-absent", path=path.replace("\x00", "")[:200])
-    file = kernel.look(lambda ctx: service.find_file(ctx, key, path), caller)
+
+    def look(ctx: Read) -> tuple[FileFacts, str]:
+        return service.find_file(ctx, key, path), service.asset_of(ctx, key)
+
+    file, asset = kernel.look(look, caller)
     etag = f'"{file.sha256}"'
     headers = DOWNLOAD_HEADERS | {"etag": etag, "x-gongqi-sha256": file.sha256}
     if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     headers["content-disposition"] = attachment(path)
+    tally.note(request, caller, asset, key)
     return send_blob(request, kernel, file.sha256, headers)
 
 
@@ -107,12 +112,15 @@ def _statement(kernel: Kernel, caller: Caller, key: str) -> Response:
     return Response(rfc8785.dumps(envelope), media_type=service.STATEMENT_MEDIA_TYPE, headers=DOWNLOAD_HEADERS)
 
 
-def _bundle(kernel: Kernel, caller: Caller, key: str) -> Response:
+def _bundle(request: Request, key: str) -> Response:
+    kernel, caller = request.state.kernel, request.state.caller
     if "\x00" in key:
         raise Refused("access.not-found", kind="release", key="")
 
     def gather(ctx: Read) -> Iterator[bytes]:
-        return stream_bundle(service.bundle_of(ctx, key), kernel.blobs)
+        told = service.bundle_of(ctx, key)
+        tally.note(request, caller, *service.revision_released(ctx, key))
+        return stream_bundle(told, kernel.blobs)
 
     headers = {"content-disposition": f'attachment; filename="{key}.gongqi.zip"'}
     return StreamingResponse(kernel.look(gather, caller), media_type="application/zip", headers=headers)

@@ -49,6 +49,7 @@ def load_asset(ctx: Read, key: str) -> dict[str, Any]:
         "tags": tags_in(claims)[:SHOWN_TAGS],
         "card": render_card(service.card_text(ctx, head.id)) if head else "",
         "example": service.example_file(ctx, head.id) if head else None,
+        "downloads": service.get_downloads.run(ctx, service.GetDownloads(asset=key)),
     }
 
 
@@ -65,7 +66,12 @@ def load_revisions(ctx: Read, key: str, cursor: str | None = None) -> dict[str, 
     asset = values["asset"]
     asked = service.ListRevisions.model_validate({"asset": asset.id, "limit": PAGE, "cursor": cursor or None})
     page = service.list_revisions.run(ctx, asked)
-    return values | {"page": page, "refs": service.refs_at(ctx, asset.id, {each.id for each in page.items})}
+    downloads = service.get_downloads.run(ctx, service.GetDownloads(asset=key)).revisions
+    return values | {
+        "page": page,
+        "refs": service.refs_at(ctx, asset.id, {each.id for each in page.items}),
+        "taken": {each.revision: each.total for each in downloads},
+    }
 
 
 def load_revision(ctx: Read, key: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What the hub does by itself: give back the room of bytes that were brought and never used, catalogue what is missing."""
+"""What the hub does by itself: give back the room of bytes that were brought and never used, catalogue what is missing,
+bring home what was downloaded."""
 
 from __future__ import annotations
 
@@ -7,10 +8,12 @@ from typing import Any
 
 from gongqi.kernel.blobs.garbage import collect
 from gongqi.kernel.flows import Flow, Run, Schedule
-from gongqi.resources.hub import catalogue, extents, quotas
+from gongqi.kernel.room import Chore
+from gongqi.resources.hub import catalogue, extents, quotas, tally
 from gongqi.resources.hub.rebuilding import held_xorbs
 
-DAY_SECONDS = 24 * 3600
+HOUR_SECONDS = 3600
+DAY_SECONDS = 24 * HOUR_SECONDS
 MAX_TURNS = 2000  # a million blobs or assets a day; the rest can wait for the next
 
 
@@ -44,5 +47,18 @@ def fill(run: Run) -> None:
             return
 
 
-FLOWS = (Flow("hub.sweep", sweep), Flow("hub.catalogue", fill))
-SCHEDULES = (Schedule("hub.sweep", every_seconds=DAY_SECONDS), Schedule("hub.catalogue", every_seconds=DAY_SECONDS))
+def let_days_go(run: Run) -> None:
+    """Forget who was counted on past days, and add up the days that are no longer recent."""
+    run.write("marks", tally.forget)
+    for turn in range(1, MAX_TURNS + 1):
+        if not run.write(f"days {turn}", tally.fold):
+            return
+
+
+FLOWS = (Flow("hub.sweep", sweep), Flow("hub.catalogue", fill), Flow("hub.downloads", let_days_go))
+SCHEDULES = (
+    Schedule("hub.sweep", every_seconds=DAY_SECONDS),
+    Schedule("hub.catalogue", every_seconds=DAY_SECONDS),
+    Schedule("hub.downloads", every_seconds=HOUR_SECONDS),
+)
+CHORES = (Chore("hub.tally", tally.BRING_HOME_SECONDS, tally.bring_home),)

@@ -362,6 +362,41 @@ class AssetLabel(Base):
     value: Mapped[str]
 
 
+class Downloads(Base):
+    """How often a revision was downloaded on a day, counted from 1970; on day 0, before the days that are recent."""
+
+    __tablename__ = "downloads"
+    __table_args__ = (Index(None, "day"),)
+
+    revision: Mapped[str] = mapped_column(ForeignKey("revision.id"), primary_key=True)
+    day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    count: Mapped[int]
+
+
+class Popularity(Base):
+    """How often an asset was downloaded in the recent days and in all: its rows of Downloads, added up."""
+
+    __tablename__ = "popularity"
+
+    asset: Mapped[str] = mapped_column(ForeignKey("asset.id"), primary_key=True)
+    recent: Mapped[int]
+    total: Mapped[int]
+
+
+class DownloadMark(Base):
+    """Some client had some asset on this day, and was counted (counting.py).
+
+    Personal data only to who has the key of this home and guesses the client: a keyed hash. Purpose: to count nobody
+    twice. Basis: legitimate interest (GDPR 6(1)(f)), PIPL 13(2). Kept for two days at most.
+    """
+
+    __tablename__ = "download_mark"
+    __table_args__ = (Index(None, "day"),)
+
+    mark: Mapped[bytes] = mapped_column(primary_key=True)
+    day: Mapped[int]
+
+
 # SQLite keeps the terms of the catalogue in a table of its own (FTS5, "External Content Tables"), in step by triggers.
 # Terms come ready made: what is not ASCII is part of a term anyway, and so is what marks and labels are written with.
 _OLD = "INSERT INTO catalogue_terms (catalogue_terms, rowid, terms) VALUES ('delete', OLD.number, OLD.terms)"

@@ -24,11 +24,13 @@ MAX_HANDLES = 10_000  # organisations that are remembered; a foundation has some
 
 @dataclass(frozen=True, slots=True)
 class PublicFile:
-    """A file and the commit that it was asked of."""
+    """A file and the commit that it was asked of, which is this revision of this asset."""
 
     oid: str
     sha256: str
     size: int
+    asset: str
+    revision: str
 
 
 class Handles:
@@ -56,13 +58,13 @@ def public_file(ctx: Read, *, handle: str, slug: str, kind: str, name: str, path
     row: Any = connection.execute(_BY_REF, known).first()
     if row is None and len(name) == OID_LENGTH:
         row = connection.execute(_BY_OID, known).first()
-    return PublicFile(row.digest[:OID_LENGTH], row.sha256, row.size) if row else None
+    return PublicFile(row.digest[:OID_LENGTH], row.sha256, row.size, row.asset, row.id) if row else None
 
 
 def _question(*named: ColumnElement[bool]) -> Any:
     withdrawn = select(Release.id).where(Release.revision == Revision.id, Release.state == "withdrawn").exists()
     return (
-        select(Revision.digest, File.sha256, File.size)
+        select(Revision.digest, File.sha256, File.size, Revision.asset, Revision.id)
         .select_from(Asset)
         .join(Revision, Revision.asset == Asset.id)
         .join(File, File.revision == Revision.id)

@@ -220,6 +220,12 @@ def check(ctx: Read, input: OneRelease) -> CheckOut:
 # --- for rooms above and pages: the caller has authorised ------------------------------------------------------------
 
 
+def revision_released(ctx: Read, release: str) -> tuple[str, str]:
+    """(asset, revision) of a release. Raises Refused access.not-found."""
+    row = _row(ctx, release)
+    return row.asset, row.revision
+
+
 def release_facts(ctx: Read, release: str) -> ReleaseFacts:
     """Any release with its revision. Raises Refused access.not-found."""
     row = _row(ctx, release)

@@ -195,6 +195,10 @@ def find_file(ctx: Read, revision: str, path: str) -> FileFacts:
 # --- for rooms above: the caller has authorised ----------------------------------------------------------------------
 
 
+def asset_of(ctx: Read, revision: str) -> str:
+    return ctx.session.get_one(Revision, revision).asset
+
+
 def commit_revision(
     ctx: Write, *, asset: str, message: str, files: Sequence[FileInput], parent: int | None = None,
     lineage: Sequence[tuple[str, str]] = (), branch: str = MAIN,

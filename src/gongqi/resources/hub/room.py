@@ -6,7 +6,7 @@ from gongqi.kernel.gates import Answerer
 from gongqi.kernel.room import Figure, Room
 from gongqi.resources.hub import service
 from gongqi.resources.hub.api import ENDPOINTS
-from gongqi.resources.hub.flows import FLOWS, SCHEDULES
+from gongqi.resources.hub.flows import CHORES, FLOWS, SCHEDULES
 from gongqi.resources.hub.gates import RELEASE_PUBLISH
 from gongqi.resources.hub.huggingface.api import ENDPOINTS as HUGGING_FACE
 from gongqi.resources.hub.oci.api import ENDPOINTS as OCI
@@ -53,6 +53,7 @@ ROOM = Room(
         service.check,
         service.graph,
         service.get_quota,
+        service.get_downloads,
     ),
     policies=POLICIES,
     gates=(RELEASE_PUBLISH,),
@@ -63,6 +64,7 @@ ROOM = Room(
     ),
     flows=FLOWS,
     schedules=SCHEDULES,
+    chores=CHORES,
     views=VIEWS,
     endpoints=(*ENDPOINTS, *HUGGING_FACE, *OCI),
     figures=(

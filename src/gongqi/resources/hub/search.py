@@ -2,7 +2,8 @@
 
 What bears the words in its names comes first, then what bears them in its names and descriptions, then what bears them
 there or in its card; within each, the newest first. Every word must be there. This order needs no weights and no
-statistics, is the same on every database, and stays as it is under the reader's feet while pages are turned.
+statistics, is the same on every database, and stays as it is under the reader's feet while pages are turned. Who asks
+for what is downloaded most, or was changed last, gets all that fits in that order, as it is at each page.
 
 The database finds rows by terms (terms.py): SQLite in an FTS5 table, PostgreSQL in a GIN index. Labels say beforehand
 which assets the reader may hope to see, so that nobody waits for rows that are not for them; the policy then decides
@@ -14,22 +15,42 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field
-from sqlalchemy import Boolean, Select, Text, cast, column, literal, select, table, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    cast,
+    column,
+    func,
+    literal,
+    or_,
+    select,
+    table,
+    text,
+    type_coerce,
+)
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Page, Paged, Read, read
 from gongqi.resources.hub.assets import ID, AssetOut, Kind
-from gongqi.resources.hub.models import Asset, Catalogued
+from gongqi.resources.hub.models import Asset, Catalogued, Popularity, Ref
 from gongqi.resources.hub.policy import hoped_for
+from gongqi.resources.hub.rules import MAIN
 from gongqi.resources.hub.terms import PLACES, Needle, Phrase, label, needles_of
 
 ASKED = 200  # characters of a question; a line
 VALUE = 100  # characters of a label's value
 _CURSOR = re.compile(r"([0-2])-([0-9]{1,18})")
+_SORTED_CURSOR = re.compile(r"s([0-9]{1,18})-([0-9]{1,18})")
 
+Sort = Literal["fit", "downloads", "changed"]
 Groups = Sequence[Sequence[Phrase]]
 
 _fts = table("catalogue_terms", column("rowid"), column("catalogue_terms"))
@@ -47,21 +68,26 @@ class SearchAssets(Paged):
     language: str | None = Field(None, max_length=VALUE)
     library: str | None = Field(None, max_length=VALUE)
     tag: str | None = Field(None, max_length=VALUE)
+    sort: Sort = "fit"
 
 
 @read("hub:asset:search")
 def search_assets(ctx: Read, input: SearchAssets) -> Page[AssetOut]:
-    exact = input.model_dump(exclude={"q", "limit", "cursor"}, exclude_none=True)
-    return search(ctx, input, words=input.q, facts=exact.items())
+    exact = input.model_dump(exclude={"q", "sort", "limit", "cursor"}, exclude_none=True)
+    return search(ctx, input, words=input.q, facts=exact.items(), sort=input.sort)
 
 
-def search(ctx: Read, paged: Paged, *, words: str, facts: Iterable[tuple[str, str]]) -> Page[AssetOut]:
+def search(
+    ctx: Read, paged: Paged, *, words: str, facts: Iterable[tuple[str, str]], sort: Sort = "fit"
+) -> Page[AssetOut]:
     """One page of the assets that bear all of `words` and of which all `facts` (label name, value) hold, and that the
     reader may see. Words without a letter are in nothing."""
     needles = needles_of(words)
     if words.strip() and not needles:
         return Page(items=[])
     labels = [label(name, value) for name, value in facts]
+    if sort != "fit":
+        return _sorted(ctx, paged, _asked(ctx, len(PLACES) - 1, needles, labels, anywhere=True), sort)
     first, after = _started(paged.cursor)
     found: list[tuple[int, int, Asset]] = []
     for tier in range(first, len(PLACES) if needles else 1):
@@ -85,12 +111,12 @@ def _started(cursor: str | None) -> tuple[int, int | None]:
     return int(parts[1]), int(parts[2])
 
 
-def _asked(ctx: Read, tier: int, needles: Sequence[Needle], labels: Sequence[str]) -> Asked:
-    """What bears the needles at this place and not already at the one before."""
+def _asked(ctx: Read, tier: int, needles: Sequence[Needle], labels: Sequence[str], *, anywhere: bool = False) -> Asked:
+    """What bears the needles at this place and, unless `anywhere`, not already at the one before."""
     ways = [label(*way) for way in hoped_for(ctx.actor)]
     return Asked(
         here=[needle.at(PLACES[tier]) for needle in needles],
-        before=[needle.at(PLACES[tier - 1]) for needle in needles] if tier else [],
+        before=[needle.at(PLACES[tier - 1]) for needle in needles] if tier and not anywhere else [],
         exact=[[Phrase((each,))] for each in labels] + ([[Phrase((way,)) for way in ways]] if ways else []),
     )
 
@@ -110,22 +136,77 @@ def _seen(ctx: Read, asked: Asked, *, after: int | None, at_once: int) -> Iterat
 
 def _hits(ctx: Read, asked: Asked, *, after: int | None) -> Select[int, str]:
     """(number, asset) of what fits, newest first."""
-    number, query = Catalogued.number, select(Catalogued.number, Catalogued.asset)
-    if (asked.here or asked.exact) and ctx.kernel.db.is_sqlite:
-        number = _fts.c.rowid
-        query = select(number, Catalogued.asset).join(Catalogued, Catalogued.number == number)
-        query = query.where(_fts.c.catalogue_terms.op("MATCH")(_FTS5.question(asked)))
-    elif asked.here or asked.exact:
-        # The planner does not know what it costs to unpack the terms of a row, and would read all rows one by one.
-        ctx.session.execute(text("SET LOCAL enable_seqscan = off"))
-        question = cast(literal(_TSQUERY.question(asked), Text()), TSQUERY)
-        fits = select(Catalogued.number, Catalogued.asset)
-        fits = fits.where(Catalogued.terms.op("@@", return_type=Boolean())(question))
-        hits = fits.cte("hits").prefix_with("MATERIALIZED")
-        number, query = hits.c.number, select(hits.c.number, hits.c.asset)
+    number, _, query = _fitting(ctx, asked)
     if after is not None:
         query = query.where(number < after)
     return query.order_by(number.desc())
+
+
+def _fitting(ctx: Read, asked: Asked) -> tuple[ColumnElement[int], ColumnElement[str], Select[int, str]]:
+    """The number and the asset of what fits, and the question that both stand in."""
+    number, asset = Catalogued.number.expression, Catalogued.asset.expression
+    if not (asked.here or asked.exact):
+        return number, asset, select(number, asset)
+    if ctx.kernel.db.is_sqlite:
+        number = _fts.c.rowid
+        query = select(number, asset).join(Catalogued, Catalogued.number == number)
+        return number, asset, query.where(_fts.c.catalogue_terms.op("MATCH")(_FTS5.question(asked)))
+    # The planner does not know what it costs to unpack the terms of a row, and would read all rows one by one.
+    ctx.session.execute(text("SET LOCAL enable_seqscan = off"))
+    question = cast(literal(_TSQUERY.question(asked), Text()), TSQUERY)
+    fits = select(number, asset).where(Catalogued.terms.op("@@", return_type=Boolean())(question))
+    hits = fits.cte("hits").prefix_with("MATERIALIZED")
+    return hits.c.number, hits.c.asset, select(hits.c.number, hits.c.asset)
+
+
+# --- by how often, or how lately --------------------------------------------------------------------------------------
+
+
+def _sorted(ctx: Read, paged: Paged, asked: Asked, sort: Sort) -> Page[AssetOut]:
+    """What fits, greatest first; what is equal, newest first."""
+    after = _sorted_after(paged.cursor)
+    found: list[tuple[int, int, Asset]] = []
+    while True:
+        hits = ctx.session.execute(_ranked(ctx, asked, sort, after=after).limit(paged.limit + 1)).all()
+        rows = ctx.session.scalars(
+            ctx.visible(Asset, to="hub:asset:read").where(Asset.id.in_([hit[1] for hit in hits]))
+        )
+        visible = {row.id: row for row in rows}
+        found += [(rank, number, visible[asset]) for number, asset, rank in hits if asset in visible]
+        if len(found) > paged.limit:
+            rank, number, _ = found[paged.limit - 1]
+            items = [AssetOut.model_validate(asset) for _, _, asset in found[: paged.limit]]
+            return Page(items=items, next=f"s{rank}-{number}")
+        if len(hits) <= paged.limit:
+            return Page(items=[AssetOut.model_validate(asset) for _, _, asset in found])
+        after = (hits[-1][2], hits[-1][0])
+
+
+def _ranked(ctx: Read, asked: Asked, sort: Sort, *, after: tuple[int, int] | None) -> Select[int, str, int]:
+    """(number, asset, rank) of what fits."""
+    number, asset, query = _fitting(ctx, asked)
+    if sort == "downloads":
+        rank = func.coalesce(Popularity.recent, 0)
+        query = query.outerjoin(Popularity, Popularity.asset == asset)
+    else:
+        is_head = and_(Ref.asset == asset, Ref.kind == "branch", Ref.name == MAIN)
+        rank = func.coalesce(type_coerce(Ref.at, BigInteger), 0)
+        query = query.outerjoin(Ref, is_head)
+    if after is not None:
+        query = query.where(or_(rank < after[0], and_(rank == after[0], number < after[1])))
+    return query.add_columns(rank).order_by(rank.desc(), number.desc())
+
+
+def _sorted_after(cursor: str | None) -> tuple[int, int] | None:
+    if cursor is None:
+        return None
+    parts = _SORTED_CURSOR.fullmatch(cursor)
+    if parts is None:
+        raise Refused("kernel.cursor-invalid")
+    return int(parts[1]), int(parts[2])
+
+
+# --- how a full-text index is asked -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

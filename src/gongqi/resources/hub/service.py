@@ -3,7 +3,8 @@
 
 `assets` (with the bytes brought to them: `inspection`, `quotas`; where they are found: `addresses`; who may have the
 bytes: `access`) → `refs` → `revisions` (of what `contents` lets in) → `releases` → `lineage` (with our own answers at the
-gate), `documents`, `standing`. `search` finds assets by what `catalogue` wrote of them.
+gate), `documents`, `standing`. `search` finds assets by what `catalogue` wrote of them; `tally` says how often they were
+downloaded.
 """
 
 from gongqi.resources.hub.access import (
@@ -114,6 +115,7 @@ from gongqi.resources.hub.releases import (
     release_envelope,
     release_facts,
     releases_of,
+    revision_released,
     submit,
     visible_releases,
     withdraw,
@@ -130,6 +132,7 @@ from gongqi.resources.hub.revisions import (
     RevisionFacts,
     RevisionOut,
     SourceInput,
+    asset_of,
     card_text,
     change,
     claims_of,
@@ -149,3 +152,4 @@ from gongqi.resources.hub.search import SearchAssets, search, search_assets
 from gongqi.resources.hub.signatures import SIGNATURE_MEDIA_TYPE, SIGNATURE_PATH, pem, sign_files
 from gongqi.resources.hub.standing import ArchiveAsset, OneAsset, WithdrawAsset, archive, unarchive, withdraw_asset
 from gongqi.resources.hub.statements import bundle_of, statement_of
+from gongqi.resources.hub.tally import DownloadsOut, GetDownloads, RevisionDownloads, downloads_of, get_downloads

@@ -55,7 +55,7 @@ class Seal:
 def issue(kernel: Kernel, purpose: str, *, seconds: int, **facts: Any) -> str:
     until = int(kernel.clock.now().timestamp()) + seconds
     text = orjson.dumps({"purpose": purpose, "until": until, **facts})
-    return urlsafe_b64encode(_seal(kernel).over(text) + text).decode().rstrip("=")
+    return urlsafe_b64encode(seal_of(kernel).over(text) + text).decode().rstrip("=")
 
 
 def accept(kernel: Kernel, purpose: str, ticket: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def accept(kernel: Kernel, purpose: str, ticket: str) -> dict[str, Any]:
     except ValueError as error:
         raise Refused("hub.ticket-invalid") from error
     seal, text = raw[:SEAL_BYTES], raw[SEAL_BYTES:]
-    if len(ticket) > MAX_TICKET or not hmac.compare_digest(seal, _seal(kernel).over(text)):
+    if len(ticket) > MAX_TICKET or not hmac.compare_digest(seal, seal_of(kernel).over(text)):
         raise Refused("hub.ticket-invalid")
     facts = orjson.loads(text)
     if facts["purpose"] != purpose:
@@ -75,7 +75,8 @@ def accept(kernel: Kernel, purpose: str, ticket: str) -> dict[str, Any]:
     return facts
 
 
-def _seal(kernel: Kernel) -> Seal:
+def seal_of(kernel: Kernel) -> Seal:
+    """The secret of this home."""
     if Seal not in kernel.parts:
         kernel.parts[Seal] = Seal.load_or_generate(kernel.settings.home / "keys")
     return kernel.parts[Seal]

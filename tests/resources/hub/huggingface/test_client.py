@@ -251,7 +251,7 @@ def test_models_and_datasets_are_found(hub: Any, api: HfApi) -> None:
     assert "north/found-a" in {each.id for each in anyone.list_models(author="north")}
     assert len(list(anyone.list_models(search="found", limit=1))) == 1
     with pytest.raises(HfHubHTTPError):
-        list(anyone.list_models(sort="downloads"))
+        list(anyone.list_models(sort="likes"))
 
 
 def test_a_listing_of_many_pages_is_whole(hub: Any, api: HfApi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,12 +20,21 @@ from gongqi.resources.hub.gates import FileFacts
 from gongqi.resources.hub.huggingface import forms
 from gongqi.resources.hub.huggingface.door import Body, Call, json, of_kind
 from gongqi.resources.hub.rules import FILE_COUNT_LIMIT
-from gongqi.resources.hub.search import search
+from gongqi.resources.hub.search import Sort, search
+from gongqi.resources.hub.tally import downloads_of
 
 LISTED = 100  # repositories a page when the client names no limit
 MOST_LISTED = 200
 GATED = {"open": False, "auto": "auto", "manual": "manual"}
-SORTS = (None, "", "createdAt", "created_at", "_id")
+SORTS: dict[str, Sort] = {  # as the client says it → ours
+    "": "fit",
+    "_id": "fit",
+    "createdAt": "fit",
+    "created_at": "fit",
+    "downloads": "downloads",
+    "lastModified": "changed",
+    "last_modified": "changed",
+}
 
 
 class Named(Body):
@@ -116,7 +125,8 @@ def info(call: Call) -> Response:
         asset, commit = call.commit(ctx, name)
         files = files_under(ctx, commit, "", limit=FILE_COUNT_LIMIT)
         id = addresses.address_of(ctx, asset)
-        return {**described(asset, commit, id), "siblings": _siblings(files, with_blobs=call.flag("blobs"))}
+        taken = downloads_of(ctx, [asset.id])[asset.id]
+        return {**described(asset, commit, id, taken), "siblings": _siblings(files, with_blobs=call.flag("blobs"))}
 
     return json(call.look(look))
 
@@ -136,9 +146,10 @@ def auth_check(call: Call) -> Response:
 
 
 def listing(call: Call) -> Response:
-    """The repositories that the caller may see and that fit, newest first; paged by `Link`."""
+    """The repositories that the caller may see and that fit, newest first unless sorted otherwise; paged by `Link`."""
     asked = call.request.query_params
-    if asked.get("sort") not in SORTS:
+    sort = SORTS.get(asked.get("sort", ""))
+    if sort is None:
         raise Refused("hub.hf-sort-unknown", sort=asked["sort"][:40])
     limit = asked.get("limit", str(LISTED))
     paged = Paged(limit=_count(limit), cursor=asked.get("cursor"))
@@ -152,7 +163,7 @@ def listing(call: Call) -> Response:
             if org is None:
                 return [], None
             facts.append(("org", org.id))
-        page = search(ctx, paged, words=words, facts=facts)
+        page = search(ctx, paged, words=words, facts=facts, sort=sort)
         return list(_described(ctx, page.items)), page.next
 
     items, following = call.look(look)
@@ -162,12 +173,13 @@ def listing(call: Call) -> Response:
 def _described(ctx: Read, found: list[AssetOut]) -> Iterable[dict[str, Any]]:
     handles = members.parties_of(ctx, {each.org for each in found})
     heads = heads_of(ctx, found)
+    taken = downloads_of(ctx, [each.id for each in found])
     for each in found:
         commit = heads.get(each.id) or commit_at(ctx, each)
-        yield described(each, commit, f"{handles[each.org].handle}/{each.slug}")
+        yield described(each, commit, f"{handles[each.org].handle}/{each.slug}", taken[each.id])
 
 
-def described(asset: AssetOut, commit: Commit, id: str) -> dict[str, Any]:
+def described(asset: AssetOut, commit: Commit, id: str, downloads: tuple[int, int]) -> dict[str, Any]:
     """A repository as clients show it; what they count and we do not, such as likes, is left out."""
     data = forms.card_data(commit.card, asset.kind)
     named = {name: data[name] for name in ("pipeline_tag", "library_name") if isinstance(data.get(name), str)}
@@ -182,6 +194,8 @@ def described(asset: AssetOut, commit: Commit, id: str) -> dict[str, Any]:
         "disabled": asset.standing == "withdrawn",
         "createdAt": forms.written(asset.created_at),
         "lastModified": forms.written(commit.at),
+        "downloads": downloads[0],
+        "downloadsAllTime": downloads[1],
         "tags": forms.tags(commit.card, asset.kind),
         "cardData": data,
         **named,

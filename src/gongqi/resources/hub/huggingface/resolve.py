@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Read
+from gongqi.resources.hub import tally
 from gongqi.resources.hub.access import check_may_have
 from gongqi.resources.hub.api import DOWNLOAD_HEADERS, attachment, matches
 from gongqi.resources.hub.browsing import files_called
@@ -37,6 +38,7 @@ def resolve(call: Call) -> Response:
     }
     if matches(call.request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
+    tally.note(call.request, call.caller, file.asset, file.revision)
     return send_blob(call.request, call.kernel, file.sha256, headers)
 
 
@@ -46,8 +48,11 @@ def _located(ctx: Read, call: Call, name: str, path: str) -> PublicFile:
     found = public_file(ctx, handle=at["org"], slug=at["slug"], kind=call.kind, name=name, path=path)
     if found is not None:
         return found
-    _, commit = call.commit(ctx, name)
+    asset, commit = call.commit(ctx, name)
     if commit.revision:
         check_may_have(ctx, commit.revision)
     file = files_called(ctx, commit, [path]).get(path)
-    return PublicFile(commit.oid, file.sha256, file.size) if file else PublicFile(commit.oid, "", 0)
+    found_at = (asset.id, commit.revision or "")
+    return (
+        PublicFile(commit.oid, file.sha256, file.size, *found_at) if file else PublicFile(commit.oid, "", 0, *found_at)
+    )

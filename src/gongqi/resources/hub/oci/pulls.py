@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Read
-from gongqi.resources.hub import refs
+from gongqi.resources.hub import refs, tally
 from gongqi.resources.hub.access import check_may_have
 from gongqi.resources.hub.assets import AssetOut
 from gongqi.resources.hub.downloads import send_blob
@@ -29,6 +29,7 @@ from gongqi.resources.hub.rules import MAIN
 LATEST = "latest"  # what clients ask for when nobody said what
 LOOKED_AT = 50  # revisions that hold the same blob, of which one must be for the caller
 PAGE = 1_000
+UNCOMMITTED = ""  # bytes that the caller's organisation has brought, and that are in no revision yet
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -43,17 +44,19 @@ def blob(call: Call) -> Response:
     """A file of the asset, whole or in ranges; a config or a document about a release."""
     sha256 = digest_in(call.request.path_params["digest"])
 
-    def look(ctx: Read) -> tuple[bool, tuple[str, bytes] | None]:
+    def look(ctx: Read) -> tuple[str, str | None, tuple[str, bytes] | None]:
         asset = call.repository(ctx)
         if told := on_shelf(ctx, asset.id, sha256):
-            return False, (told.media_type, told.content)
+            return asset.id, None, (told.media_type, told.content)
         if document := document_in(ctx, asset.id, sha256):
-            return False, document
-        return has_file(ctx, asset, sha256), None
+            return asset.id, None, document
+        return asset.id, holder_of(ctx, asset, sha256), None
 
-    is_file, document = call.look(look)
+    asset, revision, document = call.look(look)
     headers = {"docker-content-digest": f"sha256:{sha256}", "etag": f'"{sha256}"'}
-    if is_file:
+    if revision is not None:
+        if revision != UNCOMMITTED:
+            tally.note(call.request, call.caller, asset, revision)
         return send_blob(call.request, call.kernel, sha256, headers)
     if document is None:
         raise Refused("hub.oci-blob-unknown", digest=f"sha256:{sha256}")
@@ -121,22 +124,25 @@ def revision_called(ctx: Read, asset: AssetOut, tag: str) -> Revision:
         return refs.resolve(ctx, asset.id, MAIN)
 
 
-def has_file(ctx: Read, asset: AssetOut, sha256: str) -> bool:
-    """Whether the asset has these bytes for the caller. Raises Refused hub.asset-gated, hub.release-withdrawn."""
+def holder_of(ctx: Read, asset: AssetOut, sha256: str) -> str | None:
+    """The newest revision of the asset that has these bytes for the caller, or UNCOMMITTED.
+
+    Raises Refused hub.asset-gated, hub.release-withdrawn.
+    """
     query = select(Revision.id).join(File, File.revision == Revision.id)
     query = query.where(Revision.asset == asset.id, File.sha256 == sha256).order_by(Revision.id.desc()).limit(LOOKED_AT)
     refused: Refused | None = None
     for revision in ctx.session.scalars(query).all():
         try:
             check_may_have(ctx, revision)
-            return True
+            return revision
         except Refused as error:
             refused = refused or error
     if ctx.actor.may("hub:blob:add", asset.org) and ctx.session.get(BlobOwner, (sha256, asset.org)):
-        return True
+        return UNCOMMITTED
     if refused:
         raise refused
-    return False
+    return None
 
 
 def _named(call: Call, reference: str) -> Told:

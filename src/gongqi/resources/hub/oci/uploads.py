@@ -21,7 +21,7 @@ from gongqi.members import service as members
 from gongqi.resources.hub.addresses import asset_at
 from gongqi.resources.hub.assets import add_blob
 from gongqi.resources.hub.oci.door import Call, refusal_of
-from gongqi.resources.hub.oci.pulls import digest_in, has_file
+from gongqi.resources.hub.oci.pulls import digest_in, holder_of
 from gongqi.resources.hub.quotas import room_for
 from gongqi.resources.hub.rules import check_slug
 from gongqi.resources.hub.tickets import accept, issue
@@ -111,7 +111,7 @@ def _mounted(call: Call, org: str, digest: str, source: str) -> bool:
 
     def look(ctx: Read) -> bool:
         handle, _, slug = source.partition("/")
-        return room_for(ctx, org, sha256) is None or has_file(ctx, asset_at(ctx, handle, slug), sha256)
+        return room_for(ctx, org, sha256) is None or holder_of(ctx, asset_at(ctx, handle, slug), sha256) is not None
 
     try:
         if not call.look(look):
