@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gongqi.kernel.errors import Refused
-from gongqi.kernel.room import Endpoint
-from gongqi.kernel.verbs import Read
+from gongqi.kernel.room import Endpoint, Kernel
+from gongqi.kernel.verbs import Caller, Read
 from gongqi.resources.hub import service, tally
 from gongqi.resources.hub.bundle import stream_bundle
 from gongqi.resources.hub.downloads import send_blob
