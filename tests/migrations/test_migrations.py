@@ -17,8 +17,8 @@ from gongqi.kernel.errors import Refused, Unavailable
 
 
 @pytest.fixture
-def empty(database_url: str):
-    database = Database(database_url)
+def empty(empty_database_url: str):
+    database = Database(empty_database_url)
     yield database
     database.close()
 

@@ -7,12 +7,14 @@ house in which a key lacks a language, an error lacks a remedy, or a verb has no
 
 from __future__ import annotations
 
+import functools
 import re
 import string
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gongqi.kernel.errors import GongqiError
 
@@ -53,7 +55,7 @@ class Words:
 
     def load(self, path: Path) -> None:
         """Add one room's words. Raises ValueError naming the key that is double, unknown or monolingual."""
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = dict(_parsed(path))
         for code, row in content.pop("error", {}).items():
             self._add(
                 self.errors, code, ErrorWords(code, int(row["status"]), _both(code, row), _both(code, row, "remedy_"))
@@ -96,6 +98,12 @@ class Words:
     def _worded(self, error: GongqiError, name: str, language: str) -> object:
         row = self.texts.get(f"{error.code}.{name}.{error.params[name]}")
         return _FORMAT.vformat(row[language], (), error.params) if row else error.params[name]
+
+
+@functools.cache
+def _parsed(path: Path) -> Mapping[str, Any]:
+    """Words do not change while a process runs, and to parse them is half of what it costs to build a house."""
+    return tomllib.loads(path.read_text("utf-8"))
 
 
 def _both(key: str, row: Mapping[str, object], prefix: str = "") -> Mapping[str, str]:
