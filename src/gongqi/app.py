@@ -25,10 +25,11 @@ from gongqi.books.evidence.signing import SigningKeys
 from gongqi.doors.cli.server import write_private
 from gongqi.doors.web.server import Server
 from gongqi.kernel.blobs.address import open_blobs
-from gongqi.kernel.clock import Clock
+from gongqi.kernel.clock import MAX_CARRIED_SECONDS, Clock, SystemClock
 from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Database
 from gongqi.kernel.errors import Refused, Unavailable
+from gongqi.kernel.flows import bring_forward
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY
@@ -58,10 +59,23 @@ def assemble(settings: Settings, *, clock: Clock | None = None, migrate: bool = 
         db = Database(settings.database_url)
         migrations.prepare(db, upgrade=migrate)
         blobs = open_blobs(settings.blobs_url, settings.home / "blobs")
+        clock = clock or clock_that_goes_on(db)
         kernel = Kernel(settings, house(), db, blobs, record=evidence.append, clock=clock)
         kernel.parts[SigningKeys] = SigningKeys.load_or_generate(settings.home / "keys")
         kernel.parts[Engine] = Engine(blobs)
         return kernel
+
+
+def clock_that_goes_on(db: Database) -> Clock:
+    """The machine's clock, which may have been set back since this database was last written."""
+    with db.reading() as session:
+        last = evidence.last_recorded(session)
+    clock = SystemClock(not_before=last)
+    if clock.behind_seconds > 1:
+        log.warning("the machine's clock is behind what was recorded", recorded=last, seconds=clock.behind_seconds)
+    if clock.behind_seconds > MAX_CARRIED_SECONDS:
+        db.write(lambda session: bring_forward(session, clock.now(), seconds=clock.behind_seconds))
+    return clock
 
 
 @contextlib.contextmanager

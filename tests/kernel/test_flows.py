@@ -118,6 +118,33 @@ def test_a_delayed_flow_starts_late(raise_house):
     assert worker.run_until_idle() == 1
 
 
+def test_what_waits_for_the_time_before_a_clock_was_set_back_is_brought_forward(raise_house):
+    kernel, worker = raise_house(lambda run: None)
+    kernel.transact(lambda ctx: ctx.start_flow("f", key="soon", delay_seconds=30), reason="test")
+    kernel.clock.advance(days=-3)
+    days = timedelta(days=3).total_seconds()
+    assert kernel.db.write(lambda session: flows.bring_forward(session, kernel.clock.now(), seconds=days)) == 1
+    assert worker.run_until_idle() == 0
+    kernel.clock.advance(seconds=30)
+    assert worker.run_until_idle() == 1
+
+
+def test_what_waits_for_a_date_is_looked_at_early_and_goes_on_waiting(raise_house, village):
+    def flow(run):
+        run.sleep("nap", 60)
+        run.write("put", put(village, "awake"))
+
+    kernel, worker = raise_house(flow)
+    begin(kernel)
+    worker.run_until_idle()
+    kernel.db.write(lambda session: flows.bring_forward(session, kernel.clock.now(), seconds=3600))
+    worker.run_until_idle()
+    assert notes(kernel, village) == []
+    kernel.clock.advance(seconds=60)
+    worker.run_until_idle()
+    assert notes(kernel, village) == ["awake"]
+
+
 def wait_flow(village):
     def flow(run, note):
         event = run.wait("edited", "village.note-edited.v1", note, timeout_seconds=100)

@@ -80,6 +80,19 @@ def test_the_clock_follows_the_wall_forward_and_goes_on_evenly_when_it_jumps_bac
     assert after(wall_moves=60, seconds=1) == 65  # a jump forward is followed
 
 
+@pytest.mark.parametrize(
+    ("ahead_seconds", "begins_at"), [(-60, 0), (0, 0), (3600, 3600), (86_400, 86_400), (86_401, 0)]
+)
+def test_after_a_restart_the_clock_begins_where_the_books_end_if_that_is_within_a_day(
+    monkeypatch, ahead_seconds, begins_at
+):
+    monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 50.0)
+    clock = SystemClock(not_before=datetime.fromtimestamp(1_000_000 + ahead_seconds, UTC))
+    assert clock.now().timestamp() - 1_000_000 == begins_at
+    assert clock.behind_seconds == max(ahead_seconds, 0)
+
+
 def test_a_fixed_clock_moves_only_when_told():
     clock = FixedClock()
     before = clock.now()

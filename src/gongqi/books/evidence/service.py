@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 from pydantic import Field
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from gongqi.books.evidence import leaves, signing
 from gongqi.books.evidence.folder import LogFolder
@@ -278,6 +279,11 @@ def show_keys(ctx: Read, input: Nothing) -> KeysOut:
 def get_private(ctx: Read, input: EntryKey) -> PrivateOut:
     ctx.require("evidence:private:get")
     return private_side(ctx, ctx.find(EntryRow, input.entry, to=READ).id)
+
+
+def last_recorded(session: Session) -> datetime | None:
+    """When the newest entry was recorded."""
+    return session.scalar(select(EntryRow.at).order_by(EntryRow.id.desc()).limit(1))
 
 
 def log_size(ctx: Read) -> int:
