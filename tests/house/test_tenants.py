@@ -214,6 +214,12 @@ class World:
         self.derived = self._release(derived, self.derived_revision, "1.0.0")
         self.derived_case = self._case(self.derived)
 
+        given = {"endpoint": "http://127.0.0.1:9", "is_inside": True}
+        self.source = f.operator.verb("hub:source:add", name="nowhere", **given)["id"]
+        self.each("source", lambda p: f.operator.verb("hub:source:add", name=f"for-{p}", **given)["id"])
+        begun = own.verb("hub:import:begin", asset=self.dataset, source=self.source, repo=f"{CANARY}/there")
+        self.imported = self.keep(own.verb("hub:import:cancel", import_id=begun["id"]))
+
     def _served(self) -> None:
         f, own = self.foundation, self.owner
         given = {"release": self.release, "unit": UNIT, "price_per_row": 3} | TERMS
@@ -363,6 +369,18 @@ VERBS: dict[str, tuple[str, Given]] = {
     "hub:asset:archive": ("401 404 403 200 200", lambda w, p: {"asset": w.of["given"][p], "reason": CANARY}),
     "hub:asset:unarchive": ("401 404 403 409 409", lambda w, p: {"asset": w.dataset}),
     "hub:asset:withdraw": ("401 404 403 200 200", lambda w, p: {"asset": w.of["given"][p], "reason": CANARY}),
+    "hub:source:add": (
+        "401 403 403 403 200",
+        lambda w, p: {"name": f"by-{p}", "endpoint": "http://127.0.0.1:9", "is_inside": True},
+    ),
+    "hub:source:mirror": ("401 403 403 403 200", lambda w, p: {"source": w.of["source"][p], "limit_bytes": 0}),
+    "hub:source:retire": ("401 403 403 403 200", lambda w, p: {"source": w.of["source"][p]}),
+    "hub:import:begin": (
+        "401 404 403 200 200",
+        lambda w, p: {"asset": w.dataset, "source": w.source, "repo": f"{CANARY}/there"},
+    ),
+    "hub:import:cancel": ("401 404 403 409 409", lambda w, p: {"import_id": w.imported}),
+    "hub:import:retry": ("401 404 403 200 409", lambda w, p: {"import_id": w.imported}),
     "hub:asset:delete": ("401 404 403 409 409", lambda w, p: {"asset": w.dataset}),
     "hub:access:request": ("401 404 409 409 409", lambda w, p: {"asset": w.dataset}),
     "hub:access:grant": ("401 404 403 409 409", lambda w, p: {"asset": w.dataset, "party": w.owner.party}),
@@ -418,7 +436,7 @@ VERBS: dict[str, tuple[str, Given]] = {
     "credits:policy:publish": ("401 403 403 403 200", lambda w, p: SPLIT),
 }
 READS: dict[str, tuple[str, Given]] = {
-    "evidence:entry:list": ("200/1 200/1 200/1 200/1 200/1", lambda w, p: {"subject": w.dataset}),
+    "evidence:entry:list": ("200/3 200/3 200/3 200/3 200/3", lambda w, p: {"subject": w.dataset}),
     "evidence:entry:get": ("200 200 200 200 200", lambda w, p: {"entry": w.entry}),
     "evidence:entry:proof": ("200 200 200 200 200", lambda w, p: {"entry": w.entry}),
     "evidence:log:checkpoint": ("200 200 200 200 200", nothing),
@@ -448,6 +466,9 @@ READS: dict[str, tuple[str, Given]] = {
     "hub:release:check": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
     "hub:download:get": ("404 404 200 200 200", lambda w, p: {"asset": w.dataset}),
     "hub:quota:get": ("401 403 403 200 200", lambda w, p: {"org": w.north}),
+    "hub:source:list": ("200/0 200/6 200/0 200/6 200/6", nothing),
+    "hub:import:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"asset": w.dataset}),
+    "hub:import:get": ("404 404 404 200 200", lambda w, p: {"import_id": w.imported}),
     "hub:release:lineage": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
     "serving:deployment:list": ("200/2 200/2 200/2 200/2 200/2", nothing),
     "serving:deployment:get": ("200 200 200 200 200", lambda w, p: {"deployment": w.deployment}),
@@ -463,7 +484,7 @@ READS: dict[str, tuple[str, Given]] = {
     "upstream:donation:get": ("404 404 200 200 200", lambda w, p: {"donation": w.donation}),
     "upstream:pledge:list": ("200/0 200/0 200/0 200/0 200/0", nothing),
     "standards:proof:show": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
-    "standards:rule:list": ("200/22 200/22 200/22 200/22 200/22", nothing),
+    "standards:rule:list": ("200/23 200/23 200/23 200/23 200/23", nothing),
     "scenarios:agreement:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"deployment": w.deployment}),
     "scenarios:outcome:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"deployment": w.deployment}),
     "scenarios:return:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"asset": w.data}),

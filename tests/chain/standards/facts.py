@@ -43,7 +43,7 @@ def facts(kind: str = "model", **change: Any) -> Facts:
             "tasks": ["tabular-classification"], "languages": ["zh", "en"],
             "other": {"personal_data": {"en": "None."}},
         },
-        license="Apache-2.0 AND CC-BY-4.0", files=FILES, sources=SOURCES, evaluation=EVALUATION,
+        license="Apache-2.0 AND CC-BY-4.0", files=FILES, sources=SOURCES, imported=None, evaluation=EVALUATION,
         duties=("A source is less open than this asset.",),
     )  # fmt: skip
     return replace(made, **change)

@@ -74,6 +74,7 @@ class Facts:
     license: str | None
     files: tuple[FileOf, ...]
     sources: tuple[SourceOf, ...]
+    imported: hub.Origin | None
     evaluation: Mapping[str, Any] | None
     duties: tuple[str, ...]
 
@@ -128,6 +129,7 @@ def gather(ctx: Read, release: str) -> Facts:
             for f in found.files
         ),
         sources=tuple(_source(ctx, revision, relation) for revision, relation in found.lineage),
+        imported=hub.origin_of(ctx, found.revision),
         evaluation=evaluation.result if evaluation else None,
         duties=_duties(ctx, release),
     )

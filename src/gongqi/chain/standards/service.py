@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from gongqi.chain.upstream import service as upstream
+from gongqi.chain.upstream.imported import CITE as CITE_IMPORT
 from gongqi.governance.compliance import service as compliance
 from gongqi.governance.compliance.tables import CLASSES, load_tables
 from gongqi.governance.ethics import service as ethics
@@ -61,6 +62,7 @@ def rule_count(ctx: Read) -> int:
 def _upstream(ctx: Read) -> Iterator[RuleOut]:
     yield _rule(ctx, "upstream.donation", "donation-accepted", upstream.CITE_ACCEPTED)
     yield _rule(ctx, "upstream.donation", "donation-licence", upstream.CITE_LICENCE)
+    yield _rule(ctx, "upstream.import", "import-licence", CITE_IMPORT)
 
 
 def _hub(ctx: Read) -> Iterator[RuleOut]:

@@ -90,6 +90,9 @@ class _Graph:
         }
         if purpose := PURPOSES.get(facts.kind):
             made["software_primaryPurpose"] = purpose
+        if from_ := facts.imported:
+            claimed = f"licence claimed there: {from_.license}" if from_.license else "no licence claimed there"
+            made["software_sourceInfo"] = f"{from_.repo} at {from_.endpoint}, commit {from_.commit}; {claimed}"
         extra = {"model": self._as_model, "dataset": self._as_dataset}.get(facts.kind)
         return made | ({name: value for name, value in extra().items() if value} if extra else {})
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from gongqi.chain.upstream import service
 from gongqi.chain.upstream.flows import FLOWS
+from gongqi.chain.upstream.imported import answer_import
 from gongqi.chain.upstream.pages import FIGURES, VIEWS
 from gongqi.chain.upstream.policy import POLICIES
 from gongqi.kernel.gates import Answerer
@@ -16,7 +17,10 @@ ROOM = Room(
     verbs=(service.offer, service.accept, service.decline),
     reads=(service.list_donations, service.get_donation, service.list_pledges),
     policies=POLICIES,
-    answerers=(Answerer(RELEASE_PUBLISH, "upstream.donation", service.answer_donation),),
+    answerers=(
+        Answerer(RELEASE_PUBLISH, "upstream.donation", service.answer_donation),
+        Answerer(RELEASE_PUBLISH, "upstream.import", answer_import),
+    ),
     flows=FLOWS,
     views=VIEWS,
     figures=FIGURES,

@@ -32,7 +32,7 @@ SUMMARY = 1000  # a paragraph
 ACTIONS = (
     "hub:revision:change", "hub:access:grant",
     "hub:release:draft", "hub:asset:edit", "hub:asset:open", "hub:asset:gate", "hub:asset:move", "hub:asset:archive",
-    "hub:asset:unarchive", "hub:asset:withdraw", "hub:asset:delete",
+    "hub:import:begin", "hub:asset:unarchive", "hub:asset:withdraw", "hub:asset:delete",
 )  # fmt: skip
 STANDING = {  # what can still be done with an asset as it stands
     "open": frozenset(ACTIONS) - {"hub:asset:unarchive"},

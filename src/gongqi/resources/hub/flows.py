@@ -10,6 +10,7 @@ from gongqi.kernel.blobs.garbage import collect
 from gongqi.kernel.flows import Flow, Run, Schedule
 from gongqi.kernel.room import Chore
 from gongqi.resources.hub import catalogue, extents, quotas, tally
+from gongqi.resources.hub.elsewhere.fetching import FLOW as IMPORT
 from gongqi.resources.hub.rebuilding import held_xorbs
 
 HOUR_SECONDS = 3600
@@ -55,7 +56,7 @@ def let_days_go(run: Run) -> None:
             return
 
 
-FLOWS = (Flow("hub.sweep", sweep), Flow("hub.catalogue", fill), Flow("hub.downloads", let_days_go))
+FLOWS = (Flow("hub.sweep", sweep), Flow("hub.catalogue", fill), Flow("hub.downloads", let_days_go), IMPORT)
 SCHEDULES = (
     Schedule("hub.sweep", every_seconds=DAY_SECONDS),
     Schedule("hub.catalogue", every_seconds=DAY_SECONDS),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gongqi.kernel.room import View
+from gongqi.kernel.room import Panel, View
 from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
 from gongqi.resources.hub import service
@@ -14,6 +14,7 @@ from gongqi.resources.hub.asset_pages import orgs_in
 from gongqi.resources.hub.file_pages import VIEWS as FILE_VIEWS
 
 PAGE = 30
+RECENT = 20  # imports on an asset's page
 KINDS = ("model", "dataset", "code", "agent", "tool")
 FILTERS = ("org", "license", "openness", "task", "language", "library", "tag")  # as the search takes them
 SEALS = {"deny": "broken", "require": "claimed", "allow": "proven"}  # the worst answer of a gate decides its seal
@@ -36,6 +37,22 @@ def load_browse(ctx: Read, cursor: str | None = None, kind: str | None = None, *
         "releases": service.latest_releases(ctx, {asset.id for asset in page.items}),
         "names": names,
     }
+
+
+def load_imports(ctx: Read, key: str) -> dict[str, Any] | None:
+    """Where the latest revision came from, and what is or was on its way."""
+    latest = service.latest_revision(ctx, key)
+    found = {
+        "origin": service.origin_of(ctx, latest.id) if latest else None,
+        "imports": service.imports_of(ctx, key, RECENT),
+    }
+    return found if any(found.values()) else None
+
+
+def load_origin(ctx: Read, key: str) -> dict[str, Any] | None:
+    """Where a revision came from."""
+    origin = service.origin_of(ctx, service.get_revision.run(ctx, service.GetRevision(revision=key)).id)
+    return {"origin": origin, "imports": []} if origin else None
 
 
 def load_release(ctx: Read, key: str) -> dict[str, Any]:
@@ -72,6 +89,10 @@ def _gates(ctx: Read, verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [row | {"seal": SEALS[row["worst"]]} for row in rows.values()]
 
 
+PANELS = (
+    Panel("hub_asset.html", "hub_origin.html", load_imports),
+    Panel("hub_revision.html", "hub_origin.html", load_origin),
+)
 VIEWS = (
     View("/hub", "hub_browse.html", load_browse, params=("q", "kind", *FILTERS, "cursor")),
     *ASSET_VIEWS,

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, or_, select
+from sqlalchemy import ColumnElement, and_, false, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
 from gongqi.kernel.access import Actor, Policy, Rule, any_of, owned_by_actor, where, within
+from gongqi.resources.hub.foreign import Import, Source
 from gongqi.resources.hub.models import AccessRequest, Asset, Release, Revision
 
 
@@ -61,6 +62,18 @@ def _submitted(actor: Actor, permission: str) -> ColumnElement[bool]:
     return and_(Release.state != "draft", of_asset(Release.asset, ASSET_READ)(actor, permission))
 
 
+def _of_the_foundation(actor: Actor, permission: str) -> ColumnElement[bool]:
+    return true() if actor.may(permission) else false()
+
+
+def _may_import(actor: Actor, permission: str) -> ColumnElement[bool]:
+    """The sources that somebody may import from, in the name of one of their organisations."""
+    if actor.may(permission):
+        return true()
+    orgs = actor.orgs_with("hub:import:begin")
+    return or_(Source.org.is_(None), Source.org.in_(sorted(orgs))) if orgs else false()
+
+
 POLICIES = (
     Policy(
         Asset,
@@ -76,6 +89,7 @@ POLICIES = (
             "hub:asset:unarchive": HOME,
             "hub:asset:withdraw": HOME,
             "hub:blob:add": HOME,
+            "hub:import:begin": HOME,
             "hub:access:grant": HOME,
             "hub:access:refuse": HOME,
             "hub:access:revoke": HOME,
@@ -99,6 +113,24 @@ POLICIES = (
         AccessRequest,
         read="hub:access:read",
         rules={"hub:access:read": any_of(owned_by_actor(AccessRequest.party), of_asset(AccessRequest.asset, HOME))},
+    ),
+    Policy(
+        Source,
+        read="hub:source:read",
+        rules={
+            "hub:source:read": _may_import,
+            "hub:source:mirror": _of_the_foundation,
+            "hub:source:retire": _of_the_foundation,
+        },
+    ),
+    Policy(
+        Import,
+        read="hub:import:read",
+        rules={
+            "hub:import:read": within(Import.org),
+            "hub:import:cancel": within(Import.org),
+            "hub:import:retry": within(Import.org),
+        },
     ),
     Policy(
         Release,

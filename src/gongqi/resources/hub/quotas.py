@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, or_, select
 
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Input, Output, Read, Write, read, verb
 from gongqi.members import service as members
 from gongqi.resources.hub import extents
+from gongqi.resources.hub.foreign import MirroredFile
 from gongqi.resources.hub.models import Asset, Blob, BlobOwner, File, Holding, Inspection, Revision
 
 ID = 64  # characters; ours have 30
@@ -26,6 +27,7 @@ MAX_LIMIT_BYTES = 1 << 60
 UNCOMMITTED_DAYS = 7  # longer than any upload that is still meant, and than the blob store's own grace
 PAGE = 10_000  # digests read at a time
 BATCH = 500  # rows let go in one transaction
+REACHING = (BlobOwner.sha256, File.sha256, MirroredFile.sha256)  # what keeps the bytes of a blob here
 
 
 class GetQuota(Input):
@@ -136,9 +138,7 @@ def let_go(ctx: Write, held: list[tuple[str, str]]) -> int:
         ctx.session.execute(delete(BlobOwner).where(*here))
         _count(ctx, org, blobs=-1, size=-blob.size)
         count += 1
-        if not ctx.session.scalar(
-            select(exists().where(BlobOwner.sha256 == sha256) | exists().where(File.sha256 == sha256))
-        ):
+        if not ctx.session.scalar(select(or_(*(exists().where(column == sha256) for column in REACHING)))):
             extents.forget(ctx, sha256)
             ctx.session.execute(delete(Inspection).where(Inspection.sha256 == sha256))
             ctx.session.delete(blob)

@@ -10,7 +10,7 @@ from gongqi.resources.hub.flows import CHORES, FLOWS, SCHEDULES
 from gongqi.resources.hub.gates import RELEASE_PUBLISH
 from gongqi.resources.hub.huggingface.api import ENDPOINTS as HUGGING_FACE
 from gongqi.resources.hub.oci.api import ENDPOINTS as OCI
-from gongqi.resources.hub.pages import VIEWS
+from gongqi.resources.hub.pages import PANELS, VIEWS
 from gongqi.resources.hub.policy import POLICIES
 
 ROOM = Room(
@@ -39,6 +39,12 @@ ROOM = Room(
         service.publish,
         service.withdraw,
         service.set_quota,
+        service.add_source,
+        service.mirror_source,
+        service.retire_source,
+        service.begin_import,
+        service.cancel_import,
+        service.retry_import,
     ),
     reads=(
         service.list_assets,
@@ -54,6 +60,9 @@ ROOM = Room(
         service.graph,
         service.get_quota,
         service.get_downloads,
+        service.list_sources,
+        service.list_imports,
+        service.get_import,
     ),
     policies=POLICIES,
     gates=(RELEASE_PUBLISH,),
@@ -66,6 +75,7 @@ ROOM = Room(
     schedules=SCHEDULES,
     chores=CHORES,
     views=VIEWS,
+    panels=PANELS,
     endpoints=(*ENDPOINTS, *HUGGING_FACE, *OCI),
     figures=(
         Figure("hub.figure.assets", "/hub", service.count_assets),

@@ -3,8 +3,8 @@
 
 `assets` (with the bytes brought to them: `inspection`, `quotas`; where they are found: `addresses`; who may have the
 bytes: `access`) → `refs` → `revisions` (of what `contents` lets in) → `releases` → `lineage` (with our own answers at the
-gate), `documents`, `standing`. `search` finds assets by what `catalogue` wrote of them; `tally` says how often they were
-downloaded.
+gate), `documents`, `standing`; `elsewhere`, other hubs. `search` finds assets by what `catalogue` wrote of them; `tally`
+says how often they were downloaded.
 """
 
 from gongqi.resources.hub.access import (
@@ -69,6 +69,30 @@ from gongqi.resources.hub.documents import (
     documents_of,
     is_published,
     undocumented,
+)
+from gongqi.resources.hub.elsewhere.imports import (
+    BeginImport,
+    ImportOut,
+    ListImports,
+    OneImport,
+    Origin,
+    begin_import,
+    cancel_import,
+    get_import,
+    imports_of,
+    latest_origin,
+    list_imports,
+    origin_of,
+    retry_import,
+)
+from gongqi.resources.hub.elsewhere.mirroring import MirrorSource, mirror_source
+from gongqi.resources.hub.elsewhere.sources import (
+    AddSource,
+    OneSource,
+    SourceOut,
+    add_source,
+    list_sources,
+    retire_source,
 )
 from gongqi.resources.hub.inspection import Inspected, inspect_blob, inspect_file
 from gongqi.resources.hub.lineage import (

@@ -20,6 +20,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Read
 from gongqi.resources.hub.access import check_may_have
 from gongqi.resources.hub.bundle import Bundle
+from gongqi.resources.hub.elsewhere.imports import origin_of
 from gongqi.resources.hub.models import Release, ReleaseDocument
 from gongqi.resources.hub.revisions import RevisionFacts, files_of, revision_facts
 
@@ -41,9 +42,19 @@ def release_statement(ctx: Read, release: Release, facts: RevisionFacts, verdict
         ],
         "gates": dict(verdict),
         "lineage": [_source(ctx, key, relation) for key, relation in facts.lineage],
+        **_imported(ctx, facts.revision),
         "published_at": ctx.now.isoformat(timespec="microseconds"),
     }  # fmt: skip
     return statement({file.path: file.sha256 for file in facts.files}, PREDICATE_TYPE, predicate)
+
+
+def _imported(ctx: Read, revision: str) -> dict[str, Any]:
+    """Where the files came from, when they came from another hub."""
+    origin = origin_of(ctx, revision)
+    if origin is None:
+        return {}
+    said = origin.model_dump(include={"endpoint", "repo", "commit", "license", "claims"})
+    return {"imported_from": {**said, "at": origin.at.isoformat(timespec="microseconds")}}
 
 
 def _source(ctx: Read, revision: str, relation: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from gongqi.kernel.verbs import Caller, Read, Verb, execute
 from gongqi.resources.hub.addresses import asset_at
 from gongqi.resources.hub.assets import AssetOut
 from gongqi.resources.hub.browsing import Commit, commit_at
+from gongqi.resources.hub.elsewhere.passing import passed_on
 from gongqi.resources.hub.huggingface import forms
 from gongqi.resources.hub.huggingface.limits import too_many
 from gongqi.resources.hub.rules import MAIN
@@ -49,7 +50,10 @@ STATUS = {"hub.revision-conflict": 412, "members.party-unknown": 404}
 
 MAX_AT_ONCE = 16  # of the server's 40 threads; while clients have these, people still sign in
 
+MAX_PASSED = 8  # that wait for another hub; they keep nobody else from being served
+
 _turns = anyio.CapacityLimiter(MAX_AT_ONCE)
+_passed = anyio.CapacityLimiter(MAX_PASSED)
 
 T = TypeVar("T", bound="Body")
 Handle = Callable[["Call"], Response]
@@ -142,7 +146,13 @@ def streaming(
                 call = Call(request, kernel, caller, kind, await read_body(request, MAX_BODY_BYTES))
             return await handle(call)
         except Refused as refused:
-            return refusal_of(call, refused)
+            if refused.code != "hub.address-unknown":
+                return refusal_of(call, refused)
+            try:  # what is not here may be at the hub that this one stands in for
+                passed = await anyio.to_thread.run_sync(passed_on, request, kernel, kind, limiter=_passed)
+            except Refused as theirs:
+                return refusal_of(call, theirs)
+            return passed or refusal_of(call, refused)
 
     return Endpoint(method, path, answer, problem)
 
