@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ START_SECONDS = 30.0
 TOUR_SECONDS = 240.0
 STEP_MILLISECONDS = 10_000
 EXPECTED = "the server responded with a status of 4"  # said of every refusal, and a refusal is an answer
-ASSET_PAGES = ("", "/files", "/releases", "/revisions", "/lineage", "/access")
+ASSET_PAGES = ("", "/files", "/releases", "/revisions", "/lineage", "/access", "/add")
 LOCALES = {"zh": "zh-CN", "en": "en-GB"}
 
 
@@ -43,6 +44,39 @@ class Foundation:
     home: Path
     releases: int = 0
     words: Any = field(default_factory=lambda: gongqi.app.house().words)
+
+    server: subprocess.Popen[bytes] | None = None
+    is_cut_off: bool = False
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {"GONGQI_HOME": str(self.home), "GONGQI_PORT": self.url.rpartition(":")[2], "GONGQI_URL": self.url}
+        rest = {name: value for name, value in os.environ.items() if name != "GONGQI_DATABASE_URL"}
+        return rest | own | {"LANG": "C.UTF-8"}
+
+    def start(self) -> None:
+        with (self.home / "server.log").open("ab") as log:
+            command = (sys.executable, "-m", "gongqi", "serve")
+            self.server = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+        _wait(self.url, self.server, self.home)
+
+    def stop(self) -> None:
+        if self.server:
+            self.server.send_signal(signal.SIGINT)
+            self.server.wait(START_SECONDS)
+
+    def kill(self) -> None:
+        """As a power cut would: nothing is finished or told."""
+        assert self.server
+        self.server.kill()
+        self.server.wait(START_SECONDS)
+
+    @contextmanager
+    def cut_off(self) -> Iterator[None]:
+        """While this lasts, the browser's complaints of lost connections are what a test expects."""
+        self.is_cut_off = True
+        yield
+        self.is_cut_off = False
 
     @property
     def operator(self) -> Client:
@@ -100,28 +134,16 @@ def foundation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foundation]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    environment = os.environ | {
-        "GONGQI_HOME": str(home),
-        "GONGQI_PORT": str(port),
-        "GONGQI_URL": url,
-        "LANG": "C.UTF-8",
-    }
-    environment.pop("GONGQI_DATABASE_URL", None)
-    gongqi_ = (sys.executable, "-m", "gongqi")
-    with (home / "server.log").open("wb") as log:
-        server = subprocess.Popen((*gongqi_, "serve"), env=environment, stdout=log, stderr=log)
-        try:
-            _wait(url, server, home)
-            tour = (*gongqi_, "tour", "--name", "first")
-            walked = subprocess.run(tour, env=environment, capture_output=True, timeout=TOUR_SECONDS, check=False)
-            assert walked.returncode == 0, walked.stdout.decode() + walked.stderr.decode()
-            made = Foundation(url, home)
-            made.seat_reviewers()
-            yield made
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(START_SECONDS)
+    made = Foundation(f"http://127.0.0.1:{port}", home)
+    made.start()
+    try:
+        tour = (sys.executable, "-m", "gongqi", "tour", "--name", "first")
+        walked = subprocess.run(tour, env=made.environment, capture_output=True, timeout=TOUR_SECONDS, check=False)
+        assert walked.returncode == 0, walked.stdout.decode() + walked.stderr.decode()
+        made.seat_reviewers()
+        yield made
+    finally:
+        made.stop()
 
 
 def _wait(url: str, server: subprocess.Popen[bytes], home: Path) -> None:
@@ -165,11 +187,13 @@ def read(chromium: Browser, foundation: Foundation) -> Iterator[Callable[..., Pa
         page = context.new_page()
 
         def heard(message: ConsoleMessage) -> None:
-            if message.type in ("error", "warning") and EXPECTED not in message.text:
+            if message.type in ("error", "warning") and EXPECTED not in message.text and not foundation.is_cut_off:
                 complaints.append(f"{page.url}: {message.text}")
 
         def failed(request: Request) -> None:
-            if request.failure != "net::ERR_ABORTED":  # a stream that ends because the reader has gone on
+            if (
+                request.failure != "net::ERR_ABORTED" and not foundation.is_cut_off
+            ):  # a stream that ends because the reader has gone on
                 complaints.append(f"{page.url}: {request.url} {request.failure}")
 
         page.on("console", heard)

@@ -16,6 +16,7 @@ import asyncio
 import hmac
 import json
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -42,6 +43,7 @@ UNIT = "CNY-fen"
 PEOPLE = ("stranger", "south", "member", "owner", "operator")
 OUTSIDERS = ("stranger", "south")
 SPLIT = {"service": 2000, "model": 3500, "datasets": 2500, "compute": 1000, "foundation": 1000}
+TUS = {"tus-resumable": "1.0.0"}
 TERMS = {"agreement_zh": "可回传真实结果。", "agreement_en": "True outcomes may be sent back."}
 VOTE = {"choice": "approve", "rationale": f"the {CANARY} is sound"}
 
@@ -296,6 +298,13 @@ class World:
         return self.browsers[person]
 
 
+def announced(w: World) -> dict[str, str]:
+    """A file for the north, as a tus client announces it."""
+    told = {"org": w.north, "path": "new.csv", "sha256": "1" * 64}
+    metadata = ",".join(f"{name} {b64encode(value.encode()).decode()}" for name, value in told.items())
+    return TUS | {"upload-length": "1", "upload-metadata": metadata}
+
+
 def infer(features: Any, **parameters: Any) -> dict[str, Any]:
     tensor = {"name": "features", "datatype": "FP32", "shape": [1, len(features)], "data": list(features)}
     return {"inputs": [tensor]} | ({"parameters": parameters} if parameters else {})
@@ -509,6 +518,14 @@ ENDPOINTS: dict[str, tuple[str, Given]] = {
         lambda w, p: {"key": w.revision, "path": f"{CANARY}.csv"},
     ),
     "GET /api/v1/hub/release/{key}/statement": ("404 404 200 200 200", lambda w, p: {"key": w.published}),
+    "OPTIONS /api/v1/hub/upload": ("204 204 204 204 204", nothing),
+    "POST /api/v1/hub/upload": ("401 403 403 201 201", lambda w, p: {"headers": announced(w)}),
+    "PATCH /api/v1/hub/upload/{ticket}": ("403 403 403 403 403", lambda w, p: {"ticket": "forged", "headers": TUS}),
+    "DELETE /api/v1/hub/upload/{ticket}": ("403 403 403 403 403", lambda w, p: {"ticket": "forged", "headers": TUS}),
+    "GET /api/v1/hub/blob/{sha256}": (
+        "401 403 403 200 200",
+        lambda w, p: {"sha256": "0" * 64, "query": {"org": w.north, "path": f"{CANARY}.csv"}},
+    ),
     "GET /api/v1/hub/release/{key}/bundle": ("404 404 200 200 200", lambda w, p: {"key": w.published}),
     "GET /api/datasets/{org}/{slug}/xet-write-token/{rev:path}": ("404 404 403 200 200", lambda w, p: w.called("main")),
     "GET /api/datasets/{org}/{slug}/xet-read-token/{rev:path}": ("404 404 404 404 404", lambda w, p: w.called("main")),
@@ -667,6 +684,11 @@ PAGES: dict[str, tuple[str, Given]] = {
         f"GET /hub/asset/{{key}}/{page}": ("404 404 200 200 200", lambda w, p: {"key": w.dataset})
         for page in ("files", "releases", "revisions", "lineage", "access")
     },
+    "GET /hub/asset/{key}/add": ("404 404 403 200 200", lambda w, p: {"key": w.dataset}),
+    "POST /hub/asset/{key}/add": (
+        "403 404 403 422 422",
+        lambda w, p: {"key": w.dataset, "data": {"csrf": w.csrf(p), "message": "", "listed": "[]"}},
+    ),
     "GET /hub/asset/{key}/file": (
         "404 404 200 200 200",
         lambda w, p: {"key": w.dataset, "query": {"path": f"{CANARY}.csv"}},
@@ -761,9 +783,11 @@ def ask(w: World, route: str, person: str, given: Mapping[str, Any], *, browser:
         answer = w.http(person).get(path, params=query)
     else:
         method, path = route.split(" ")
-        values = {name: value for name, value in given.items() if name not in ("query", "json", "content", "data")}
+        values = {
+            name: value for name, value in given.items() if name not in ("query", "json", "content", "data", "headers")
+        }
         path = re.sub(r"{(\w+)(:\w+)?}", lambda match: quote(values[match[1]], safe="/"), path)
-        more = {name: given[name] for name in ("json", "content", "data") if name in given}
+        more = {name: given[name] for name in ("json", "content", "data", "headers") if name in given}
         client = w.browser(person) if browser else w.http(person)
         answer = client.request(method, path, params=given.get("query"), follow_redirects=False, **more)
     listed = answer.json().get("items") if route in READS and answer.status_code == 200 else None

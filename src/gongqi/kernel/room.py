@@ -33,7 +33,9 @@ Shape = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of a problem documen
 class View:
     """A console page: `load(ctx, **path parameters)` gives the template its values. It translates, it decides nothing.
 
-    `path` as in Starlette (`/hub/asset/{key}`); `params` names the query parameters that `load` also takes.
+    `path` as in Starlette (`/hub/asset/{key}`); `params` names the query parameters that `load` also takes. A page with a
+    form of its own, which brings files, says by `take(kernel, caller, sent, **path parameters)` what becomes of them, and
+    gets the address to go on to; a refusal is shown on the page, with what was typed.
     """
 
     path: str
@@ -41,6 +43,23 @@ class View:
     load: Callable[..., Mapping[str, Any]]
     params: tuple[str, ...] = ()
     id_prefix: str = ""  # ids `ast_…` lead to this page
+    take: Callable[..., str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SentFile:
+    """A file of a form: the name that the sender's machine has for it, and its content."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a page's own form brought: its fields, and its files in their order."""
+
+    fields: Mapping[str, str]
+    files: tuple[SentFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from gongqi.members import actors as members
 SESSION_COOKIE = "gongqi_session"
 GUEST_COOKIE = "gongqi_guest"
 LANGUAGE_COOKIE = "gongqi_language"
+FORM_HEADER = "x-form-token"  # what a form sends as its field `csrf`, from a script of ours
 SESSION_SECONDS = 14 * 24 * 3600
 LANGUAGE_SECONDS = 365 * 24 * 3600
 NOTE_SECONDS = 600

@@ -24,10 +24,11 @@ from gongqi.doors.fields import fields_of
 from gongqi.doors.web import api, callers, charts, problems
 from gongqi.doors.web.forms import Drawn, drawn, from_form, typed_in, with_one_more
 from gongqi.doors.web.naming import Naming
+from gongqi.doors.web.sent import read_sent
 from gongqi.kernel.access import ANONYMOUS, Actor
 from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 from gongqi.kernel.money import UNITS
-from gongqi.kernel.room import Kernel, Panel, View
+from gongqi.kernel.room import Kernel, Panel, Sent, View
 from gongqi.kernel.verbs import Caller, Read, Verb, execute
 from gongqi.kernel.words import LANGUAGES, tag
 from gongqi.members import service as members
@@ -73,6 +74,7 @@ class Console:
         self.places = [place for place in PLACES if place[0] == "/" or place[0] in paths]
         self.routes = [
             *(Route(view.path, self._page(view), methods=["GET"]) for view in views),
+            *(Route(view.path, self._taken(view), methods=["POST"]) for view in views if view.take),
             Route("/do/{room}/{noun}/{word}", self._form_page, methods=["GET"]),
             Route("/do/{room}/{noun}/{word}", self._form_sent, methods=["POST"]),
             Route("/go/{key}", self._go, methods=["GET"]),
@@ -179,7 +181,35 @@ class Console:
 
         return endpoint
 
-    def _load(self, request: Request, view: View) -> Response:
+    def _taken(self, view: View) -> Any:
+        async def endpoint(request: Request) -> Response:
+            try:
+                actor = await anyio.to_thread.run_sync(callers.cookie, request, self.kernel)
+                if actor.is_anonymous:  # before a byte is read
+                    raise Refused("web.form-expired")
+                sent = await read_sent(request)
+            except Exception as error:  # the door
+                return await anyio.to_thread.run_sync(self.failed, request, error)
+            return await anyio.to_thread.run_sync(self._take, request, view, actor, sent)
+
+        return endpoint
+
+    def _take(self, request: Request, view: View, actor: Actor, sent: Sent) -> Response:
+        """Hand what a page's own form brought to its room; a refusal comes back on the page, with what was typed."""
+        try:
+            callers.check_csrf(request, sent.fields.get("csrf", ""))
+            caller = callers.caller(request, actor)
+            caller.idempotency_key = sent.fields.get("once") or None
+            assert view.take is not None
+            return RedirectResponse(view.take(self.kernel, caller, sent, **request.path_params), 303)
+        except (Refused, Unavailable, ValidationError) as error:
+            return self._load(request, view, sent=sent, error=problems.catalogued(error, request.state.request_id))
+        except Exception as error:  # the door
+            return self.failed(request, error)
+
+    def _load(
+        self, request: Request, view: View, *, sent: Sent | None = None, error: GongqiError | None = None
+    ) -> Response:
         try:
             actor = callers.cookie(request, self.kernel)
             arguments = dict(request.path_params)
@@ -197,7 +227,12 @@ class Console:
                     else:
                         panels.append(shown)
                 given = {"panels": panels, "filled": filled, **values}
-                return self.render(request, actor, view.template, given, ctx=ctx)
+                if view.take:
+                    typed = sent.fields if sent else {}
+                    given |= {"typed": typed, "form_key": typed.get("once") or secrets.token_urlsafe(16)}
+                    given |= {"problem": self.problem(request, error) if error else None}
+                status = given["problem"]["status"] if error else 200
+                return self.render(request, actor, view.template, given, status=status, ctx=ctx)
 
             return self.kernel.look(load, callers.caller(request, actor))
         except Exception as error:  # the door

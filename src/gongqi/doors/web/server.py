@@ -119,9 +119,17 @@ def _protocol(kernel: Kernel, endpoint: Endpoint) -> Any:
 
 
 def _actor(request: Request, kernel: Kernel) -> Any:
-    """A token, or on safe methods the console's cookie, so that a page can link to a download."""
+    """A token; or the console's cookie: on safe methods, so that a page can link to a download, on others when the page
+    shows by a header that it is ours."""
     actor = callers.bearer(request, kernel)
-    return callers.cookie(request, kernel) if actor.is_anonymous and request.method in ("GET", "HEAD") else actor
+    if not actor.is_anonymous:
+        return actor
+    if request.method not in ("GET", "HEAD"):
+        shown = request.headers.get(callers.FORM_HEADER)
+        if shown is None:
+            return actor
+        callers.check_csrf(request, shown)
+    return callers.cookie(request, kernel)
 
 
 class Envelope:

@@ -9,6 +9,7 @@ from gongqi.kernel.room import Panel, View
 from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
 from gongqi.resources.hub import service
+from gongqi.resources.hub.adding import VIEWS as ADD_VIEWS
 from gongqi.resources.hub.asset_pages import VIEWS as ASSET_VIEWS
 from gongqi.resources.hub.asset_pages import orgs_in
 from gongqi.resources.hub.file_pages import VIEWS as FILE_VIEWS
@@ -97,5 +98,6 @@ VIEWS = (
     View("/hub", "hub_browse.html", load_browse, params=("q", "kind", *FILTERS, "cursor")),
     *ASSET_VIEWS,
     *FILE_VIEWS,
+    *ADD_VIEWS,
     View("/hub/release/{key}", "hub_release.html", load_release, id_prefix="rel"),
 )

@@ -12,6 +12,7 @@ from gongqi.resources.hub.huggingface.api import ENDPOINTS as HUGGING_FACE
 from gongqi.resources.hub.oci.api import ENDPOINTS as OCI
 from gongqi.resources.hub.pages import PANELS, VIEWS
 from gongqi.resources.hub.policy import POLICIES
+from gongqi.resources.hub.tus import ENDPOINTS as TUS
 
 ROOM = Room(
     name="hub",
@@ -76,7 +77,7 @@ ROOM = Room(
     chores=CHORES,
     views=VIEWS,
     panels=PANELS,
-    endpoints=(*ENDPOINTS, *HUGGING_FACE, *OCI),
+    endpoints=(*ENDPOINTS, *TUS, *HUGGING_FACE, *OCI),
     figures=(
         Figure("hub.figure.assets", "/hub", service.count_assets),
         Figure("hub.figure.releases", "/hub", service.published_releases),

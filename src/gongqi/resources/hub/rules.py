@@ -53,6 +53,25 @@ COMPONENT_KINDS = (
 )
 
 
+# What a file probably is, by its name or ending: a first guess, for a person to correct.
+LIKELY_COMPONENT = {
+    "readme.md": "model-card", "train.py": "training-code", "infer.py": "inference-code", "evaluate.py": "evaluation-code",
+    "config.json": "architecture", "results.json": "evaluation-results", "requirements.txt": "supporting-libraries",
+    ".onnx": "parameters", ".safetensors": "parameters", ".gguf": "parameters", ".parquet": "datasets", ".csv": "datasets",
+    ".jsonl": "datasets", ".arrow": "datasets", ".pdf": "technical-report",
+}  # fmt: skip
+
+
+def likely_components(kind: str) -> dict[str, str]:
+    """Name or ending, in lower case, → the component that it suggests in an asset of this kind."""
+    return LIKELY_COMPONENT | ({"readme.md": "data-card"} if kind == "dataset" else {})
+
+
+def likely_component(path: str, likely: Mapping[str, str]) -> str | None:
+    name = path.rpartition("/")[2].lower()
+    return likely.get(name) or likely.get("." + name.rpartition(".")[2])
+
+
 def check_slug(slug: str) -> str:
     """The slug itself. Raises Refused hub.slug-invalid."""
     if not SLUG.fullmatch(slug) or _UNADDRESSABLE.search(slug):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 async def take_upload(request: Request, kernel: Kernel, caller: Caller, *, sha256: str, org: str, path: str) -> BlobOut:
     """Take the body of `request` as the file `path` of `org`; a refusal leaves nothing behind."""
     check_digest(sha256)
-    _check_right(caller, org)
+    check_right(caller, org)
     size = declared_length(request)
     intake = intake_of(kernel)
     room = await anyio.to_thread.run_sync(kernel.look, lambda ctx: service.room_for(ctx, org, sha256))
@@ -86,7 +86,7 @@ def _given(org: str, digest: str, seen: Inspected) -> AddBlob:
     )  # fmt: skip
 
 
-def _check_right(caller: Caller, org: str) -> None:
+def check_right(caller: Caller, org: str) -> None:
     """The verb asks again; this asks before gigabytes travel."""
     if not caller.actor.may("hub:blob:add", org):
         code = "access.sign-in-needed" if caller.actor.is_anonymous else "access.forbidden"

@@ -1,7 +1,8 @@
-// Three small comforts; every page is whole without them.
+// Small comforts; every page is whole without them.
 //   numbers that change: elements with data-live="key" follow one SSE stream, whose event "figures" carries {"key": number or text, …}
 //   copy buttons:        data-copy holds the text, data-copied the word to show afterwards
 //   times:               shown in the reader's zone, with UTC kept in the title
+//   modules:             an element with data-module="address" is handed to the `start` of that module
 "use strict";
 (() => {
   const source = document.currentScript.dataset.source;
@@ -48,6 +49,7 @@
     document.documentElement.classList.add("live");
     localise();
     listen();
+    for (const place of document.querySelectorAll("[data-module]")) import(place.dataset.module).then((module) => module.start(place));
   };
 
   document.addEventListener("click", async (event) => {
