@@ -21,7 +21,7 @@ SPOKEN = """main => {  // what is said to people: what stands in code is for mac
   return copy.textContent;
 }"""
 WIDER = """() => [...document.querySelectorAll("body *")].filter((element) => {
-  if (element.closest(".hidden, .skip, svg, .prose table, .scroll, .cards thead")) return false;
+  if (element.closest(".hidden, .skip, svg, .prose table, .scroll, .tabs, .cards thead")) return false;
   const box = element.getBoundingClientRect();
   return box.width > 0 && box.right > document.documentElement.clientWidth + 1;
 }).map((element) => `${element.tagName}.${element.className} ${element.textContent.trim().slice(0, 60)}`)"""

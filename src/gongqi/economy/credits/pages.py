@@ -56,6 +56,30 @@ def load_deployment_panel(ctx: Read, key: str) -> dict[str, Any] | None:
     return {"deployment": deployment, "claims": claims, "names": names, "assets": assets, "share": _percent}
 
 
+def load_release_lineage(ctx: Read, key: str) -> dict[str, Any] | None:
+    return _lineage(ctx, hub.get_release.run(ctx, hub.OneRelease(release=key)).revision)
+
+
+def load_revision_lineage(ctx: Read, key: str) -> dict[str, Any] | None:
+    return _lineage(ctx, hub.get_revision.run(ctx, hub.GetRevision(revision=key)).id)
+
+
+def load_asset_lineage(ctx: Read, key: str) -> dict[str, Any] | None:
+    head = hub.latest_revision(ctx, hub.get_asset.run(ctx, hub.GetAsset(asset=key)).id)
+    return _lineage(ctx, head.id) if head else None
+
+
+def _lineage(ctx: Read, revision: str) -> dict[str, Any] | None:
+    """The lineage with what flows back along it; None where no fee would, and the hub's own picture stands."""
+    graph = hub.lineage_of_revision(ctx, revision)
+    shares, own = service.shares_on(ctx, graph)
+    if not shares:
+        return None
+    names = members.names(ctx, {node.org for node in graph.nodes if node.org})
+    carried = {edge: _percent(weight) for edge, weight in shares.items()}
+    return {"graph": graph, "carried": carried, "own": _percent(own), "names": names}
+
+
 def _percent(weight: Fraction) -> str:
     """A share in percent, to the basis point of the policy; a share that is finer is rounded, and says so."""
     points = weight * 10_000
@@ -71,7 +95,12 @@ def _due(fees: int | None, line: service.LineOut, decimals: int) -> str:
     return f"{exact.quantize(Decimal(1).scaleb(-decimals - FINER)):,}"
 
 
-PANELS = (Panel("serving_deployment.html", "credits_deployment_panel.html", load_deployment_panel),)
+PANELS = (
+    Panel("serving_deployment.html", "credits_deployment_panel.html", load_deployment_panel),
+    Panel("hub_release.html", "credits_lineage_panel.html", load_release_lineage, place="lineage"),
+    Panel("hub_revision.html", "credits_lineage_panel.html", load_revision_lineage, place="lineage"),
+    Panel("hub_lineage.html", "credits_lineage_panel.html", load_asset_lineage, place="lineage"),
+)
 VIEWS = (
     View("/credits", "credits_list.html", load_credits, params=("cursor",)),
     View("/credits/split/{key}", "credits_split.html", load_split, id_prefix="spl"),

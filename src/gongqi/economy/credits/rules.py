@@ -38,6 +38,7 @@ EVALUATED_ON = "evaluated-on"
 AVAILABLE, COMPUTE = "available", "compute"  # compute is paid apart from what its owner may spend at will
 
 Key = tuple[str, str]
+Edge = tuple[str, str, str]  # derived, source, relation
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,30 @@ def claims(weights: Mapping[str, int], to: Receivers) -> list[Claim]:
         for asset, owner in sorted(to.datasets.items()):
             found.append(Claim(share, owner, weigh[share] / len(assets_of) / assets_of[owner], asset))
     return [claim for claim in found if claim.weight]
+
+
+def ways(revision: str, edges: Sequence[Edge]) -> dict[str, Edge]:
+    """Of each revision that `revision` was made from, nearest first, the edge by which the nearest way back leaves it."""
+    found: dict[str, Edge] = {}
+    frontier = [revision]
+    while frontier:
+        reached = sorted((source, derived, how) for derived, source, how in edges if derived in frontier)
+        frontier = []
+        for source, derived, how in reached:
+            if how != EVALUATED_ON and source != revision and source not in found:
+                found[source] = (derived, source, how)
+                frontier.append(source)
+    return found
+
+
+def along(ways: Mapping[str, Edge], claims: Mapping[str, Fraction]) -> dict[Edge, Fraction]:
+    """What flows back along each edge when every claim, by the revision that has it, takes its nearest way."""
+    flows: dict[Edge, Fraction] = {}
+    for node, weight in claims.items():
+        while edge := ways.get(node):
+            flows[edge] = flows.get(edge, Fraction(0)) + weight
+            node = edge[0]
+    return flows
 
 
 def digest(claims: Sequence[Claim]) -> str:

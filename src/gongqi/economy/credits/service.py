@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from fractions import Fraction
 
 from pydantic import Field
 from sqlalchemy import func, select
@@ -203,6 +204,27 @@ def claims_on(ctx: Read, deployment: str) -> list[rules.Claim]:
         return []
     weights = {share: getattr(policy, share) for share in rules.SHARES}
     return rules.claims(weights, _standing(ctx, release, lineage, deployment)[0])
+
+
+def shares_on(ctx: Read, lineage: hub.LineageOut) -> tuple[dict[rules.Edge, Fraction], Fraction]:
+    """What the sources of a model earn of each fee, on the edges of its lineage, and what is the model's own. Nothing
+    without a policy, or where the reader may not see the whole lineage."""
+    policy = _in_force(ctx)
+    nodes = {node.revision: node for node in lineage.nodes}
+    if policy is None or any(node.hidden for node in lineage.nodes) or nodes[lineage.revision].kind != "model":
+        return {}, Fraction(0)
+    ways = rules.ways(lineage.revision, [(edge.derived, edge.source, edge.relation) for edge in lineage.edges])
+    nearest: dict[str, str] = {}  # of each dataset, the revision that stands nearest
+    for key in ways:
+        node = nodes[key]
+        if node.kind == "dataset" and node.asset and node.org:
+            nearest.setdefault(node.asset, key)
+    datasets = {asset: str(nodes[key].org) for asset, key in nearest.items()}
+    nobody = rules.Receivers(service="", model="", datasets=datasets, compute="", foundation="")
+    claims = rules.claims({share: getattr(policy, share) for share in rules.SHARES}, nobody)
+    weights = {nearest[claim.asset]: claim.weight for claim in claims if claim.asset}
+    own = sum((claim.weight for claim in claims if claim.share == "model"), Fraction(0))
+    return rules.along(ways, weights), own
 
 
 def splits_done(ctx: Read) -> int:

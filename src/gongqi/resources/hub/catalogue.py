@@ -95,6 +95,22 @@ def labels_of(ctx: Read, asset: str) -> dict[str, str]:
     return {row.name: row.value for row in ctx.session.execute(query)}
 
 
+def labels_on(ctx: Read, assets: Sequence[Asset]) -> Iterator[tuple[str, str]]:
+    """(name, value) of every label of these assets, each once an asset. The caller has authorised."""
+    keys = [asset.id for asset in assets]
+    heads = (
+        select(Ref.asset, Revision.card)
+        .join(Revision, Revision.id == Ref.revision)
+        .where(Ref.asset.in_(keys), Ref.kind == "branch", Ref.name == MAIN)
+    )
+    cards = {row.asset: row.card for row in ctx.session.execute(heads)}
+    told: dict[str, list[tuple[str, str]]] = {}
+    for row in ctx.session.scalars(select(AssetLabel).where(AssetLabel.asset.in_(keys))):
+        told.setdefault(row.asset, []).append((row.name, row.value))
+    for asset in assets:
+        yield from dict.fromkeys((*_facts(asset), *told.get(asset.id, ()), *_claims(cards.get(asset.id, {}))))
+
+
 def _facts(asset: Asset) -> tuple[tuple[str, str], ...]:
     return ("kind", asset.kind), ("org", asset.org), ("visibility", asset.visibility)
 

@@ -8,7 +8,7 @@ from typing import Any
 from gongqi.kernel.room import Panel, View
 from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
-from gongqi.resources.hub import service
+from gongqi.resources.hub import browsing, service
 from gongqi.resources.hub.adding import VIEWS as ADD_VIEWS
 from gongqi.resources.hub.asset_pages import VIEWS as ASSET_VIEWS
 from gongqi.resources.hub.asset_pages import orgs_in
@@ -17,6 +17,8 @@ from gongqi.resources.hub.file_pages import VIEWS as FILE_VIEWS
 PAGE = 30
 RECENT = 20  # imports on an asset's page
 KINDS = ("model", "dataset", "code", "agent", "tool")
+FACETS = ("license", "openness", "task", "language", "library", "org")  # in the order in which people ask
+SHOWN_VALUES = 8  # of one facet
 FILTERS = ("org", "license", "openness", "task", "language", "library", "tag")  # as the search takes them
 SEALS = {"deny": "broken", "require": "claimed", "allow": "proven"}  # the worst answer of a gate decides its seal
 
@@ -26,17 +28,23 @@ def load_browse(ctx: Read, cursor: str | None = None, kind: str | None = None, *
     chosen = {"kind": kind if kind in KINDS else None, **{name: value for name, value in asked.items() if value}}
     given = service.SearchAssets.model_validate({"limit": PAGE, "cursor": cursor or None, **chosen})
     page = service.search_assets.run(ctx, given)
-    names = members.names(ctx, {asset.org for asset in page.items} | ({given.org} if given.org else set()))
+    facts = [(name, value) for name, value in chosen.items() if value and name != "q"]
+    counted = service.facets(ctx, words=given.q, facts=facts)
+    orgs = {asset.org for asset in page.items} | {value for value, _ in counted.counts.get("org", ())[:SHOWN_VALUES]}
     return {
         "page": page,
         "kinds": KINDS,
         "kind": given.kind,
         "q": given.q,
-        "filters": {name: names.get(value, value) for name, value in chosen.items() if name in FILTERS},
-        "kept": {name: value for name, value in chosen.items() if value and name != "kind"},
+        "filters": {name: value for name, value in chosen.items() if name in FILTERS},
+        "kept": {name: value for name, value in chosen.items() if value},
         "more": {name: value for name, value in (chosen | {"cursor": page.next}).items() if value},
+        "facets": [(name, counted.counts[name][:SHOWN_VALUES]) for name in FACETS if counted.counts.get(name)],
+        "by_kind": dict(counted.counts.get("kind", ())),
+        "counted": counted,
+        "heads": browsing.heads_of(ctx, page.items),
         "releases": service.latest_releases(ctx, {asset.id for asset in page.items}),
-        "names": names,
+        "names": members.names(ctx, orgs | ({given.org} if given.org else set())),
     }
 
 

@@ -172,7 +172,7 @@ from gongqi.resources.hub.revisions import (
     revisions_by_card,
     visible_revisions,
 )
-from gongqi.resources.hub.search import SearchAssets, search, search_assets
+from gongqi.resources.hub.search import Facets, SearchAssets, facets, search, search_assets
 from gongqi.resources.hub.signatures import SIGNATURE_MEDIA_TYPE, SIGNATURE_PATH, pem, sign_files
 from gongqi.resources.hub.standing import ArchiveAsset, OneAsset, WithdrawAsset, archive, unarchive, withdraw_asset
 from gongqi.resources.hub.statements import bundle_of, statement_of

@@ -41,6 +41,8 @@ from gongqi.doors.web.charts.drawing import (
 GAP = 8
 MAX_LAYERS_ABREAST = 5  # deeper lineages become a list
 MAX_NODES = 200  # a picture of more would be read by nobody; the table holds them all
+MIN_COLUMN = 118  # pixels; a name in less is all line breaks
+MAX_GAP = 190  # pixels; a longer label is shortened, and read whole in the table
 MIN_BEND = 36  # an edge needs this much room to turn; its label takes the rest of the gap
 ORDERING_SWEEPS = 4  # barycentre settles within a few passes on graphs of this size
 
@@ -125,11 +127,17 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """`target` was made from, or runs on, `source`; the label is what the edge carries, such as a share of the fee."""
+    """`target` was made from, or runs on, `source`; `label` says how, `carries` what flows along it, such as a share of a
+    fee."""
 
     source: str
     target: str
     label: str = ""
+    carries: str = ""
+
+    @property
+    def whole(self) -> str:
+        return " · ".join(filter(None, (self.label, self.carries)))
 
 
 def lineage_graph(nodes: Sequence[Node], edges: Sequence[Edge], *, title: str, description: str) -> Markup:
@@ -140,12 +148,11 @@ def lineage_graph(nodes: Sequence[Node], edges: Sequence[Edge], *, title: str, d
     layer_of = _layers(nodes, edges)
 
     def draw(width: float) -> tuple[Markup, float]:
-        deep = max(layer_of.values()) + 1 > MAX_LAYERS_ABREAST
-        return (
-            _lineage_down(nodes, edges, layer_of, width)
-            if width < WIDE or deep
-            else _lineage_across(nodes, edges, layer_of, width)
-        )
+        layers = max(layer_of.values()) + 1
+        gap, column = _room(layers, edges, width)
+        if width < WIDE or layers > MAX_LAYERS_ABREAST or column < MIN_COLUMN:
+            return _lineage_down(nodes, edges, layer_of, width)
+        return _lineage_across(nodes, edges, layer_of, gap, column)
 
     return picture(draw, title=title, description=description)
 
@@ -202,14 +209,20 @@ def _ordered(
     return rows, routes
 
 
+def _room(layers: int, edges: Sequence[Edge], width: float) -> tuple[float, float]:
+    """(gap, column): between two layers the longest label has its room, and the names share what is left."""
+    longest = max((measure(word, SMALL) for edge in edges for word in (edge.label, edge.carries)), default=0.0)
+    gap = max(96.0 if layers > 3 else 150.0, min(longest + MIN_BEND + 28, MAX_GAP))
+    return gap, min(240.0, (width - gap * (layers - 1)) / layers)
+
+
 def _lineage_across(
-    nodes: Sequence[Node], edges: Sequence[Edge], layer_of: dict[str, int], width: float
+    nodes: Sequence[Node], edges: Sequence[Edge], layer_of: dict[str, int], gap: float, column: float
 ) -> tuple[Markup, float]:
     rows, routes = _ordered(nodes, edges, layer_of)
     by_key = {node.key: node for node in nodes}
-    gap = 96.0 if len(rows) > 3 else 150.0
-    column = min(240.0, (width - gap * (len(rows) - 1)) / len(rows))
-    step, port, apart = column + gap, SMALL * LEADING + 4, 20.0
+    lines = 2 if any(edge.label and edge.carries for edge in edges) else 1
+    step, port, apart = column + gap, lines * SMALL * LEADING + 4, 20.0
     names = {node.key: wrap(node.label, column - 20, lines=3) for node in nodes}
     entering: dict[str, list[int]] = {key: [] for row in rows for key in row}
     for number, route in enumerate(routes):
@@ -234,18 +247,21 @@ def _lineage_across(
     parts: list[Markup] = []
     for key in by_key:
         entering[key].sort(key=lambda number: middle(routes[number][-2]))
-        labels = [shorten(edges[number].label, gap - MIN_BEND - 14) for number in entering[key]]
-        run = (
-            max((measure(label, SMALL) for label in labels), default=0.0) + 14
-        )  # a straight end for the labels to stand on
-        for slot, (number, label) in enumerate(zip(entering[key], labels, strict=True)):
-            end = middle(key) + (slot - (len(labels) - 1) / 2) * port
+        room = gap - MIN_BEND - 14
+        above = [shorten(edges[number].label or edges[number].carries, room) for number in entering[key]]
+        below = [shorten(edges[number].carries, room) if edges[number].label else "" for number in entering[key]]
+        # a straight end for the labels to stand on
+        run = max((measure(word, SMALL) for word in (*above, *below)), default=0.0) + 14
+        for slot, number in enumerate(entering[key]):
+            end = middle(key) + (slot - (len(above) - 1) / 2) * port
             parts.append(_curve(routes[number], end, run, left, middle, column))
-            if label:
-                whole = edges[number].label
-                parts.append(
-                    text([label], left[key] - 12, end - SMALL * LEADING, look="ink halo", anchor="end", whole=whole)
-                )
+            for word, y, look in (
+                (above[slot], end - SMALL * LEADING, "ink halo"),
+                (below[slot], end + 2, "bold halo ink"),
+            ):
+                if word:
+                    whole = edges[number].whole
+                    parts.append(text([word], left[key] - 12, y, look=look, anchor="end", whole=whole))
     for key, node in by_key.items():
         parts.append(_node(node, names[key], left[key], top[key], column, tall[key]))
     return join(*parts), total + 2
@@ -288,7 +304,7 @@ def _lineage_down(
     parts: list[Markup] = []
     for node in order:
         name = wrap(node.label, width - left, BODY)
-        sources = [edge for edge in edges if edge.target == node.key and edge.label]
+        sources = [edge for edge in edges if edge.target == node.key and edge.whole]
         y = top
         dots.append(y + SMALL * LEADING + BODY * 0.62)
         parts.append(
@@ -300,10 +316,10 @@ def _lineage_down(
         )
         y += SMALL * LEADING + height(name, BODY)
         for edge in sources:
-            said = f"← {order[place[edge.source]].label} · {edge.label}"
-            share = measure(f" · {edge.label}", SMALL)
+            said = f"← {order[place[edge.source]].label} · {edge.whole}"
+            share = measure(f" · {edge.whole}", SMALL)
             short = shorten(f"← {order[place[edge.source]].label}", max(width - left - share, 60))
-            parts.append(text([shorten(f"{short} · {edge.label}", width - left)], left, y, look="soft", whole=said))
+            parts.append(text([shorten(f"{short} · {edge.whole}", width - left)], left, y, look="soft", whole=said))
             y += SMALL * LEADING
         top = y + 18
     for edge in edges:
