@@ -5,7 +5,7 @@ What is held in memory and on disk for one form is bounded: large files have a w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
@@ -43,7 +43,7 @@ async def read_sent(request: Request) -> Sent:
     return Sent(fields, tuple(files))
 
 
-async def _bounded(request: Request) -> AsyncIterator[bytes]:
+async def _bounded(request: Request) -> AsyncGenerator[bytes]:
     size = 0
     async for chunk in request.stream():
         size += len(chunk)

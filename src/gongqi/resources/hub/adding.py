@@ -51,7 +51,11 @@ def take_files(kernel: Kernel, caller: Caller, sent: Sent, key: str) -> str:
     else:
         files = [_brought(kernel, caller, asset, told, file.name, file.content) for file in sent.files]
     change = service.Change(
-        asset=asset.id, branch=told.get("branch") or MAIN, message=told.get("message", "").strip(), files=files
+        asset=asset.id,
+        branch=told.get("branch") or MAIN,
+        message=told.get("message", "").strip(),
+        files=files,
+        parent=None,
     )
     return f"/hub/revision/{execute(kernel, service.change, caller, change).id}"
 
