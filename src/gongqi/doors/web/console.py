@@ -203,12 +203,12 @@ class Console:
             assert view.take is not None
             return RedirectResponse(view.take(self.kernel, caller, sent, **request.path_params), 303)
         except (Refused, Unavailable, ValidationError) as error:
-            return self._load(request, view, sent=sent, error=problems.catalogued(error, request.state.request_id))
+            return self._load(request, view, sent=sent, refused=problems.catalogued(error, request.state.request_id))
         except Exception as error:  # the door
             return self.failed(request, error)
 
     def _load(
-        self, request: Request, view: View, *, sent: Sent | None = None, error: GongqiError | None = None
+        self, request: Request, view: View, *, sent: Sent | None = None, refused: GongqiError | None = None
     ) -> Response:
         try:
             actor = callers.cookie(request, self.kernel)
@@ -230,8 +230,8 @@ class Console:
                 if view.take:
                     typed = sent.fields if sent else {}
                     given |= {"typed": typed, "form_key": typed.get("once") or secrets.token_urlsafe(16)}
-                    given |= {"problem": self.problem(request, error) if error else None}
-                status = given["problem"]["status"] if error else 200
+                    given |= {"problem": self.problem(request, refused) if refused else None}
+                status = given["problem"]["status"] if refused else 200
                 return self.render(request, actor, view.template, given, status=status, ctx=ctx)
 
             return self.kernel.look(load, callers.caller(request, actor))
