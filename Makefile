@@ -1,6 +1,8 @@
 # Two commands do all the set-up: `make up` runs a foundation, `make test` runs the tests.
-.PHONY: up test test-docs test-long test-postgres test-browser test-hub-clients fuzz check bench lock docs clean
+.PHONY: up test test-docs test-long test-postgres test-browser test-clients fuzz check bench lock docs clean
 PY := .venv/bin/python
+HF := tests/resources/hub/huggingface
+LIBRARIES := $(HF)/libraries.txt
 PINS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 up:            ## install, start on http://127.0.0.1:$${GONGQI_PORT:-8420}, walk the chain once
@@ -28,16 +30,12 @@ test-browser:  ## the console in a real Chromium, in both languages
 	@scripts/need-chromium
 	@.venv/bin/pytest -m browser
 
-test-hub-clients: ## the hub's door with the older major of its clients as well
+test-clients:  ## the hub with the clients people have: both majors, transformers, datasets, oras, skopeo, curl
 	@scripts/bootstrap dev
 	@test -d .venv-hf1 || .venv/bin/uv pip install -q --no-deps --target .venv-hf1 huggingface_hub==1.33.0
-	@.venv/bin/pytest tests/resources/hub/huggingface
-	@PYTHONPATH=.venv-hf1 GONGQI_TEST_HF_MAJOR=1 .venv/bin/pytest tests/resources/hub/huggingface/test_client.py
-
-fuzz:          ## look for bytes that break a reader: SECONDS for each target, all or those in TARGETS
-	@scripts/bootstrap dev
-	@.venv/bin/uv pip install -q --no-deps atheris==3.0.0
-	@$(PY) -m tests.fuzz --seconds $(or $(SECONDS),60) $(TARGETS)
+	@test -e .venv-clients/made || { $(PY) -m venv .venv-clients && .venv-clients/bin/pip install -q -r $(LIBRARIES) && touch .venv-clients/made; }
+	@.venv/bin/pytest tests/resources/hub/huggingface tests/resources/hub/oci -m ""
+	@PYTHONPATH=.venv-hf1 GONGQI_TEST_HF_MAJOR=1 .venv/bin/pytest $(HF)/test_client.py $(HF)/test_xet_client.py
 
 check:         ## style, layers, types, generated pages
 	@scripts/bootstrap dev
@@ -60,4 +58,4 @@ lock:          ## pin every dependency with its hashes
 	@.venv/bin/uv pip compile -q $(PINS) --group build --group dev -o requirements-dev.lock pyproject.toml
 
 clean:
-	@rm -rf .venv .venv-hf1 .hypothesis dist build
+	@rm -rf .venv .venv-hf1 .venv-clients .hypothesis dist build

@@ -134,10 +134,17 @@ def check_path(path: str) -> str:
     return path
 
 
+# Small letters of other alphabets that are drawn as Latin ones are (UTS #39, confusables.txt), after folding.
+_DRAWN_ALIKE = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501\u051b\u051d\u0475\u03bf\u03b9\u03bd\u03c1\u03b1\u0578\u057d",
+    "aeopcyxijshdqwvoivpanu",
+)
+
+
 def path_twin(path: str) -> str:
     """What two paths share when some file system or eye would take them for one another."""
     folded = unicodedata.normalize("NFKC", path).casefold()
-    return unicodedata.normalize("NFKC", folded)
+    return unicodedata.normalize("NFKC", folded).translate(_DRAWN_ALIKE)
 
 
 def check_paths(paths: Iterable[str]) -> tuple[str, ...]:

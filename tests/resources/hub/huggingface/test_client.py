@@ -17,6 +17,7 @@ from huggingface_hub import (
     CommitOperationCopy,
     CommitOperationDelete,
     HfApi,
+    HfFileSystem,
     hf_hub_download,
     snapshot_download,
 )
@@ -384,3 +385,31 @@ def test_a_deleted_repository_is_gone_and_its_name_is_free(hub: Any, api: HfApi,
     api.delete_repo(repo, missing_ok=True)
     api.create_repo(repo)
     assert api.list_repo_files(repo) == []
+
+
+def test_a_repository_is_read_as_a_file_system(api: HfApi, repo: str) -> None:
+    api.upload_file(path_or_fileobj=WEIGHTS, path_in_repo="sub/w.bin2", repo_id=repo)
+    api.upload_file(path_or_fileobj=CARD.encode(), path_in_repo="README.md", repo_id=repo)
+    files = HfFileSystem(endpoint=api.endpoint, token=api.token, skip_instance_cache=True)
+    assert files.ls(repo, detail=False) == [f"{repo}/README.md", f"{repo}/sub"]
+    assert files.glob(f"{repo}/**/*.bin2") == [f"{repo}/sub/w.bin2"]
+    assert files.isdir(f"{repo}/sub") and not files.exists(f"{repo}/absent")
+    assert files.info(f"{repo}/sub/w.bin2")["size"] == len(WEIGHTS)
+    with files.open(f"{repo}/sub/w.bin2", "rb", block_size=1 << 16) as file:
+        file.seek(500_000)
+        assert file.read(1000) == WEIGHTS[500_000:501_000]
+    with files.open(f"{repo}/made.txt", "w") as file:
+        file.write("by the file system\n")
+    files.rm(f"{repo}/sub/w.bin2")
+    assert sorted(api.list_repo_files(repo)) == ["README.md", "made.txt"]
+
+
+def test_what_is_there_is_told_from_what_is_not(api: HfApi, repo: str) -> None:
+    oid = api.upload_file(path_or_fileobj=CARD.encode(), path_in_repo="README.md", repo_id=repo).oid
+    assert api.repo_exists(repo) and not api.repo_exists("north/nothing-here")
+    assert api.revision_exists(repo, "main") and not api.revision_exists(repo, "nowhere")
+    assert api.file_exists(repo, "README.md") and not api.file_exists(repo, "absent.md")
+    asked = api.model_info(repo, expand=["downloadsAllTime", "cardData", "sha", "siblings"])
+    assert (asked.downloads_all_time, asked.sha) == (0, oid) and asked.card_data is not None
+    [listed] = api.list_models(search=repo.split("/")[1], full=True, limit=1)
+    assert listed.id == repo and listed.sha == oid and listed.downloads == 0
