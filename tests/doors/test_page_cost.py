@@ -104,7 +104,7 @@ def shown(page: str) -> set[str]:
 @pytest.mark.parametrize(
     ("query", "index"),
     [
-        ("SELECT id FROM donation WHERE state = ? AND patent_scope <> 'none' ORDER BY id DESC", "ix_donation_pledged"),
+        ("SELECT id FROM patent_pledge WHERE org = ? ORDER BY id DESC", "ix_patent_pledge_org_id"),
         ("SELECT * FROM party WHERE kind IN (?) OR id = 'x' ORDER BY id DESC LIMIT 51", "ix_party_id_kind"),
     ],
 )  # fmt: skip

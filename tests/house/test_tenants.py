@@ -267,6 +267,8 @@ class World:
             p: self.owner.read("upstream:donation:get", d)["asset"] for p, d in self.of["declined"].items()
         }
         self.donation = offer("kept")
+        pledge = {"org": self.north, "patent_scope": "donated-work"}
+        self.pledge = self.owner.verb("upstream:pledge:make", **pledge)["id"]
         read = self.foundation.operator.read
         self.entry = read("evidence:entry:list", subject=self.donation)["items"][0]["id"]
         bundle = f"/api/v1/hub/release/{self.published}/bundle"
@@ -431,6 +433,11 @@ VERBS: dict[str, tuple[str, Given]] = {
     "ethics:case:open": ("401 404 403 409 409", lambda w, p: {"release": w.submitted, "reason": CANARY}),
     "ethics:condition:confirm": ("401 404 403 403 409", lambda w, p: {"case": w.case, "number": 1, "finding": CANARY}),
     "upstream:donation:offer": ("401 403 403 200 200", lambda w, p: donation(w, f"{CANARY}-by-{p}")),
+    "upstream:pledge:make": (
+        "401 403 403 200 200",
+        lambda w, p: {"org": w.north, "asset": w.data, "patent_scope": "donated-work", "patent_text": "a promise"},
+    ),
+    "upstream:pledge:revoke": ("401 403 403 409 409", lambda w, p: {"pledge": w.pledge, "reason": "a reason"}),
     "upstream:donation:accept": ("401 404 403 403 200", lambda w, p: {"donation": w.of["offered"][p]}),
     "upstream:donation:decline": (
         "401 404 403 403 200",
@@ -491,9 +498,10 @@ READS: dict[str, tuple[str, Given]] = {
     "ethics:evaluation:get": ("404 404 404 404 404", lambda w, p: {"release": w.submitted}),
     "upstream:donation:list": ("200/0 200/0 200/11 200/11 200/11", lambda w, p: {"org": w.north}),
     "upstream:donation:get": ("404 404 200 200 200", lambda w, p: {"donation": w.donation}),
-    "upstream:pledge:list": ("200/0 200/0 200/0 200/0 200/0", nothing),
+    "upstream:pledge:list": ("200/1 200/1 200/1 200/1 200/1", nothing),
+    "upstream:pledge:get": ("200 200 200 200 200", lambda w, p: {"pledge": w.pledge}),
     "standards:proof:show": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
-    "standards:rule:list": ("200/23 200/23 200/23 200/23 200/23", nothing),
+    "standards:rule:list": ("200/24 200/24 200/24 200/24 200/24", nothing),
     "scenarios:agreement:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"deployment": w.deployment}),
     "scenarios:outcome:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"deployment": w.deployment}),
     "scenarios:return:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"asset": w.data}),
@@ -703,6 +711,7 @@ PAGES: dict[str, tuple[str, Given]] = {
     "GET /ethics/case/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.case}),
     "GET /ethics/evaluation/{release}": ("404 404 404 404 404", lambda w, p: {"release": w.submitted}),
     "GET /upstream": ("200 200 200 200 200", nothing),
+    "GET /upstream/pledge/{key}": ("200 200 200 200 200", lambda w, p: {"key": w.pledge}),
     "GET /upstream/donation/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.donation}),
     "GET /api/v1/standards/release/{key}/{name}": (
         "404 404 200 200 200",

@@ -62,6 +62,11 @@ class Chain:
     def who(self, name: str) -> Any:
         return getattr(self, name)
 
+    def later(self, **delta: float) -> None:
+        """Put the clock forward; sessions have ended by then, so the people come back."""
+        self.clock.advance(**delta)
+        self.owner, self.member = self.foundation.back("owner"), self.foundation.back("member")
+
     def offered(self, schedule: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         given = {
             "org": self.north, "slug": f"thing-{next(self.numbers)}", "kind": "dataset", "title_zh": "样例",

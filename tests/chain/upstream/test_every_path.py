@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gongqi.doors.cli.client import Problem
-from tests.chain.upstream.conftest import BYTES_BY, FACTS_BY, walk
+from tests.chain.upstream.conftest import BYTES_BY, FACTS_BY, Ahead, walk
+from tests.house.conftest import Foundation, wait_for
 
 PUBLIC = [{"audience": "public"}]
 PEOPLE = ("stranger", "member", "owner")
@@ -94,3 +96,45 @@ def test_a_stranger_neither_archives_nor_withdraws(chain: Any) -> None:
     for verb, given in (("archive", {"reason": "r"}), ("withdraw", {"reason": "r"}), ("unarchive", {})):
         with refused("access.forbidden"):
             chain.member.verb(f"hub:asset:{verb}", asset=thing.asset, **given)
+
+
+def test_each_audience_is_let_in_at_its_hour_on_every_path_and_not_before(chain: Any) -> None:
+    """An embargo ends by itself: nobody does anything but wait."""
+    thing = chain.donated(
+        [{"audience": "members", "opens_at": chain.at(days=1)}, {"audience": "public", "opens_at": chain.at(days=2)}]
+    )
+    never = {"git-lfs": lambda http, t: http.post(
+        f"/datasets/north/{t.slug}.git/info/lfs/objects/batch", json={"operation": "download", "objects": []}),
+        "xet": lambda http, t: http.get(f"/api/datasets/north/{t.slug}/xet-read-token/main")}  # fmt: skip
+    for hour, let_in in (("before", ("owner",)), ("members", ("owner", "member")), ("public", PEOPLE)):
+        if hour != "before":
+            chain.later(days=1, minutes=1)
+            chain.opened(thing, hour)
+        for who in PEOPLE:
+            answers = walk(chain, thing, who, ALL)
+            assert all_are(answers, 200) if who in let_in else all_are(answers, 401, 404), (hour, who)
+            assert all_are(walk(chain, thing, who, never), 400, 401, 403, 404, 422)
+    told = chain.stranger.read("evidence:entry:list", subject=thing.asset)["items"]
+    assert sum(each["kind"] == "hub.asset-opened" for each in told) == 2
+
+
+def test_an_hour_that_passed_while_the_server_was_down_is_made_up_for_at_its_start(
+    tmp_path: Path, new_database: Any
+) -> None:
+    with new_database(tmp_path) as url:
+        clock = Ahead()
+        first = Foundation(tmp_path / "home", url, clock=clock)
+        north = first.organisation("north")
+        opens_at = (clock.now() + timedelta(days=1)).isoformat()
+        given = {
+            "org": north, "slug": "thing", "kind": "dataset", "title_zh": "t", "title_en": "t", "license": "MIT",
+            "provenance": "p", "schedule": [{"audience": "public", "opens_at": opens_at}],
+        }  # fmt: skip
+        offered = first.operator.verb("upstream:donation:offer", **given)
+        first.operator.verb("upstream:donation:accept", donation=offered["id"])
+        first.stop()
+        clock.advance(days=2)
+        second = Foundation(tmp_path / "home", url, clock=clock)
+        stranger = second.client()
+        wait_for(lambda: stranger.http.get(f"/api/v1/hub/asset/{offered['asset']}").status_code == 200 or None)
+        second.stop()

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from gongqi.books.evidence import service as evidence
 from gongqi.books.evidence.keys import SigningKeys
 from gongqi.books.evidence.models import EntryRow
-from gongqi.chain.upstream import service
+from gongqi.chain.upstream import pledges, service
 from gongqi.chain.upstream.room import ROOM as UPSTREAM
 from gongqi.kernel.access import ANONYMOUS, FOUNDATION, SYSTEM, Actor
 from gongqi.kernel.clock import FixedClock
@@ -152,9 +152,9 @@ def test_a_pledge_is_public_from_acceptance_even_before_the_asset_opens(do, ask)
     schedule = [{"audience": "public", "opens_at": "2030-01-01T00:00:00Z"}]
     words = {"patent_scope": "all-necessary-claims", "patent_text": "We will not assert."}
     donation = do(service.offer, DONOR, **OFFER, schedule=schedule, **words)
-    assert ask(service.list_pledges, ANONYMOUS).items == []
+    assert ask(pledges.list_pledges, ANONYMOUS).items == []
     do(service.accept, OPERATOR, donation=donation.id)
-    (pledge,) = ask(service.list_pledges, ANONYMOUS).items
+    (pledge,) = ask(pledges.list_pledges, ANONYMOUS).items
     assert (pledge.org, pledge.patent_text) == (ORG, "We will not assert.")
 
 
@@ -164,10 +164,10 @@ def test_a_pledge_does_not_tell_which_asset_it_is_about_to_those_who_may_not_see
     donation = do(service.offer, DONOR, **OFFER, schedule=schedule, patent_scope="donated-work")
     do(service.accept, OPERATOR, donation=donation.id)
     for reader in (ANONYMOUS, OTHER):
-        assert [pledge.asset for pledge in ask(service.list_pledges, reader).items] == [None]
-    assert [pledge.asset for pledge in ask(service.list_pledges, DONOR).items] == [donation.asset]
+        assert [pledge.asset for pledge in ask(pledges.list_pledges, reader).items] == [None]
+    assert [pledge.asset for pledge in ask(pledges.list_pledges, DONOR).items] == [donation.asset]
     do(hub.open_asset, DONOR, asset=donation.asset, visibility="public")
-    assert [pledge.asset for pledge in ask(service.list_pledges, ANONYMOUS).items] == [donation.asset]
+    assert [pledge.asset for pledge in ask(pledges.list_pledges, ANONYMOUS).items] == [donation.asset]
 
 
 def test_donations_are_listed_by_organisation_and_state(do, ask):

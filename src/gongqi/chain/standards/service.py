@@ -13,6 +13,7 @@ from pydantic import Field
 
 from gongqi.chain.upstream import service as upstream
 from gongqi.chain.upstream.imported import CITE as CITE_IMPORT
+from gongqi.chain.upstream.pledges import CITE as CITE_PLEDGE
 from gongqi.governance.compliance import service as compliance
 from gongqi.governance.compliance.tables import CLASSES, load_tables
 from gongqi.governance.ethics import service as ethics
@@ -63,6 +64,7 @@ def _upstream(ctx: Read) -> Iterator[RuleOut]:
     yield _rule(ctx, "upstream.donation", "donation-accepted", upstream.CITE_ACCEPTED)
     yield _rule(ctx, "upstream.donation", "donation-licence", upstream.CITE_LICENCE)
     yield _rule(ctx, "upstream.import", "import-licence", CITE_IMPORT)
+    yield _rule(ctx, "upstream.pledge", "pledges-named", CITE_PLEDGE)
 
 
 def _hub(ctx: Read) -> Iterator[RuleOut]:

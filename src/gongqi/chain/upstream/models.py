@@ -8,13 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, text
+from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gongqi.kernel.db import Base
-
-# Word for word in the index and in whatever asks, or SQLite does not see that the index serves.
-PLEDGED = text("patent_scope <> 'none'")
 
 
 class Donation(Base):
@@ -26,7 +23,6 @@ class Donation(Base):
     __tablename__ = "donation"
     __table_args__ = (
         Index(None, "org", "id"), Index(None, "state", "id"), Index(None, "state", "visibility"),
-        Index("ix_donation_pledged", "state", "id", sqlite_where=PLEDGED, postgresql_where=PLEDGED),
     )  # fmt: skip
     version: Mapped[int] = mapped_column()
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the mapper reads it once
@@ -46,3 +42,31 @@ class Donation(Base):
     decided_at: Mapped[datetime | None]
     decided_by: Mapped[str | None]
     decline_reason: Mapped[str | None]
+
+
+class Pledge(Base):
+    """One patent pledge, with its terms as they were made (pledges.py). `ends_at`: when its notice is over, once it was
+    given; `ended_for`: those against whom it was ended in defence. `named`: the beneficiaries, in words."""
+
+    __tablename__ = "patent_pledge"
+    __table_args__ = (Index(None, "asset"), Index(None, "org", "id"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    org: Mapped[str]
+    asset: Mapped[str | None]
+    donation: Mapped[str | None] = mapped_column(unique=True)
+    patent_scope: Mapped[str]
+    patent_text: Mapped[str]
+    beneficiaries: Mapped[str]
+    named: Mapped[list[Any]]
+    basis: Mapped[str]
+    patents: Mapped[list[Any]]
+    effective_at: Mapped[datetime]
+    revocation: Mapped[str]
+    notice_days: Mapped[int | None]
+    revocation_text: Mapped[str]
+    ends_at: Mapped[datetime | None]
+    ended_for: Mapped[list[Any]]
+    end_reason: Mapped[str | None]
+    made_at: Mapped[datetime]
+    made_by: Mapped[str]

@@ -7,10 +7,10 @@ read protects nobody.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, false, true
+from sqlalchemy import ColumnElement, false, true
 
-from gongqi.chain.upstream.models import PLEDGED, Donation
-from gongqi.kernel.access import Actor, Policy, any_of, where, within
+from gongqi.chain.upstream.models import Donation, Pledge
+from gongqi.kernel.access import Actor, Policy, any_of, everyone, where, within
 
 
 def _as_member(actor: Actor, permission: str) -> ColumnElement[bool]:
@@ -29,7 +29,11 @@ POLICIES = (
             "upstream:donation:read": any_of(where(Donation.visibility == "public"), _as_member, within(Donation.org)),
             "upstream:donation:accept": _of_the_foundation,
             "upstream:donation:decline": _of_the_foundation,
-            "upstream:pledge:read": where(and_(Donation.state == "accepted", PLEDGED)),
         },
+    ),
+    Policy(
+        Pledge,
+        read="upstream:pledge:read",
+        rules={"upstream:pledge:read": everyone, "upstream:pledge:revoke": within(Pledge.org)},
     ),
 )

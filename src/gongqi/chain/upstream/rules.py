@@ -55,6 +55,35 @@ def check_pledge(scope: str, text: str) -> None:
         raise Refused("upstream.pledge-without-scope")
 
 
+def check_pledge_terms(beneficiaries: str, named: Sequence[str], revocation: str, notice_days: int | None) -> None:
+    """Raises Refused upstream.pledge-named, upstream.pledge-notice."""
+    if (beneficiaries == "named") != any(each.strip() for each in named):
+        raise Refused("upstream.pledge-named")
+    if (revocation == "on-notice") != (notice_days is not None):
+        raise Refused("upstream.pledge-notice")
+
+
+def ending_of(revocation: str, notice_days: int | None, *, against: str | None, has_ended: bool) -> int | None:
+    """How a pledge may end that has these terms: after so many days for all, or (None) now and for `against` alone.
+
+    Raises Refused upstream.pledge-irrevocable, upstream.pledge-over, upstream.pledge-against.
+    """
+    if revocation == "irrevocable":
+        raise Refused("upstream.pledge-irrevocable")
+    if has_ended:
+        raise Refused("upstream.pledge-over")
+    if (revocation == "defensive-termination") != (against is not None):
+        raise Refused("upstream.pledge-against")
+    return notice_days if revocation == "on-notice" else None
+
+
+def pledge_state(effective_at: datetime, ends_at: datetime | None, *, now: datetime) -> str:
+    """pending, active, notice or revoked."""
+    if ends_at is not None:
+        return "notice" if now < ends_at else "revoked"
+    return "active" if effective_at <= now else "pending"
+
+
 def is_same_licence(offered: str, carried: str | None) -> bool:
     """Whether two expressions grant the same; what cannot be read is the same only when written the same."""
     left, right = " ".join(offered.split()).casefold(), " ".join((carried or "").split()).casefold()

@@ -1,4 +1,4 @@
-"""Donations, their acceptance, and the registry of patent pledges.
+"""Donations and their acceptance; `pledges` keeps what they promise about patents.
 
 A donation is an asset in the hub plus what its giver promises: licence, provenance, patents, and when it opens to whom.
 The asset starts private and opens step by step once the foundation has accepted (flows.py). What was offered and not
@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 
 from gongqi.chain.upstream.events import DonationAccepted, DonationDeclined, DonationOffered
 from gongqi.chain.upstream.models import Donation
+from gongqi.chain.upstream.pledges import pledge_with_donation
 from gongqi.chain.upstream.rules import AUDIENCES, Stage, check_pledge, check_schedule, is_same_licence
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.gates import Answer, by_policy
@@ -91,20 +92,6 @@ class DonationOut(Output):
     version: int
 
 
-class PledgeOut(Output):
-    """A promise not to assert patents: by whom, over what, in whose words.
-
-    The promise is public from acceptance on, the work when it opens: `asset` is None while the reader may not see it.
-    """
-
-    id: str
-    asset: str | None
-    org: str
-    patent_scope: str
-    patent_text: str
-    decided_at: datetime
-
-
 @verb("upstream:donation:offer", evidence="upstream.donation-offered")
 def offer(ctx: Write, input: Offer) -> DonationOut:
     ctx.require("upstream:donation:offer", input.org)
@@ -138,6 +125,11 @@ def accept(ctx: Write, input: OneDonation) -> DonationOut:
     ctx.record(
         donation.id, asset=donation.asset, patent_scope=donation.patent_scope, schedule=donation.schedule,
     )  # fmt: skip
+    if donation.patent_scope != "none":
+        pledge_with_donation(
+            ctx, donation=donation.id, asset=donation.asset, org=donation.org, scope=donation.patent_scope,
+            text=donation.patent_text,
+        )  # fmt: skip
     ctx.start_flow(OPEN, key=donation.id, donation=donation.id)
     ctx.emit(DonationAccepted(donation=donation.id, asset=donation.asset, org=donation.org))
     return DonationOut.model_validate(donation)
@@ -172,14 +164,6 @@ def visible_donations(ctx: Read, keys: Collection[str]) -> dict[str, DonationOut
     """Of these donations, those that the reader may see."""
     query = ctx.visible(Donation, to="upstream:donation:read").where(Donation.id.in_(keys))
     return {row.id: DonationOut.model_validate(row) for row in ctx.session.scalars(query)}
-
-
-@read("upstream:pledge:list")
-def list_pledges(ctx: Read, input: Paged) -> Page[PledgeOut]:
-    page = ctx.page(ctx.visible(Donation, to="upstream:pledge:read"), Donation.id, input, to=PledgeOut)
-    seen = hub.visible_assets(ctx, {each.asset for each in page.items})
-    items = [each if each.asset in seen else each.model_copy(update={"asset": None}) for each in page.items]
-    return page.model_copy(update={"items": items})
 
 
 def _decide(ctx: Write, key: str, permission: str, state: str) -> Donation:

@@ -208,6 +208,12 @@ def count_assets(ctx: Read) -> int:
     return ctx.session.scalar(ctx.visible(Asset, to="hub:asset:read").with_only_columns(func.count())) or 0
 
 
+def require_own(ctx: Write, asset: str, org: str) -> None:
+    """Whether an asset is this organisation's, as far as the actor may know. Raises Refused access.not-found."""
+    if ctx.find(Asset, asset, to="hub:asset:read").org != org:
+        raise Refused("access.not-found", kind="asset", key=asset[:100])
+
+
 def asset_row(ctx: Read, asset: str) -> Asset:
     row = ctx.session.get(Asset, asset)
     if row is None:

@@ -54,6 +54,7 @@ from gongqi.resources.hub.assets import (
     list_assets,
     open_asset,
     receive_blob,
+    require_own,
     set_visibility,
     tell_asset,
     visible_assets,
