@@ -1,5 +1,5 @@
 # Two commands do all the set-up: `make up` runs a foundation, `make test` runs the tests.
-.PHONY: up test test-docs test-long test-postgres test-browser test-clients fuzz check bench lock docs clean
+.PHONY: up test test-docs test-long test-postgres test-browser test-clients fuzz check bench bench-hub lock docs clean
 PY := .venv/bin/python
 HF := tests/resources/hub/huggingface
 LIBRARIES := $(HF)/libraries.txt
@@ -48,6 +48,10 @@ check:         ## style, layers, types, generated pages
 bench:         ## figures with the peer or the raw limit beside them
 	@scripts/bootstrap dev
 	@$(PY) -m bench
+
+bench-hub:     ## the hub's figures alone
+	@scripts/bootstrap dev
+	@$(PY) -m bench hub
 
 docs:          ## rewrite the generated reference pages
 	@$(PY) scripts/reference

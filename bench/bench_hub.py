@@ -1,4 +1,5 @@
-"""What the hub's doors cost: a file of 1 GiB brought by the stock client, over Xet and over Git LFS.
+"""What the hub's doors cost: a file of 1 GiB brought by the stock client, over Xet and over Git LFS, and short questions
+among a hundred thousand repositories (hub/repositories.py).
 
     python -m bench hub
 
@@ -24,6 +25,7 @@ from pathlib import Path
 import httpx
 
 from bench import Figure
+from bench.hub import repositories
 from gongqi.doors.cli.client import Client
 from gongqi.kernel.blobs import CHUNK_BYTES
 
@@ -63,6 +65,7 @@ def run() -> Iterator[Figure]:
                 "read, hash and write once", raw, value / raw, least_ratio=LEAST,
             )  # fmt: skip
         yield Figure("hub: memory added by it", server.peak_mib - idle, "MiB", f"≤ {GROWTH_LIMIT_MIB}")
+    yield from repositories.run()
 
 
 class Server:

@@ -23,6 +23,7 @@ from gongqi import migrations
 from gongqi.books.evidence import service as evidence
 from gongqi.books.evidence.signing import SigningKeys
 from gongqi.doors.cli.server import write_private
+from gongqi.doors.web.sending import Protocol
 from gongqi.doors.web.server import Server
 from gongqi.kernel.blobs.address import open_blobs
 from gongqi.kernel.clock import MAX_CARRIED_SECONDS, Clock, SystemClock
@@ -180,7 +181,7 @@ def serve(kernel: Kernel, listener: socket.socket) -> None:
     config = uvicorn.Config(
         application(kernel),
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         lifespan="on",
         log_config=None,
         access_log=False,

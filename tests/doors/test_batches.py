@@ -49,7 +49,9 @@ def test_what_arrives_while_a_lane_is_busy_goes_together() -> None:
 
     async def ask() -> None:
         batches = Batches(work, lanes=1, size=8)
-        asked = [asyncio.ensure_future(batches.answer(n)) for n in range(6)]
+        asked = [asyncio.ensure_future(batches.answer(0))]
+        await asyncio.sleep(0.05)
+        asked += [asyncio.ensure_future(batches.answer(n)) for n in range(1, 6)]
         await asyncio.sleep(0.05)
         started.set()
         assert await asyncio.wait_for(asyncio.gather(*asked), WAIT_SECONDS) == list(range(6))

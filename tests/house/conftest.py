@@ -26,6 +26,7 @@ import uvicorn
 
 from gongqi import app
 from gongqi.doors.cli.client import Client, Problem
+from gongqi.doors.web.sending import Protocol
 from gongqi.doors.web.server import Server
 from gongqi.kernel.clock import Clock
 from gongqi.kernel.config import Settings
@@ -49,9 +50,15 @@ class Foundation:
         self.token = (self.settings.home / "operator.token").read_text("ascii").strip()
         self.operator = self.client(self.token)
         application = app.application(self.kernel)
-        self.routes = application.app.app.app.routes  # within the lifespan, the envelope and the fork
+        self.fork = application.app.app  # within the lifespan and the envelope
+        self.routes = self.fork.app.routes
         config = uvicorn.Config(
-            application, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=5
+            application,
+            http=Protocol,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=5,
         )
         self._server = Server(config, self.kernel)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve([listener])), daemon=True)

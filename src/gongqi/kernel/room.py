@@ -103,7 +103,9 @@ class Endpoint:
 
     `handle` is an ASGI endpoint `async (request) -> response`; the kernel and the caller are on `request.state`.
     `problem` adds to our problem document what the protocol's own clients know an error by. `actor` says who calls,
-    `(request, kernel) -> actor`, where the protocol has tokens of its own.
+    `(request, kernel) -> actor`, where the protocol has tokens of its own. `together`, for GET where the answer is a short
+    question or two, is `(request, ctx) -> response`, asked first, on a thread and in a snapshot that it shares with other
+    requests of the moment; when it gives None, `handle` is asked.
     """
 
     method: str
@@ -111,6 +113,7 @@ class Endpoint:
     handle: Callable[..., Any]
     problem: Shape | None = None
     actor: Callable[..., Actor] | None = None
+    together: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

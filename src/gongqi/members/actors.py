@@ -18,6 +18,7 @@ from sqlalchemy.orm import aliased
 
 from gongqi.kernel.access import FOUNDATION, Actor
 from gongqi.kernel.errors import Refused
+from gongqi.kernel.questions import Question
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Read, Write
 from gongqi.members import rules
@@ -112,9 +113,9 @@ def _looks_like(secret: str, prefix: str) -> bool:
     return secret.startswith(prefix) and len(secret) == len(prefix) + SECRET_LENGTH
 
 
-def _with_memberships(statement: Any) -> Any:
-    """One row a current membership, or one row of nulls. Built once: making a statement costs more than running it."""
-    return (
+def _with_memberships(statement: Any) -> Question:
+    """One row a current membership, or one row of nulls."""
+    return Question(
         statement.where(Party.state == "active")
         .outerjoin(Membership, and_(Membership.party == Party.id, Membership.until.is_(None)))
         .outerjoin(_Org, _Org.id == Membership.org)
@@ -122,7 +123,7 @@ def _with_memberships(statement: Any) -> Any:
     )
 
 
-def _by_token(condition: Any) -> Any:
+def _by_token(condition: Any) -> Question:
     return _with_memberships(
         select(null().label("session"), Token.id, Token.scopes, Token.link_of)
         .join(Party, Party.id == Token.party)
@@ -130,7 +131,7 @@ def _by_token(condition: Any) -> Any:
     )
 
 
-def _by_session(condition: Any) -> Any:
+def _by_session(condition: Any) -> Question:
     return _with_memberships(
         select(ConsoleSession.id, ConsoleSession.rests_on, Token.scopes, ConsoleSession.link_of)
         .join(Party, Party.id == ConsoleSession.party)
@@ -145,14 +146,14 @@ _BY_SESSION = _by_session(ConsoleSession.digest == bindparam("key"))
 _BY_SESSION_ID = _by_session(ConsoleSession.id == bindparam("key"))
 
 
-def _actor(ctx: Read, statement: Any, secret: str, prefix: str) -> Actor | None:
-    return _look_up(ctx, statement, rules.digest(secret)) if _looks_like(secret, prefix) else None
+def _actor(ctx: Read, question: Question, secret: str, prefix: str) -> Actor | None:
+    return _look_up(ctx, question, rules.digest(secret)) if _looks_like(secret, prefix) else None
 
 
-def _look_up(ctx: Read, statement: Any, key: str) -> Actor | None:
+def _look_up(ctx: Read, question: Question, key: str) -> Actor | None:
     known = {"key": key, "now": ctx.now}
     limits = {"oldest": ctx.now - rules.SESSION_LIFE, "idlest": ctx.now - rules.SESSION_IDLE}
-    rows: Any = ctx.session.connection().execute(statement, known | limits).all()
+    rows = question.all(ctx.session, **known, **limits)
     if not rows:
         return None
     session, token, scopes, link_of, party, kind, name, *_ = rows[0]

@@ -13,10 +13,11 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
-from sqlalchemy import func, or_, select
+from sqlalchemy import bindparam, func, or_, select
 
 from gongqi.kernel.access import FOUNDATION
 from gongqi.kernel.errors import Broken, Refused
+from gongqi.kernel.questions import Question
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.members import rules
 from gongqi.members.models import ConsoleSession, Membership, Party
@@ -300,9 +301,16 @@ def require_organisation(ctx: Read, org: str) -> PartyOut:
     return PartyOut.model_validate(_known(ctx, org, kind="organisation"))
 
 
+_ORGANISATION = Question(
+    select(*(getattr(Party, name) for name in PartyOut.model_fields)).where(
+        Party.handle == bindparam("handle"), Party.kind == "organisation"
+    )
+)
+
+
 def organisation_called(ctx: Read, handle: str) -> PartyOut | None:
     """The organisation with this handle; such names are public."""
-    row = ctx.session.scalar(select(Party).where(Party.handle == handle, Party.kind == "organisation"))
+    row = _ORGANISATION.first(ctx.session, handle=handle)
     return PartyOut.model_validate(row) if row else None
 
 

@@ -36,7 +36,7 @@ class Batches(Generic[Q, A]):
         self._waiting.append((question, future))
         if self._free:
             self._free -= 1
-            self._fill(loop)
+            loop.call_soon(self._fill, loop)  # after those that the same turn of the loop brings
         return await future
 
     def _fill(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -19,16 +19,15 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gongqi.doors.web import callers, passwords, problems
+from gongqi.doors.web import passwords, problems
 from gongqi.doors.web.api import PREFIX, Api
 from gongqi.doors.web.console import Console
 from gongqi.doors.web.home import home
 from gongqi.doors.web.live import Live
+from gongqi.doors.web.protocols import Protocols
 from gongqi.doors.web.signin import sign_in_routes
-from gongqi.kernel.access import ANONYMOUS
 from gongqi.kernel.errors import GongqiError
-from gongqi.kernel.room import Endpoint, Kernel
-from gongqi.kernel.verbs import Caller
+from gongqi.kernel.room import Kernel
 
 STATIC = Path(__file__).parent / "static"
 CONTENT_SECURITY_POLICY = (
@@ -43,6 +42,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
+VARY = "accept-language, cookie, authorization"
 _ENCODED = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
@@ -50,9 +50,10 @@ def build(kernel: Kernel, extra: Iterable[BaseRoute] = ()) -> ASGIApp:
     """The ASGI application of `kernel`; `extra` are other doors that share the port (MCP)."""
     api, console = Api(kernel), Console(kernel)
     kernel.parts[Live] = live = Live(kernel)
-    endpoints = [*(endpoint for room in kernel.house.rooms for endpoint in room.endpoints), passwords.ENDPOINT]
+    endpoints = (endpoint for room in kernel.house.rooms for endpoint in room.endpoints)
+    protocols = Protocols(kernel, [*endpoints, passwords.ENDPOINT])
     routes: list[BaseRoute] = [
-        *(Route(e.path, _protocol(kernel, e), methods=[e.method]) for e in endpoints),
+        *protocols.routes,
         Mount(PREFIX, api),
         Route("/live", live, methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
@@ -72,18 +73,23 @@ def build(kernel: Kernel, extra: Iterable[BaseRoute] = ()) -> ASGIApp:
     handlers: Any = {HTTPException: refuse, GongqiError: refuse, ClientDisconnect: refuse}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False  # one address, one spelling
-    return Envelope(Fork(api, app))
+    return Envelope(Fork(api, protocols, app))
 
 
 class Fork:
-    """A verb goes straight to the API: to find it among a hundred routes costs more than to run it."""
+    """A verb goes straight to the API, a question that goes in batches to its endpoint: to find either among a hundred
+    routes costs more than to answer it."""
 
-    def __init__(self, api: Api, app: Starlette) -> None:
+    def __init__(self, api: Api, protocols: Protocols, app: Starlette) -> None:
         self.api = api
+        self.protocols = protocols
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self.api if scope["type"] == "http" and self.api.is_verb(scope) else self.app)(scope, receive, send)
+        app: ASGIApp = self.app
+        if scope["type"] == "http":
+            app = self.api if self.api.is_verb(scope) else self.protocols.shortcut(scope) or app
+        await app(scope, receive, send)
 
 
 class Server(uvicorn.Server):
@@ -100,36 +106,6 @@ class Server(uvicorn.Server):
 
 async def _health(_request: Request) -> Response:
     return Response("ok\n", media_type="text/plain")
-
-
-def _protocol(kernel: Kernel, endpoint: Endpoint) -> Any:
-    """Give a room's raw endpoint its kernel and caller, and its errors our one shape."""
-
-    async def handle(request: Request) -> Response:
-        request.state.kernel = kernel
-        request.state.caller = Caller(ANONYMOUS)
-        try:
-            actor = await anyio.to_thread.run_sync(endpoint.actor or _actor, request, kernel)
-            request.state.caller = callers.caller(request, actor)
-            return await endpoint.handle(request)
-        except Exception as error:  # the door
-            return problems.answer(error, request, kernel.house, endpoint.problem)
-
-    return handle
-
-
-def _actor(request: Request, kernel: Kernel) -> Any:
-    """A token; or the console's cookie: on safe methods, so that a page can link to a download, on others when the page
-    shows by a header that it is ours."""
-    actor = callers.bearer(request, kernel)
-    if not actor.is_anonymous:
-        return actor
-    if request.method not in ("GET", "HEAD"):
-        shown = request.headers.get(callers.FORM_HEADER)
-        if shown is None:
-            return actor
-        callers.check_csrf(request, shown)
-    return callers.cookie(request, kernel)
 
 
 class Envelope:
@@ -156,7 +132,10 @@ class Envelope:
                 if not static:
                     if b"cache-control" not in names:
                         given.append((b"cache-control", b"no-store"))
-                    MutableHeaders(scope=message).add_vary_header("accept-language, cookie, authorization")
+                    if b"vary" in names:
+                        MutableHeaders(scope=message).add_vary_header(VARY)
+                    else:
+                        given.append((b"vary", VARY.encode()))
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

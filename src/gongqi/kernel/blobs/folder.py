@@ -40,7 +40,7 @@ class FolderBlobs(Blobs):
     def path(self, sha256: str) -> Path:
         """Where the blob is or would be."""
         check_digest(sha256)
-        return self.root / sha256[:2] / sha256[2:4] / sha256
+        return Path(f"{self.root}/{sha256[:2]}/{sha256[2:4]}/{sha256}")
 
     def find(self, sha256: str) -> Held | None:
         with disk_faults():

@@ -14,9 +14,10 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from gongqi.kernel.errors import Refused
+from gongqi.kernel.questions import Question
 from gongqi.kernel.verbs import Read
 from gongqi.resources.hub.assets import AssetOut
 from gongqi.resources.hub.gates import FileFacts
@@ -49,7 +50,7 @@ class Folder:
 def commit_at(ctx: Read, asset: AssetOut, name: str = MAIN) -> Commit:
     """What a branch, a tag or a commit's name means. Raises Refused hub.ref-unknown."""
     try:
-        return _commit(resolve(ctx, asset.id, name))
+        return commit_of(resolve(ctx, asset.id, name))
     except Refused:
         if name not in (MAIN, empty_oid(asset.id)) or _has_revisions(ctx, asset.id):
             raise
@@ -65,7 +66,7 @@ def heads_of(ctx: Read, assets: Collection[AssetOut]) -> dict[str, Commit]:
     """By asset, what `main` points at; an asset without revisions is left out."""
     query = select(Ref.asset, Revision).join(Revision, Revision.id == Ref.revision)
     query = query.where(Ref.asset.in_([each.id for each in assets]), Ref.kind == "branch", Ref.name == MAIN)
-    return {asset: _commit(revision) for asset, revision in ctx.session.execute(query)}
+    return {asset: commit_of(revision) for asset, revision in ctx.session.execute(query)}
 
 
 def history(ctx: Read, asset: str, commit: Commit, *, skip: int, limit: int) -> list[Commit]:
@@ -74,18 +75,17 @@ def history(ctx: Read, asset: str, commit: Commit, *, skip: int, limit: int) -> 
         return []
     wanted = _ancestors(ctx, asset, commit.revision)[skip : skip + limit]
     rows = {row.id: row for row in ctx.session.scalars(select(Revision).where(Revision.id.in_(wanted)))}
-    return [_commit(rows[each]) for each in wanted]
+    return [commit_of(rows[each]) for each in wanted]
 
 
 def files_under(ctx: Read, commit: Commit, folder: str, *, start: str = "", limit: int) -> list[FileFacts]:
     """At most `limit` files whose path begins with `folder` (empty, or with a slash at its end), from `start` on."""
     if commit.revision is None:
         return []
-    path = File.path.collate("C") if not ctx.kernel.db.is_sqlite else File.path
-    query = select(File).where(File.revision == commit.revision, path >= max(start, folder))
-    if folder:
-        query = query.where(path < beyond(Folder(folder[:-1])))
-    return [_facts(row) for row in ctx.session.scalars(query.order_by(path).limit(limit))]
+    end = beyond(Folder(folder[:-1])) if folder else ""
+    question = _FILES[ctx.kernel.db.is_sqlite, bool(folder)]
+    rows = question.all(ctx.session, revision=commit.revision, start=max(start, folder), end=end, count=limit)
+    return [_facts(row) for row in rows]
 
 
 def entries_in(ctx: Read, commit: Commit, folder: str, *, start: str = "", limit: int) -> list[FileFacts | Folder]:
@@ -138,7 +138,7 @@ def last_changes(ctx: Read, asset: str, commit: Commit, paths: Collection[str]) 
         now = by_revision[chain[0]]
         *_, since[path] = takewhile(lambda revision, had=by_revision, now=now: had.get(revision) == now, chain)
     rows = select(Revision).where(Revision.id.in_(set(since.values())))
-    commits = {row.id: _commit(row) for row in ctx.session.scalars(rows)}
+    commits = {row.id: commit_of(row) for row in ctx.session.scalars(rows)}
     return {path: commits[revision] for path, revision in since.items()}
 
 
@@ -155,9 +155,24 @@ def _has_revisions(ctx: Read, asset: str) -> bool:
     return ctx.session.scalar(select(Revision.id).where(Revision.asset == asset).limit(1)) is not None
 
 
-def _commit(row: Revision) -> Commit:
+def commit_of(row: Any) -> Commit:
     return Commit(row.digest[:OID_LENGTH], row.id, row.message, row.author, row.created_at, row.card)
 
 
-def _facts(row: File) -> FileFacts:
+def _facts(row: Any) -> FileFacts:
     return FileFacts(row.path, row.sha256, row.size, row.component, row.license)
+
+
+def _files(path: Any, *, is_bounded: bool) -> Question:
+    query = select(File.path, File.sha256, File.size, File.component, File.license)
+    query = query.where(File.revision == bindparam("revision"), path >= bindparam("start"))
+    if is_bounded:
+        query = query.where(path < bindparam("end"))
+    return Question(query.order_by(path).limit(bindparam("count")))
+
+
+_FILES = {
+    (is_sqlite, is_bounded): _files(File.path if is_sqlite else File.path.collate("C"), is_bounded=is_bounded)
+    for is_sqlite in (True, False)
+    for is_bounded in (True, False)
+}

@@ -16,9 +16,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
-from sqlalchemy import delete, func, select
+from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from gongqi.kernel.questions import Question
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Caller, Input, Output, Read, Write, read
 from gongqi.resources.hub.assets import ID
@@ -186,3 +187,12 @@ def downloads_of(ctx: Read, assets: Collection[str]) -> dict[str, tuple[int, int
     )
     known = {asset: (recent, total) for asset, recent, total in rows}
     return {asset: known.get(asset, (0, 0)) for asset in assets}
+
+
+def downloads_of_one(ctx: Read, asset: str) -> tuple[int, int]:
+    """As `downloads_of`, where one asset is described and the answer is waited for."""
+    row = _POPULARITY.first(ctx.session, asset=asset)
+    return (row.recent, row.total) if row else (0, 0)
+
+
+_POPULARITY = Question(select(Popularity.recent, Popularity.total).where(Popularity.asset == bindparam("asset")))

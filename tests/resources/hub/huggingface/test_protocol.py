@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from base64 import b64encode
@@ -15,6 +16,7 @@ import httpx
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.utils import parse_ratelimit_headers
+from starlette.routing import Match
 
 from gongqi.kernel.errors import Refused
 from gongqi.resources.hub import models, tickets
@@ -106,6 +108,62 @@ def test_what_is_not_there_is_said_in_the_words_of_the_protocol(
     answer = anyone.get(address.replace("north/{repo}", "{repo}").format(repo=repo))
     assert answer.status_code == 404, answer.text
     assert answer.headers["x-error-code"] == named
+
+
+def test_what_is_closed_moved_or_changed_is_so_with_the_next_question(
+    hub: Any, http: httpx.Client, anyone: httpx.Client, repo: str
+) -> None:
+    """Files and descriptions are answered many at a time and by the shortest way; never from memory."""
+    file, description = f"/{repo}/resolve/main/a.txt", f"/api/models/{repo}"
+    first = commit(http, repo, HEADER, inside("a.txt", b"one\n"), inside("README.md", CARD)).json()["commitOid"]
+    assert (anyone.get(file).content, anyone.get(description).json()["sha"]) == (b"one\n", first)
+    second = commit(http, repo, HEADER, inside("a.txt", b"two\n")).json()["commitOid"]
+    assert (anyone.get(file).content, anyone.get(description).json()["sha"]) == (b"two\n", second)
+    assert anyone.get(f"/{repo}/resolve/{first}/a.txt").content == b"one\n"
+    assert anyone.get(f"{description}/revision/{first}").json()["sha"] == first
+    tag = f"/api/models/{repo}/tag/{first}"
+    http.post(tag, json={"tag": "1.0"}).raise_for_status()
+    assert anyone.get(f"/{repo}/resolve/1.0/a.txt").content == b"one\n"
+
+    http.put(f"/api/models/{repo}/settings", json={"gated": "manual"}).raise_for_status()
+    assert code(anyone.get(file))[1] == "hub.asset-gated-sign-in"
+    assert anyone.get(description).json()["gated"] == "manual"
+    http.put(f"/api/models/{repo}/settings", json={"gated": False, "private": True}).raise_for_status()
+    for address in (file, description):
+        assert (anyone.get(address).status_code, anyone.head(address).status_code) == (404, 404)
+        assert http.get(address).status_code == 200
+    http.put(f"/api/models/{repo}/settings", json={"private": False}).raise_for_status()
+    http.post("/api/repos/move", json={"fromRepo": repo, "toRepo": f"{repo}-2"}).raise_for_status()
+    for address in (file, description):
+        assert anyone.get(address).headers["location"].startswith(address.replace(repo, f"{repo}-2"))
+
+
+def test_who_sends_a_token_that_is_not_good_is_told_so_beside_others(
+    anyone: httpx.Client, http: httpx.Client, repo: str
+) -> None:
+    commit(http, repo, HEADER, inside("a.txt", b"a\n"), inside("README.md", CARD)).raise_for_status()
+    address = f"/{repo}/resolve/main/a.txt"
+
+    async def ask() -> list[int]:
+        async with httpx.AsyncClient(base_url=anyone.base_url, trust_env=False) as client:
+            tokens = [{}, {"authorization": "Bearer gq_" + "0" * 43}, {"authorization": "Basic abc"}] * 10
+            answers = await asyncio.gather(*(client.get(address, headers=headers) for headers in tokens))
+            return [answer.status_code for answer in answers]
+
+    assert asyncio.run(ask()) == [200, 401, 401] * 10
+
+
+def test_the_short_way_leads_where_the_router_leads(hub: Any) -> None:
+    fork = hub.foundation.fork
+    for path in (
+        "/a/b/resolve/main/c", "/datasets/a/b/resolve/main/c/d", "/api/models/a/b", "/api/datasets/a/b",
+        "/api/models/a/b/revision/refs%2Fpr%2F1", "/datasets/a/resolve/resolve/main/c", "/api/models/resolve/x",
+        "/api/models/a/b/tree/main", "/api/models", "/hub", "/health", "/static/a/resolve/b", "/v2/a/resolve/b/c",
+    ):  # fmt: skip
+        scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
+        short = fork.protocols.shortcut(dict(scope))
+        first = next((route for route in fork.app.routes if route.matches(dict(scope))[0] == Match.FULL), None)
+        assert short is (first.app if first in fork.protocols.short else None), path
 
 
 def test_a_release_that_was_withdrawn_takes_its_files_along_and_says_why(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gongqi.kernel.room import Endpoint
 from gongqi.resources.hub.huggingface import commits, identity, lfs, repositories, requests, resolve, trees, xet
-from gongqi.resources.hub.huggingface.door import endpoint, streaming
+from gongqi.resources.hub.huggingface.door import endpoint, question, streaming
 from gongqi.resources.hub.huggingface.forms import KINDS, PREFIX
 
 
@@ -13,8 +13,6 @@ def _of(kind: str) -> tuple[Endpoint, ...]:
     plain = f"/{PREFIX[kind]}{{org}}/{{slug}}"
     table = (
         ("GET", api, repositories.listing),
-        ("GET", named, repositories.info),
-        ("GET", f"{named}/revision/{{rev:path}}", repositories.info),
         ("PUT", f"{named}/settings", repositories.settings),
         ("GET", f"{named}/auth-check", repositories.auth_check),
         ("GET", f"{named}/auth-check/write", repositories.auth_check),
@@ -36,9 +34,11 @@ def _of(kind: str) -> tuple[Endpoint, ...]:
         ("POST", f"{plain}.git/info/lfs/objects/batch", lfs.batch),
     )
     return (
+        question(named, repositories.info, kind=kind),
+        question(f"{named}/revision/{{rev:path}}", repositories.info, kind=kind),
         *(endpoint(method, path, handle, kind=kind) for method, path, handle in table),
         streaming("POST", f"{named}/commit/{{rev:path}}", commits.commit, kind=kind),
-        endpoint("GET", f"{plain}/resolve/{{rest:path}}", resolve.resolve, kind=kind, group="resolvers"),
+        question(f"{plain}/resolve/{{rest:path}}", resolve.resolve, kind=kind, group="resolvers"),
     )
 
 

@@ -35,6 +35,7 @@ from gongqi.resources.hub.rules import MAIN
 MAX_BODY_BYTES = 4 << 20  # 256 files announced with their first bytes take 250 kB
 NAME = 250  # characters of a revision's name
 
+UNKNOWN = "hub.address-unknown"
 # Our code → what the client calls it. Whoever may not see a repository hears that there is none.
 ERROR_CODES = {
     "hub.address-unknown": "RepoNotFound",
@@ -67,19 +68,21 @@ class Body(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: `kind` is that of the repositories its path is about, `body` what came with it."""
+    """One request: `kind` is that of the repositories its path is about, `body` what came with it, `ctx` the snapshot
+    to look in when it shares one with others."""
 
     request: Request
     kernel: Kernel
     caller: Caller
     kind: str
     body: bytes
+    ctx: Read | None = None
 
     def do(self, verb: Verb, **given: Any) -> Any:
         return execute(self.kernel, verb, self.caller, verb.input.model_validate(given))
 
     def look(self, work: Callable[[Read], Any]) -> Any:
-        return self.kernel.look(work, self.caller)
+        return work(self.ctx) if self.ctx else self.kernel.look(work, self.caller)
 
     def parse(self, model: type[T]) -> T:
         """The body. Raises Refused hub.hf-body-invalid."""
@@ -129,6 +132,29 @@ def endpoint(method: str, path: str, handle: Handle, *, kind: str = "model", gro
     return streaming(method, path, answer, kind=kind, group=group, takes_body=method != "GET")
 
 
+def question(path: str, handle: Handle, *, kind: str = "model", group: str = "api") -> Endpoint:
+    """A route to what is answered at once, of a repository or of a file: many are asked in one snapshot. What is not here
+    is asked again alone, since it may be far away."""
+
+    def together(request: Request, ctx: Read) -> Response | None:
+        if refusal := too_many(ctx.kernel, ctx.caller, group):
+            return refusal
+        call = Call(request, ctx.kernel, ctx.caller, kind, b"", ctx)
+        try:
+            return handle(call)
+        except Refused as refused:
+            return None if refused.code == UNKNOWN else refusal_of(call, refused)
+
+    async def alone(request: Request) -> Response:
+        call = Call(request, request.state.kernel, request.state.caller, kind, b"")
+        try:
+            return await anyio.to_thread.run_sync(handle, call, limiter=_turns)
+        except Refused as refused:
+            return await _refused(call, refused)
+
+    return Endpoint("GET", path, alone, problem, together=together)
+
+
 def streaming(
     method: str, path: str, handle: Callable[[Call], Awaitable[Response]], *, kind: str = "model", group: str = "api",
     takes_body: bool = False,
@@ -146,15 +172,19 @@ def streaming(
                 call = Call(request, kernel, caller, kind, await read_body(request, MAX_BODY_BYTES))
             return await handle(call)
         except Refused as refused:
-            if refused.code != "hub.address-unknown":
-                return refusal_of(call, refused)
-            try:  # what is not here may be at the hub that this one stands in for
-                passed = await anyio.to_thread.run_sync(passed_on, request, kernel, kind, limiter=_passed)
-            except Refused as theirs:
-                return refusal_of(call, theirs)
-            return passed or refusal_of(call, refused)
+            return await _refused(call, refused)
 
     return Endpoint(method, path, answer, problem)
+
+
+async def _refused(call: Call, refused: Refused) -> Response:
+    if refused.code != UNKNOWN:
+        return refusal_of(call, refused)
+    try:  # what is not here may be at the hub that this one stands in for
+        passed = await anyio.to_thread.run_sync(passed_on, call.request, call.kernel, call.kind, limiter=_passed)
+    except Refused as theirs:
+        return refusal_of(call, theirs)
+    return passed or refusal_of(call, refused)
 
 
 def problem(document: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ Source: draft-ietf-httpapi-ratelimit-headers, in the form that the client reads.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 
@@ -27,17 +28,19 @@ class Limits:
         self.allowed = allowed
         self._window = 0
         self._counts: dict[tuple[str, str], int] = {}
+        self._lock = threading.Lock()
 
     def count(self, group: str, who: str, *, now: float) -> int:
         """Count one more request; returns how many are left, below zero when it was one too many."""
         window = int(now // WINDOW_SECONDS)
-        if window != self._window:
-            self._window, self._counts = window, {}
-        key = (group, who)
-        if key not in self._counts and len(self._counts) >= MAX_COUNTED:
-            key = (group, "")
-        self._counts[key] = self._counts.get(key, 0) + 1
-        return self.allowed[group] - self._counts[key]
+        with self._lock:
+            if window != self._window:
+                self._window, self._counts = window, {}
+            key = (group, who)
+            if key not in self._counts and len(self._counts) >= MAX_COUNTED:
+                key = (group, "")
+            self._counts[key] = count = self._counts.get(key, 0) + 1
+        return self.allowed[group] - count
 
 
 def too_many(kernel: Kernel, caller: Caller, group: str) -> Response | None:

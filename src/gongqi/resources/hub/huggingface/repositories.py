@@ -19,9 +19,10 @@ from gongqi.resources.hub.browsing import Commit, commit_at, files_under, heads_
 from gongqi.resources.hub.gates import FileFacts
 from gongqi.resources.hub.huggingface import forms
 from gongqi.resources.hub.huggingface.door import Body, Call, json, of_kind
+from gongqi.resources.hub.public import public_commit
 from gongqi.resources.hub.rules import FILE_COUNT_LIMIT
 from gongqi.resources.hub.search import Sort, search
-from gongqi.resources.hub.tally import downloads_of
+from gongqi.resources.hub.tally import downloads_of, downloads_of_one
 
 LISTED = 100  # repositories a page when the client names no limit
 MOST_LISTED = 200
@@ -122,10 +123,11 @@ def info(call: Call) -> Response:
     name = call.revision("revision") if "rev" in call.request.path_params else "main"
 
     def look(ctx: Read) -> dict[str, Any]:
-        asset, commit = call.commit(ctx, name)
+        named = {"handle": call.request.path_params["org"], "slug": call.request.path_params["slug"]}
+        asset, commit = public_commit(ctx, **named, kind=call.kind, name=name) or call.commit(ctx, name)
         files = files_under(ctx, commit, "", limit=FILE_COUNT_LIMIT)
-        id = addresses.address_of(ctx, asset)
-        taken = downloads_of(ctx, [asset.id])[asset.id]
+        id = f"{named['handle']}/{asset.slug}"
+        taken = downloads_of_one(ctx, asset.id)
         return {**described(asset, commit, id, taken), "siblings": _siblings(files, with_blobs=call.flag("blobs"))}
 
     return json(call.look(look))
