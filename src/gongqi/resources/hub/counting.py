@@ -4,7 +4,7 @@ A download is a client that was given bytes of an asset on a day (UTC), however 
 ranges, once or a hundred times. So nobody's loop, resumed line or eight streams make a number larger. A client is
 whoever is signed in, else an address; an IPv6 address counts by its network of 64 bits, of which one machine has all.
 It counts for the revision that it took first that day. What is only looked at (HEAD, an answer that nothing has
-changed) is no download, nor is what a mirror takes: its own readers are.
+changed) is no download, nor is what another foundation copies, to mirror or import it: its own readers are.
 
 The number is one that can only err downwards on purpose: people behind one address are one. Nothing can keep somebody
 from asking from many addresses.
@@ -19,7 +19,7 @@ import ipaddress
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-MIRROR_AGENT = "gongqi-mirror/"  # how a mirror of ours begins its User-Agent
+MIRROR_AGENT = "gongqi-mirror/"  # how a foundation that copies from another begins its User-Agent
 RECENT_DAYS = 30  # what clients call `downloads`; the original counts the same days
 MARK_BYTES = 16  # a million marks a day collide once in 10^26 days
 NETWORK_BITS = 64

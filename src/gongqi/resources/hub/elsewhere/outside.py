@@ -26,9 +26,11 @@ import httpcore
 import orjson
 
 from gongqi.kernel.errors import Refused, Unavailable
+from gongqi.resources.hub.counting import MIRROR_AGENT
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0  # between two pieces: a line may be thin, but not silent
+AGENT = f"{MIRROR_AGENT}1"  # what is copied here is not a download there: its readers are ours
 MAX_REDIRECTS = 5
 MAX_ANSWER_BYTES = 16 << 20  # a page of a thousand files is 400 kB
 MAX_RETRY_SECONDS = 3600
@@ -104,7 +106,7 @@ class Outside:
         """The answer to one request, after redirects. Raises Refused hub.source-*, Unavailable hub.source-unreachable."""
         url = self.endpoint + path if path.startswith("/") else path
         for _ in range(MAX_REDIRECTS + 1):
-            sent = {"user-agent": "gongqi", "accept-encoding": "identity", "accept": "*/*", **(headers or {})}
+            sent = {"user-agent": AGENT, "accept-encoding": "identity", "accept": "*/*", **(headers or {})}
             if self._token and _origin(url) == self._origin:
                 sent["authorization"] = f"Bearer {self._token}"
             with self._open(method, url, sent) as response:
