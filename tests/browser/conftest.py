@@ -249,4 +249,12 @@ def examples(foundation: Foundation) -> dict[str, str]:
         "/upstream/donation/{key}": first("upstream:donation:list")["id"],
         "/credits/split/{key}": first("credits:split:list")["id"],
     }
-    return {path: path[: path.index("{")] + key for path, key in made.items()}
+    data = next(
+        each for each in operator.every("hub:asset:list", kind="dataset") if each["slug"] == "breast-cancer-wisconsin"
+    )
+    revision = operator.read("hub:revision:list", asset=data["id"])["items"][0]["id"]
+    table = operator.read("standards:table:list", revision=revision)["items"][0]["path"]
+    return {path: path[: path.index("{")] + key for path, key in made.items()} | {
+        "/hub/changes/{before}/{after}": f"/hub/changes/{revision}/{revision}",
+        "/standards/table/{revision}/{path:path}": f"/standards/table/{revision}/{table}",
+    }

@@ -205,6 +205,10 @@ class World:
         f.operator.verb("hub:release:publish", release=self.published)
         described = f"/api/v1/standards/release/{self.published}/mlbom.json"
         self.wait(lambda: f.operator.http.get(described).status_code == 200 or None)
+        self.table = {"revision": self.revision, "path": f"{CANARY}.csv"}
+        self.wait(
+            lambda: f.operator.http.get("/api/v1/standards/table/preview", params=self.table).status_code == 200 or None
+        )
         self.case = self._case(self.submitted)
         self.private.add(self.case)
         lineage = [{"revision": self.revision, "relation": "derived-from"}]
@@ -477,6 +481,7 @@ READS: dict[str, tuple[str, Given]] = {
     "hub:revision:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"asset": w.dataset}),
     "hub:ref:list": ("404 404 200/1 200/1 200/1", lambda w, p: {"asset": w.dataset}),
     "hub:revision:get": ("404 404 200 200 200", lambda w, p: {"revision": w.revision}),
+    "hub:revision:compare": ("404 404 200 200 200", lambda w, p: {"before": w.revision, "after": w.revision}),
     "hub:release:list": ("200/0 200/0 200/12 200/12 200/12", lambda w, p: {"asset": w.dataset}),
     "hub:release:get": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
     "hub:release:check": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
@@ -501,6 +506,10 @@ READS: dict[str, tuple[str, Given]] = {
     "upstream:pledge:list": ("200/1 200/1 200/1 200/1 200/1", nothing),
     "upstream:pledge:get": ("200 200 200 200 200", lambda w, p: {"pledge": w.pledge}),
     "standards:proof:show": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
+    "standards:table:list": ("404 404 200/1 200/1 200/1", lambda w, p: {"revision": w.revision}),
+    "standards:table:preview": ("404 404 200 200 200", lambda w, p: w.table),
+    "standards:table:compare": ("404 404 200 200 200", lambda w, p: {"before": w.revision, "after": w.revision}),
+    "standards:description:show": ("404 404 404 404 404", lambda w, p: {"revision": w.revision}),
     "standards:rule:list": ("200/24 200/24 200/24 200/24 200/24", nothing),
     "scenarios:agreement:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"deployment": w.deployment}),
     "scenarios:outcome:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"deployment": w.deployment}),
@@ -702,6 +711,11 @@ PAGES: dict[str, tuple[str, Given]] = {
         lambda w, p: {"key": w.dataset, "query": {"path": f"{CANARY}.csv"}},
     ),
     "GET /hub/revision/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.revision}),
+    "GET /hub/changes/{before}/{after}": (
+        "404 404 200 200 200",
+        lambda w, p: {"before": w.revision, "after": w.revision},
+    ),
+    "GET /standards/table/{revision}/{path:path}": ("404 404 200 200 200", lambda w, p: w.table),
     "GET /hub/release/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.published}),
     "GET /serving": ("200 200 200 200 200", nothing),
     "GET /serving/deployment/{key}": ("200 200 200 200 200", lambda w, p: {"key": w.deployment}),

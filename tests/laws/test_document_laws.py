@@ -9,10 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gongqi.books.evidence.keys import ECDSA_P256, SigningKey
-from gongqi.chain.standards import croissant
+from gongqi.chain.standards import croissant, donated
 from gongqi.chain.standards.facts import FileOf
-from gongqi.chain.standards.tables import Column, Table
-from gongqi.chain.standards.tabulator import are_sound
 from gongqi.kernel.errors import Refused
 from gongqi.resources.hub.rules import path_flaw
 from gongqi.resources.hub.signatures import IGNORED, check_files, public_key, sign_files
@@ -71,9 +69,9 @@ def test_whatever_is_brought_as_a_signature_or_a_key_is_refused_or_read(raw: byt
 @given(st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_whatever_is_brought_as_a_description_is_read_into_few_findings(raw: bytes) -> None:
     files = [FileOf("a", "a" * 64, 1, None, None, None)]
-    found = croissant.compare(raw, files, [Table("a", (Column("x", "text"),), 1)])
-    assert len(found) <= croissant.MAX_FINDINGS
-    assert all(len(each.name) <= croissant.MAX_NAME for each in found)
+    found = donated.differences("croissant.json", donated.read(raw), files, {"a": {"x": "text"}})
+    assert len(found) <= donated.MAX_FLAWS
+    assert all(len(each.name) <= donated.MAX_NAME + 20 for each in found)
 
 
 @given(st.lists(st.text(max_size=12), max_size=20))
@@ -81,8 +79,3 @@ def test_names_become_as_many_ids_without_white_space(names: list[str]) -> None:
     made = croissant._ids(names)
     assert len(set(made)) == len(names)
     assert not any(character.isspace() for each in made for character in each)
-
-
-@given(st.lists(st.text(max_size=250), max_size=6))
-def test_columns_are_sound_when_each_has_a_name_of_its_own(names: list[str]) -> None:
-    assert are_sound(names) == (len(set(names)) == len(names) and all(0 < len(name) <= 200 for name in names))

@@ -67,11 +67,16 @@ def settings(tmp_path: Path, database_url: str) -> Settings:
 
 
 @pytest.fixture
-def market(build: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def open_gates() -> set[str]:
+    """The rooms whose answers are not asked for."""
+    return {COMPLIANCE.name, ETHICS.name}
+
+
+@pytest.fixture
+def market(build: Any, clock: Any, open_gates: set[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     sim = load_market()
     monkeypatch.setattr(sim, "CARD", CARD.replace("{", "{{").replace("}", "}}"))
-    open_ = {COMPLIANCE.name, ETHICS.name}
-    rooms = [replace(room, answerers=()) if room.name in open_ else room for room in ROOMS]
+    rooms = [replace(room, answerers=()) if room.name in open_gates else room for room in ROOMS]
     kernel = sim.prepare(build(House.build(rooms, VOCABULARY), record=evidence.append, clock=clock))
     made = sim.Market(kernel)
     kernel.transact(evidence.ensure, reason="start")

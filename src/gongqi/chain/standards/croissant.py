@@ -1,10 +1,8 @@
-"""A dataset as a Croissant 1.1 description: facts and the columns of its tables in, JSON-LD out; and theirs read back.
+"""A dataset as a Croissant 1.1 description: facts and the columns of its tables in, JSON-LD out.
 
 A file is a FileObject with its digest and an address that does not change; a table (CSV, JSON lines, Parquet) is also a
 RecordSet, each column a Field that says where in which file it is found. A type is claimed only of a column that was read
-to its end, because whoever loads the records is given that type or an error.
-
-A donor's own `croissant.json` is read as a claim about the files beside it, and `compare` says where the two differ.
+to its end, because whoever loads the records is given that type or an error. A donor's own is read in donated.py.
 
 Source: Croissant format specification 1.1 (MLCommons, 2026-01-29), Croissant RAI 1.0, schema.org.
 """
@@ -13,23 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote
 
-import orjson
-
+from gongqi.chain.standards.claims import Table
 from gongqi.chain.standards.facts import Facts, FileOf, instant, listed
-from gongqi.chain.standards.tables import Table
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 MEDIA_TYPE = f'application/ld+json; profile="{CONFORMS_TO}"'
-OWN_PATH = "croissant.json"  # where a donor's own description is looked for
 MAX_FILES = 20_000
-OWN_LIMIT_BYTES = 4 << 20
-MAX_FINDINGS = 50  # of one description: a person reads the first few
-MAX_NAME = 200
 
 # The context of the specification, whose readers warn of any other.
 CONTEXT: Mapping[str, Any] = {
@@ -155,76 +145,3 @@ def _ids(names: Iterable[str]) -> list[str]:
         free = (plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 3)))
         taken[next(each for each in free if each not in taken)] = None
     return list(taken)
-
-
-# --- a donor's own ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Where a description and the files differ. `code`: malformed, absent, changed, resized or no-column."""
-
-    code: str
-    path: str
-    name: str = ""
-
-
-def compare(raw: bytes, files: Iterable[FileOf], tables: Iterable[Table]) -> tuple[Finding, ...]:
-    """Where a description that came with the files does not fit them; the first MAX_FINDINGS.
-
-    Of a file object only what it claims is looked at: its digest, its size, the columns that fields take from it. What
-    is described but fetched from elsewhere is not ours to judge.
-    """
-    try:
-        said = orjson.loads(raw)
-        objects = {str(each["@id"]): each for each in _rows(said, "distribution") if "@id" in each}
-        fields = [field for each in _rows(said, "recordSet") for field in _rows(each, "field")]
-    except (orjson.JSONDecodeError, TypeError):
-        return (Finding("malformed", OWN_PATH),)
-    by_path = {file.path: file for file in files}
-    columns = {table.path: {column.name for column in table.columns} for table in tables}
-    found = [finding for each in objects.values() if (finding := _of_object(each, by_path))]
-    for field in fields:
-        source = field.get("source")
-        object_, extract = (
-            (source.get(name) for name in ("fileObject", "extract")) if isinstance(source, dict) else (0, 0)
-        )
-        if not isinstance(object_, dict) or not isinstance(extract, dict) or "column" not in extract:
-            continue
-        path, column = _path_of(objects.get(str(object_.get("@id"))) or {}), str(extract["column"])
-        if path in columns and column not in columns[path]:
-            found.append(Finding("no-column", path, column[:MAX_NAME]))
-    return tuple(found[:MAX_FINDINGS])
-
-
-def _of_object(said: Mapping[str, Any], by_path: Mapping[str, FileOf]) -> Finding | None:
-    """What is wrong with one file object that claims to be a file beside the description."""
-    path = _path_of(said)
-    if path is None:
-        return None
-    file = by_path.get(path)
-    if file is None:
-        return Finding("absent", path[:MAX_NAME])
-    if str(said.get("sha256", file.sha256)).lower() != file.sha256:
-        return Finding("changed", path)
-    size = re.fullmatch(r"([0-9]{1,18}) *B?", str(said.get("contentSize", "")))
-    return Finding("resized", path) if size and int(size[1]) != file.size else None
-
-
-def _path_of(said: Mapping[str, Any]) -> str | None:
-    """The path of a file object that lies beside the description: an address without a host; None for any other."""
-    address = str(said.get("contentUrl", ""))
-    if not address or "://" in address or said.get("containedIn"):
-        return None
-    return unquote(address.removeprefix("./"))
-
-
-def _rows(said: Any, name: str) -> list[dict[str, Any]]:
-    """The objects under `name`, which JSON-LD may also write as a single one. Raises TypeError for anything else."""
-    if not isinstance(said, dict):
-        raise TypeError(name)
-    value = said.get(name, [])
-    rows = value if isinstance(value, list) else [value]
-    if not all(isinstance(row, dict) for row in rows):
-        raise TypeError(name)
-    return rows

@@ -18,12 +18,11 @@ from typing import Any
 import rfc8785
 
 from gongqi.books.evidence.keys import ECDSA_P256, SigningKeys
-from gongqi.chain.standards import croissant, mlbom, spdx
+from gongqi.chain.standards import croissant, mlbom, readings, spdx
 from gongqi.chain.standards.facts import Facts, gather
-from gongqi.chain.standards.tables import Table, read_tables
-from gongqi.kernel.blobs import Blobs
+from gongqi.chain.standards.previews import wrong_in
 from gongqi.kernel.room import Kernel
-from gongqi.kernel.verbs import Write
+from gongqi.kernel.verbs import Read, Write
 from gongqi.resources.hub import service as hub
 from gongqi.resources.hub.events import ReleasePublished
 
@@ -40,14 +39,16 @@ def on_published(ctx: Write, event: ReleasePublished) -> None:
 def describe(kernel: Kernel, release: str) -> list[hub.Document]:
     """The documents of a published release. Slow: never inside a transaction."""
     facts = kernel.look(lambda ctx: gather(ctx, release))
-    tables = read_tables(kernel.blobs, facts.files) if facts.kind == "dataset" else ()
+    if facts.kind == "dataset":
+        readings.read_all(kernel, facts.files)  # most often its commit has had that done
     bom = mlbom.write(facts)
     made = [
         hub.Document(MLBOM, mlbom.MEDIA_TYPE, rfc8785.dumps(bom)),
         hub.Document(SPDX, spdx.MEDIA_TYPE, rfc8785.dumps(spdx.write(facts))),
-        hub.Document(FINDINGS, "application/json", rfc8785.dumps(_findings(kernel.blobs, facts, tables, bom))),
+        hub.Document(FINDINGS, "application/json", rfc8785.dumps(kernel.look(lambda ctx: _findings(ctx, facts, bom)))),
     ]
     if facts.kind == "dataset":
+        tables = kernel.look(lambda ctx: readings.claimed_tables(ctx, facts.files))
         made.append(hub.Document(CROISSANT, croissant.MEDIA_TYPE, rfc8785.dumps(croissant.write(facts, tables))))
     return made + _signed(facts, kernel.part(SigningKeys))
 
@@ -68,12 +69,12 @@ def _signed(facts: Facts, keys: SigningKeys) -> list[hub.Document]:
     ]
 
 
-def _findings(blobs: Blobs, facts: Facts, tables: tuple[Table, ...], bom: Mapping[str, Any]) -> dict[str, Any]:
-    own = next((file for file in facts.files if file.path == croissant.OWN_PATH), None)
+def _findings(ctx: Read, facts: Facts, bom: Mapping[str, Any]) -> dict[str, Any]:
+    own = readings.own_description(ctx, facts.files) if facts.kind == "dataset" else None
     found: dict[str, Any] = {"completeness": asdict(mlbom.completeness(bom)), "croissant": None}
-    if own is not None and own.size <= croissant.OWN_LIMIT_BYTES:
-        raw = blobs.read(own.sha256, limit_bytes=croissant.OWN_LIMIT_BYTES)
-        found["croissant"] = [asdict(each) for each in croissant.compare(raw, facts.files, tables)]
+    path, said = own or ("", None)
+    if said is not None:
+        found["croissant"] = [asdict(each) for each in wrong_in(ctx, path, said, facts.files)]
     return _plain(found)
 
 

@@ -22,7 +22,7 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # landlock(7): numbe
 _ASK_VERSION, _PATH_BENEATH = 1, 1
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}  # version of Landlock → how many rights over files it knows
 _SCOPES_SINCE, _SCOPES = 6, 0b11  # no abstract sockets and no signals outside
-_READ = 0b1100  # files and folders
+_READ_FILE, _READ = 0b0100, 0b1100  # a file; files and folders
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -68,8 +68,9 @@ def leave_network() -> bool:
     return _libc.unshare(_NEW_USER | _NEW_NETWORK) == 0
 
 
-def leave_files(readable: Iterable[str]) -> bool:
-    """Open no file by name any more, except to read what is beneath `readable`; False where there is no Landlock."""
+def leave_files(readable: Iterable[str], held: Iterable[int] = ()) -> bool:
+    """Open no file by name any more, except to read what is beneath `readable`, and again the open files `held`, which
+    are called `/dev/fd/…`; False where there is no Landlock."""
     version = _libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_ASK_VERSION))
     if version < 1:
         return False
@@ -81,12 +82,18 @@ def leave_files(readable: Iterable[str]) -> bool:
         return False
     for folder in filter(os.path.isdir, readable):
         descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-        rule = _Beneath(rights=_READ, folder=descriptor)
-        _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(rule), ctypes.c_uint32(0))
+        _allow(ruleset, descriptor, _READ)
         os.close(descriptor)
+    for descriptor in held:
+        _allow(ruleset, descriptor, _READ_FILE)
     restricted = _libc.syscall(_RESTRICT_SELF, ruleset, ctypes.c_uint32(0)) == 0
     os.close(ruleset)
     return restricted
+
+
+def _allow(ruleset: int, descriptor: int, rights: int) -> None:
+    rule = _Beneath(rights=rights, folder=descriptor)
+    _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(rule), ctypes.c_uint32(0))
 
 
 def main() -> None:

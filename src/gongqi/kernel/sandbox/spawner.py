@@ -1,6 +1,6 @@
 """The parent's side of a process that forks a fresh, bounded child for each request (`spawning.py` is the other side).
 
-Requests travel over a socket whose other end is the process's standard input. With each go an open file and the writing
+Requests travel over a socket whose other end is the process's standard input. With each go open files and the writing
 ends of two pipes: one for what the child answers, one for how it ended, which the child never holds. The process starts
 when it is first needed, ends when this one does, and is replaced when it has died.
 """
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -29,6 +30,7 @@ from gongqi.kernel.sandbox.confine import Bounds
 START_SECONDS = 60  # of imports, on a busy machine
 GRACE_SECONDS = 5  # beyond the child's own time, in which the other side must have ended it
 REQUEST_BYTES = 64 << 10  # one packet
+MAX_FILES = 2  # of one request: whatever is compared, it is with one other
 ANSWER_BYTES = 4 << 20
 READ_BYTES = 64 << 10
 
@@ -48,7 +50,7 @@ class Outcome:
 
 
 class Spawner:
-    """Children that run `serve(request, file)` of one Python file; usable from any thread."""
+    """Children that run `serve(request, *files)` of one Python file; usable from any thread."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -61,8 +63,8 @@ class Spawner:
         self._control: socket.socket | None = None
         self.lacking: tuple[str, ...] = ()  # of "network" and "files": what this machine cannot keep from a child
 
-    def ask(self, request: dict[str, Any], file: BinaryIO, *, bounds: Bounds, wait_seconds: float) -> Outcome:
-        """Let a fresh child answer a request about an open file.
+    def ask(self, request: dict[str, Any], *files: BinaryIO, bounds: Bounds, wait_seconds: float) -> Outcome:
+        """Let a fresh child answer a request about open files, MAX_FILES at most.
 
         Raises Broken kernel.sandbox-broken when no child can be started, or when it fails by a mistake of ours.
         """
@@ -70,7 +72,7 @@ class Spawner:
         if len(packet) > REQUEST_BYTES:
             raise Broken("kernel.sandbox-broken", detail=f"a request of {len(packet)} bytes")
         for _ in range(2):  # the process may just have died; then nothing of the request has been done
-            outcome = self._converse(packet, file, time.monotonic() + wait_seconds + GRACE_SECONDS)
+            outcome = self._converse(packet, files, time.monotonic() + wait_seconds + GRACE_SECONDS)
             if outcome is not None:
                 return outcome
         raise Broken("kernel.sandbox-broken", detail="the process that forks has died twice")
@@ -80,12 +82,13 @@ class Spawner:
         with self._lock:
             self._end()
 
-    def _converse(self, packet: bytes, file: BinaryIO, give_up_at: float) -> Outcome | None:
+    def _converse(self, packet: bytes, files: Sequence[BinaryIO], give_up_at: float) -> Outcome | None:
         """How the child ended, or None when the process that forked it died before it could say so."""
         control = self._started()
         with _Pipe() as answer, _Pipe() as status:
             try:
-                socket.send_fds(control, [packet], [file.fileno(), answer.writing, status.writing])
+                handed = [file.fileno() for file in files]
+                socket.send_fds(control, [packet], [answer.writing, status.writing, *handed])
             except OSError:
                 self._replace(control)
                 return None

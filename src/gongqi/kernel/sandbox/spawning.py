@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gongqi.kernel.sandbox.confine import Bounds, end_with_parent, leave_files, leave_network, limit
-from gongqi.kernel.sandbox.spawner import REQUEST_BYTES
+from gongqi.kernel.sandbox.spawner import MAX_FILES, REQUEST_BYTES
 
-Serve = Callable[[dict[str, Any], Any], Any]
+Serve = Callable[..., Any]
 
 
 @dataclass(slots=True)
@@ -96,21 +96,21 @@ class _Nursery:
 
     def _receive(self) -> bool:
         """Fork a child for one request; False at the end of the requests."""
-        packet, descriptors, _, _ = socket.recv_fds(self._control, REQUEST_BYTES, 3)
+        packet, descriptors, _, _ = socket.recv_fds(self._control, REQUEST_BYTES, 2 + MAX_FILES)
         if not packet:
             return False
-        file, answer, status = descriptors
+        answer, status, *files = descriptors
         asked = json.loads(packet)
         pid = os.fork()
         if pid == 0:
-            self._live(asked, file, answer, status)
+            self._live(asked, files, answer, status)
         os.setpgid(pid, pid)
-        os.close(file)
-        os.close(answer)
+        for handed in (answer, *files):
+            os.close(handed)
         self._children[pid] = _Child(status, time.monotonic() + asked["wait_seconds"])
         return True
 
-    def _live(self, asked: dict[str, Any], file: int, answer: int, status: int) -> None:
+    def _live(self, asked: dict[str, Any], files: list[int], answer: int, status: int) -> None:
         """All that a child is. Never returns."""
         try:
             os.setpgid(0, 0)
@@ -119,17 +119,19 @@ class _Nursery:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for held in (0, status, self._roused, self._rouse, *(other.status for other in self._children.values())):
                 os.close(held)
-            leave_files(sys.path)
+            leave_files(sys.path, files)
             limit(Bounds(**json.loads(asked["bounds"])))
-            with open(answer, "wb") as said, open(file, "rb") as opened:
-                opened.seek(0)  # the place in a file is shared with whoever handed it over
+            with open(answer, "wb") as said, contextlib.ExitStack() as held:
+                opened = [held.enter_context(open(file, "rb")) for file in files]
+                for each in opened:
+                    each.seek(0)  # the place in a file is shared with whoever handed it over
                 said.write(json.dumps(self._spoken(asked["request"], opened)).encode())
         finally:
             os._exit(0)
 
-    def _spoken(self, request: dict[str, Any], file: Any) -> dict[str, Any]:
+    def _spoken(self, request: dict[str, Any], files: list[Any]) -> dict[str, Any]:
         try:
-            return {"answer": self._serve(request, file)}
+            return {"answer": self._serve(request, *files)}
         except MemoryError:
             return {"memory": True}
         except Exception:  # a mistake of ours; whoever asked must hear of it

@@ -86,7 +86,7 @@ def _external(ctx: Write, digests: list[str]) -> dict[tuple[str, str], list[str]
     return found
 
 
-def card_in(ctx: Write, entries: Sequence[FileEntry]) -> Card:
+def card_in(ctx: Write, entries: Sequence[FileEntry], kind: str) -> Card:
     """The card, which may still be unwritten: a revision without one can be kept, but not released.
 
     Raises Refused hub.card-too-large, hub.card-malformed, hub.card-alias, hub.card-field.
@@ -96,4 +96,4 @@ def card_in(ctx: Write, entries: Sequence[FileEntry]) -> Card:
         return no_card()
     if entry.size > CARD_LIMIT_BYTES:
         raise Refused("hub.card-too-large", size_bytes=entry.size, limit_bytes=CARD_LIMIT_BYTES)
-    return parse_card(ctx.blobs.read(entry.sha256, limit_bytes=CARD_LIMIT_BYTES))
+    return parse_card(ctx.blobs.read(entry.sha256, limit_bytes=CARD_LIMIT_BYTES), kind)

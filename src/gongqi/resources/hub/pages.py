@@ -16,6 +16,7 @@ from gongqi.resources.hub.file_pages import VIEWS as FILE_VIEWS
 
 PAGE = 30
 RECENT = 20  # imports on an asset's page
+CHANGED_FILES = 200  # on one page
 KINDS = ("model", "dataset", "code", "agent", "tool")
 FACETS = ("license", "openness", "task", "language", "library", "org")  # in the order in which people ask
 SHOWN_VALUES = 8  # of one facet
@@ -83,6 +84,16 @@ def load_release(ctx: Read, key: str) -> dict[str, Any]:
     }
 
 
+def load_changes(ctx: Read, before: str, after: str) -> dict[str, Any]:
+    changes = service.compare_revisions.run(ctx, service.CompareRevisions(before=before, after=after))
+    return {
+        "changes": changes,
+        "asset": service.asset_out(ctx, changes.after.asset),
+        "shown": changes.files[:CHANGED_FILES],
+        "listed": sum(changes.counts.values()),
+    }
+
+
 def _gates(ctx: Read, verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row a gate: its name, seal, worst decision, and each reason with where it comes from."""
     rows: dict[str, dict[str, Any]] = {}
@@ -107,5 +118,6 @@ VIEWS = (
     *ASSET_VIEWS,
     *FILE_VIEWS,
     *ADD_VIEWS,
+    View("/hub/changes/{before}/{after}", "hub_changes.html", load_changes),
     View("/hub/release/{key}", "hub_release.html", load_release, id_prefix="rel"),
 )

@@ -19,7 +19,7 @@ from gongqi.resources.hub.catalogue import refresh
 from gongqi.resources.hub.contents import FileInput, brought, card_in, check_names, check_whole
 from gongqi.resources.hub.events import RevisionCommitted
 from gongqi.resources.hub.gates import FileFacts
-from gongqi.resources.hub.models import Asset, File, Lineage, Revision
+from gongqi.resources.hub.models import Asset, File, Lineage, Ref, Revision
 from gongqi.resources.hub.rules import (
     CARD_PATH,
     MAIN,
@@ -92,6 +92,7 @@ class RevisionOut(Output):
     id: str
     asset: str
     number: int
+    parent: str | None
     digest: str
     card_sha256: str
     message: str
@@ -189,7 +190,27 @@ def find_file(ctx: Read, revision: str, path: str) -> FileFacts:
     row = ctx.session.get(File, (home.id, path))
     if row is None:
         raise Refused("hub.file-absent", path=path[:200])
-    return FileFacts(row.path, row.sha256, row.size, row.component, row.license)
+    return _facts(row)
+
+
+def shown_revision(ctx: Read, key: str) -> RevisionOut | None:
+    """What the page of an asset or a revision, by either's id, shows: the revision itself, or the last one on `main`.
+
+    None when an asset has none. Raises Refused access.not-found.
+    """
+    if key.startswith("rev_"):
+        return RevisionOut.model_validate(ctx.find(Revision, key, to="hub:revision:read"))
+    return latest_revision(ctx, ctx.find(Asset, key, to="hub:asset:read").id)
+
+
+def files_to_have(ctx: Read, revision: str) -> tuple[FileFacts, ...]:
+    """The files of a revision that the actor may see and have.
+
+    Raises Refused access.not-found, hub.asset-gated, hub.release-withdrawn.
+    """
+    home = ctx.find(Revision, revision, to="hub:revision:read")
+    check_may_have(ctx, home.id)
+    return tuple(_facts(row) for row in files_of(ctx, home.id))
 
 
 # --- for rooms above: the caller has authorised ----------------------------------------------------------------------
@@ -244,7 +265,7 @@ def _put(
     """Write the revision that follows `last` on `branch`."""
     check_changeable(home)
     check_whole(ctx, entries)
-    card = card_in(ctx, entries)
+    card = card_in(ctx, entries, home.kind)
     sources = _sources(ctx, lineage)
     parents = [row.digest for row in sources] + ([last.digest] if last else [])
     digest = card_digest(card)
@@ -300,6 +321,18 @@ def example_file(ctx: Read, revision: str) -> str | None:
     return ctx.session.scalar(query.limit(1))
 
 
+def heads_after(ctx: Read, asset: str, *, kind: str, limit: int) -> list[tuple[str, str]]:
+    """(asset, its last revision on `main`) of the assets of a kind whose ids follow `asset`, in their order."""
+    heads = select(Asset.id, Ref.revision).join(Ref, Ref.asset == Asset.id)
+    heads = heads.where(Ref.kind == "branch", Ref.name == MAIN, Asset.kind == kind, Asset.id > asset)
+    return [(key, head) for key, head in ctx.session.execute(heads.order_by(Asset.id).limit(limit))]
+
+
+def digests_in_revisions(ctx: Read, digests: Collection[str]) -> set[str]:
+    """Of these SHA-256, those of files that are in some revision."""
+    return set(ctx.session.scalars(select(File.sha256).where(File.sha256.in_(digests)).distinct()))
+
+
 def latest_revision(ctx: Read, asset: str) -> RevisionOut | None:
     """The last one on `main`."""
     row = refs.head(ctx, asset)
@@ -316,7 +349,7 @@ def revision_facts(ctx: Read, revision: str) -> RevisionFacts:
         revision=row.id, number=row.number, digest=row.digest, asset=home.id, slug=home.slug, kind=home.kind,
         org=home.org, visibility=home.visibility, title_zh=home.title_zh, title_en=home.title_en, card=row.card,
         card_sha256=row.card_sha256, author=row.author, created_at=row.created_at,
-        files=tuple(FileFacts(f.path, f.sha256, f.size, f.component, f.license) for f in files_of(ctx, row.id)),
+        files=tuple(_facts(file) for file in files_of(ctx, row.id)),
         lineage=tuple((edge.to_revision, edge.relation) for edge in lineage_of(ctx, row.id)),
     )  # fmt: skip
 
@@ -328,6 +361,10 @@ def files_of(ctx: Read, revision: str) -> Sequence[File]:
 def lineage_of(ctx: Read, revision: str) -> Sequence[Lineage]:
     query = select(Lineage).where(Lineage.from_revision == revision)
     return ctx.session.scalars(query.order_by(Lineage.relation, Lineage.to_revision)).all()
+
+
+def _facts(row: File) -> FileFacts:
+    return FileFacts(row.path, row.sha256, row.size, row.component, row.license)
 
 
 def _entry(row: File) -> FileEntry:

@@ -54,6 +54,7 @@ ROOM = Room(
         service.search_assets,
         service.list_revisions,
         service.get_revision,
+        service.compare_revisions,
         service.list_refs,
         service.list_releases,
         service.get_release,

@@ -258,8 +258,23 @@ def no_card(body: str = "") -> Card:
     return Card(none, none, None, none, none, none, None, (), (), MappingProxyType({}), body)
 
 
-def parse_card(content: bytes) -> Card:
-    """Read an asset's README.md; one without front matter says nothing yet.
+# What cards of a kind say beyond that, and people and tools look for: its form is checked, and it stays in `other`.
+KNOWN_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "model": {
+        "library_name": "line", "base_model": "words", "datasets": "words", "metrics": "words", "personal_data": "text",
+    },
+    "dataset": {
+        "size_categories": "words", "source_datasets": "words", "annotations_creators": "words",
+        "multilinguality": "words", "citation": "line", "personal_data": "text",
+    },
+    "agent": {"base_model": "words", "tools": "words", "protocols": "words", "permissions": "words"},
+    "tool": {"protocols": "words", "inputs": "text", "outputs": "text", "permissions": "words"},
+    "code": {"programming_languages": "words", "repository": "line", "dependencies": "words"},
+}  # fmt: skip
+
+
+def parse_card(content: bytes, kind: str | None = None) -> Card:
+    """Read the README.md of an asset of this kind, if that is known; one without front matter says nothing yet.
 
     Raises Refused hub.card-too-large, hub.card-alias, hub.card-malformed, hub.card-field.
     """
@@ -275,6 +290,8 @@ def parse_card(content: bytes) -> Card:
     if len(fence[1].encode()) > FRONT_MATTER_LIMIT_BYTES:
         raise Refused("hub.card-too-large", size_bytes=len(fence[1].encode()), limit_bytes=FRONT_MATTER_LIMIT_BYTES)
     fields = _front_matter(fence[1])
+    for name, form in {"tags": "words", **KNOWN_FIELDS.get(kind or "", {})}.items():
+        {"line": _line, "words": _words, "text": _text}[form](name, fields.get(name))
     taken = {name: next((fields.pop(key) for key in keys if key in fields), None) for name, keys in _SYNONYMS.items()}
     return Card(
         title=_text("title", taken["title"]),

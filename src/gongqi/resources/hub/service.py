@@ -2,9 +2,9 @@
 """The hub's verbs and reads, and the plain functions that rooms above call. By idea:
 
 `assets` (with the bytes brought to them: `inspection`, `quotas`; where they are found: `addresses`; who may have the
-bytes: `access`) → `refs` → `revisions` (of what `contents` lets in) → `releases` → `lineage` (with our own answers at the
-gate), `documents`, `standing`; `elsewhere`, other hubs. `search` finds assets by what `catalogue` wrote of them; `tally`
-says how often they were downloaded.
+bytes: `access`) → `refs` → `revisions` (of what `contents` lets in; `changes` between two) → `releases` → `lineage` (with
+our own answers at the gate), `documents`, `standing`; `elsewhere`, other hubs. `search` finds assets by what `catalogue`
+wrote of them; `tally` says how often they were downloaded.
 """
 
 from gongqi.resources.hub.access import (
@@ -60,6 +60,7 @@ from gongqi.resources.hub.assets import (
     visible_assets,
 )
 from gongqi.resources.hub.catalogue import labels_of
+from gongqi.resources.hub.changes import ChangesOut, CompareRevisions, compare_revisions
 from gongqi.resources.hub.contents import FileInput
 from gongqi.resources.hub.documents import (
     STATEMENT_MEDIA_TYPE,
@@ -163,14 +164,18 @@ from gongqi.resources.hub.revisions import (
     claims_of,
     commit,
     commit_revision,
+    digests_in_revisions,
     example_file,
+    files_to_have,
     find_file,
     get_revision,
+    heads_after,
     latest_revision,
     list_revisions,
     parent_of,
     revision_facts,
     revisions_by_card,
+    shown_revision,
     visible_revisions,
 )
 from gongqi.resources.hub.search import Facets, SearchAssets, facets, search, search_assets

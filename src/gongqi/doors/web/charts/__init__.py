@@ -8,6 +8,7 @@ no two texts overlap, and hovering shows the whole name.
 """
 
 from gongqi.doors.web.charts.chain import Count, Layer, chain_picture
+from gongqi.doors.web.charts.distributions import histogram
 from gongqi.doors.web.charts.graphs import Edge, Node, lineage_graph, merkle_path, merkle_siblings
 from gongqi.doors.web.charts.values import (
     CalibrationBin,
@@ -35,6 +36,7 @@ __all__ = [
     "chain_picture",
     "gate_row",
     "grouped",
+    "histogram",
     "lineage_graph",
     "merkle_path",
     "merkle_siblings",

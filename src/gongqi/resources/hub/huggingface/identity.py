@@ -18,6 +18,7 @@ ROLES = (("hub:asset:delete", "admin"), ("hub:revision:change", "write"), ("hub:
 
 class Card(Body):
     content: str = Field(max_length=CARD_LIMIT_BYTES)
+    repoType: str | None = Field(None, max_length=20)  # as the client calls our kinds
 
 
 def whoami(call: Call) -> Response:
@@ -53,7 +54,8 @@ def _role(ctx: Read, org: str) -> str:
 def validate_card(call: Call) -> Response:
     """What a commit would say of this README.md. A card that cannot be read is an error; one that is silent, a warning."""
     try:
-        card = parse_card(call.parse(Card).content.encode())
+        given = call.parse(Card)
+        card = parse_card(given.content.encode(), given.repoType)
     except Refused as refused:
         if not refused.code.startswith("hub.card-"):
             raise
