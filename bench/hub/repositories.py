@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +24,7 @@ from bench import Figure
 from bench.bench_doors import free_port, server
 from bench.hub.asking import Asked, ask
 from gongqi import app
+from gongqi.kernel.blobs import Stored
 from gongqi.kernel.config import Settings
 from gongqi.kernel.ids import mint
 from gongqi.kernel.room import Kernel
@@ -50,7 +51,8 @@ def run() -> Iterator[Figure]:
         home = Path(folder)
         kernel = app.assemble(Settings.from_environment({"GONGQI_HOME": folder}))
         app.prepare(kernel)
-        fill(kernel)
+        stored = {path: kernel.blobs.put(content) for path, content in FILES.items()}
+        fill(kernel, stored, count=REPOSITORIES)
         kernel.db.close()
         heads = [_request("HEAD", f"/{name}/resolve/main/model.safetensors", chance) for name in _names(chance)]
         descriptions = [_request("GET", f"/api/models/{name}", chance) for name in _names(chance)]
@@ -90,12 +92,12 @@ def _request(method: str, path: str, chance: random.Random) -> str:
 # --- the repositories ------------------------------------------------------------------------------------------------
 
 
-def fill(kernel: Kernel) -> None:
-    stored = {path: kernel.blobs.put(content) for path, content in FILES.items()}
+def fill(kernel: Kernel, stored: Mapping[str, Stored], *, count: int) -> None:
+    """`count` repositories, each with these files."""
     with kernel.db.writer.begin() as connection:
         rows = [{"sha256": each.sha256, "size": each.size, "at": NOW} for each in stored.values()]
         connection.execute(insert(Blob), rows)
-    for start in range(0, REPOSITORIES, BATCH):
+    for start in range(0, count, BATCH):
         rows_of: dict[Any, list[dict[str, Any]]] = {
             Party: [],
             Asset: [],
@@ -104,7 +106,7 @@ def fill(kernel: Kernel) -> None:
             File: [],
             Catalogued: [],
         }
-        for number in range(start, start + BATCH):
+        for number in range(start, min(count, start + BATCH)):
             if number % OF_ONE == 0:
                 org = mint("org", NOW)
                 handle = f"org-{number // OF_ONE}"
@@ -113,7 +115,13 @@ def fill(kernel: Kernel) -> None:
                 )
             asset, revision, at = mint("ast", NOW), mint("rev", NOW), NOW + timedelta(milliseconds=number)
             titles = {"title_zh": "模型", "title_en": "A model", "summary_zh": "", "summary_en": ""}
-            given = {"org": org, "slug": f"model-{number}", "kind": "model", "visibility": "public", "gated": "open"}
+            given = {
+                "org": org,
+                "slug": f"model-{number}",
+                "kind": "model",
+                "visibility": "public",
+                "gated": "open",
+            } | {"standing": "open"}
             rows_of[Asset].append(_row(Asset, id=asset, created_at=at, **given, **titles))
             card: dict[str, Any] = {"license": "MIT", "tasks": ["image-classification"], "languages": ["zh", "en"]}
             rows_of[Revision].append(
