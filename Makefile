@@ -1,5 +1,5 @@
 # Two commands do all the set-up: `make up` runs a foundation, `make test` runs the tests.
-.PHONY: up test test-docs test-long test-postgres test-browser test-clients fuzz check bench bench-hub lock docs clean
+.PHONY: up test test-docs test-long test-postgres test-browser test-clients fuzz check bench bench-hub bench-gateway lock docs clean
 PY := .venv/bin/python
 HF := tests/resources/hub/huggingface
 LIBRARIES := $(HF)/libraries.txt
@@ -53,6 +53,11 @@ bench-hub:     ## the hub's figures alone
 	@scripts/bootstrap dev
 	@$(PY) -m bench hub
 
+bench-gateway: ## the model gateway beside its upstream, nginx and LiteLLM (wrk and nginx are the machine's)
+	@scripts/bootstrap dev
+	@test -d .venv-litellm || (.venv/bin/uv venv -q .venv-litellm && .venv/bin/uv pip install -q --python .venv-litellm/bin/python "litellm[proxy]==1.108.7")
+	@$(PY) -m bench gateway
+
 docs:          ## rewrite the generated reference pages
 	@$(PY) scripts/reference
 
@@ -62,4 +67,4 @@ lock:          ## pin every dependency with its hashes
 	@.venv/bin/uv pip compile -q $(PINS) --group build --group dev -o requirements-dev.lock pyproject.toml
 
 clean:
-	@rm -rf .venv .venv-hf1 .venv-clients .hypothesis dist build
+	@rm -rf .venv .venv-hf1 .venv-clients .venv-litellm .hypothesis dist build

@@ -31,11 +31,15 @@ from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Database
 from gongqi.kernel.errors import Refused, Unavailable
 from gongqi.kernel.flows import bring_forward
+from gongqi.kernel.ids import mint
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY
 from gongqi.members.bootstrap import bootstrap_operator
+from gongqi.resources.serving.control import GatewayControl
 from gongqi.resources.serving.engine import Engine
+from gongqi.resources.serving.plane.door import PREFIX, Plane
+from gongqi.resources.serving.settlement import Settler
 from gongqi.rooms import ROOMS
 
 GRACEFUL_SECONDS = 5
@@ -97,28 +101,46 @@ def application(kernel: Kernel) -> ASGIApp:
 
     door = McpDoor(kernel)
     app = build(kernel, door.routes)
+    spools = kernel.settings.home / "spool"
+    plane = Plane(mint("plane", kernel.clock.now()), GatewayControl(kernel), kernel.house.words, spools)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: object) -> AsyncIterator[None]:
         worker = Worker(kernel)
         kernel.nudge = worker.nudge
-        async with door.running():
+        async with door.running(), settled(kernel, plane, spools):
             worker.start()
             yield
             worker.stop()
         kernel.db.close()
 
-    return _WithLifespan(app, lifespan)
+    return _Front(app, plane, lifespan)
 
 
-class _WithLifespan:
-    """Runs the worker for as long as the server runs (ASGI lifespan protocol)."""
+@contextlib.asynccontextmanager
+async def settled(kernel: Kernel, plane: Plane, spools: Path) -> AsyncIterator[None]:
+    """The gateway's data plane, and the thread that settles what it does, while the server runs."""
+    await plane.start()
+    settler = Settler(kernel, spools, plane.name, plane.settled)
+    settler.start()
+    yield
+    settler.stop()
+    await plane.close()
+    settler.finish()
 
-    def __init__(self, app: ASGIApp, lifespan: object) -> None:
+
+class _Front:
+    """Calls of models go to the data plane before all else; the worker runs for as long as the server does."""
+
+    def __init__(self, app: ASGIApp, plane: Plane, lifespan: object) -> None:
         self.app = app
+        self.plane = plane
         self.lifespan = lifespan
 
     async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+            await self.plane(scope, receive, send)
+            return
         if scope["type"] != "lifespan":
             await self.app(scope, receive, send)
             return

@@ -7,6 +7,7 @@ from gongqi.books.ledger.room import ROOM as LEDGER
 from gongqi.chain.scenarios.room import ROOM as SCENARIOS
 from gongqi.chain.standards.room import ROOM as STANDARDS
 from gongqi.chain.upstream.room import ROOM as UPSTREAM
+from gongqi.economy.billing.room import ROOM as BILLING
 from gongqi.economy.credits.room import ROOM as CREDITS
 from gongqi.governance.compliance.room import ROOM as COMPLIANCE
 from gongqi.governance.ethics.room import ROOM as ETHICS
@@ -28,5 +29,6 @@ ROOMS: tuple[Room, ...] = (
     UPSTREAM,
     STANDARDS,
     SCENARIOS,
+    BILLING,
     CREDITS,
 )

@@ -8,6 +8,7 @@ targets are looked up.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import signal
@@ -134,7 +135,8 @@ def test_nothing_is_shouted() -> None:
 @pytest.mark.timeout(WALK_SECONDS + 10 * PAGE_SECONDS)
 def test_every_command_shown_runs(tmp_path: Path, database_url: str) -> None:
     home = tmp_path / "home"
-    with foundation(home, database_url) as environment, warm_command() as warm:
+    with foundation(home, database_url) as environment, warm_command() as warm, model_server() as address:
+        environment["MODEL_SERVER"] = address
         environment["PATH"] = f"{warm}{os.pathsep}{environment['PATH']}"
         for page in (ROOT / "README.md", *pages("en")):
             if not commands(page):
@@ -146,6 +148,17 @@ def test_every_command_shown_runs(tmp_path: Path, database_url: str) -> None:
                 timeout=PAGE_SECONDS,
             )  # fmt: skip
             assert done.returncode == 0, f"{page.relative_to(ROOT)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+@contextlib.contextmanager
+def model_server() -> Iterator[str]:
+    """The address of an OpenAI-compatible server, in place of the reader's own."""
+    spec = importlib.util.spec_from_file_location("gongqi_model_server", ROOT / "tests" / "sim" / "model_server.py")
+    assert spec is not None and spec.loader is not None
+    sim = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sim)
+    with sim.upstream() as made:
+        yield made.url
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ class Foundation:
         app.prepare(self.kernel)
         self.token = (self.settings.home / "operator.token").read_text("ascii").strip()
         self.operator = self.client(self.token)
-        application = app.application(self.kernel)
+        self.application = application = app.application(self.kernel)
         self.fork = application.app.app  # within the lifespan and the envelope
         self.routes = self.fork.app.routes
         config = uvicorn.Config(

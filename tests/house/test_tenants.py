@@ -79,6 +79,7 @@ class World:
         self._public()
         self._private()
         self._served()
+        self._gateway()
         self._upstream()
 
     def called(self, rev: str) -> dict[str, str]:
@@ -257,6 +258,19 @@ class World:
         self.back = self.keep(own.verb("scenarios:return:start", deployment=self.deployment, asset=self.data))
         self.wait(lambda: own.read("scenarios:return:get", self.back)["finished_at"])
 
+    def _gateway(self) -> None:
+        """A model that the foundation offers, and keys of the north's; nothing is called."""
+        operator = self.foundation.operator.verb
+        address = {"base_url": "http://127.0.0.1:9/v1", "private": True}
+        self.each(
+            "endpoint", lambda person: operator("serving:endpoint:add", name=f"for-{person.lower()}", **address)["id"]
+        )
+        self.each("route", lambda person: operator("serving:route:define", **route(self, person))["id"])
+        prices = {"unit": UNIT, "input_nanos": 1, "output_nanos": 2}
+        self.price = operator("billing:price:publish", route=self.of["route"]["owner"], **prices)["id"]
+        label = {"org": self.north, "label": f"{CANARY} key"}
+        self.each("key", lambda _person: self.keep(self.owner.verb("serving:key:issue", **label)))
+
     def _upstream(self) -> None:
         def offer(person: str) -> str:
             made = self.owner.verb("upstream:donation:offer", **donation(self, f"{CANARY}-gift-{person}"))
@@ -329,6 +343,11 @@ def donation(w: World, slug: str) -> dict[str, Any]:
         "patent_text": "a pledge",
         "schedule": [{"audience": "public", "opens_at": "2027-06-01T00:00:00Z"}],
     }
+
+
+def route(w: World, person: str) -> dict[str, Any]:
+    targets = [{"endpoint": w.of["endpoint"]["owner"], "model": "m"}]
+    return {"name": f"model-{person}", "org": w.home, "context_tokens": 100, "targets": targets}
 
 
 Given = Callable[[World, str], Any]
@@ -432,6 +451,19 @@ VERBS: dict[str, tuple[str, Given]] = {
         "401 403 403 200 200",
         lambda w, p: {"deployment": w.deployment, "org": w.north, "limit_amount": 4_000},
     ),
+    "serving:endpoint:add": (
+        "401 403 403 403 200",
+        lambda w, p: {"name": f"by-{p}", "base_url": "https://models.example.org/v1"},
+    ),
+    "serving:endpoint:retire": ("401 404 404 404 200", lambda w, p: {"endpoint": w.of["endpoint"][p]}),
+    "serving:route:define": ("401 403 403 403 200", route),
+    "serving:route:retire": ("401 403 403 403 200", lambda w, p: {"route": w.of["route"][p]}),
+    "serving:key:issue": ("401 403 403 200 200", lambda w, p: {"org": w.north, "label": f"{CANARY} {p}"}),
+    "serving:key:revoke": ("401 404 404 200 200", lambda w, p: {"model_key": w.of["key"][p]}),
+    "billing:price:publish": (
+        "401 403 403 403 200",
+        lambda w, p: {"route": w.of["route"]["owner"], "input_nanos": 3, "output_nanos": 4},
+    ),
     "ethics:vote:cast": ("401 404 403 403 403", lambda w, p: {"case": w.case} | VOTE),
     "ethics:recusal:declare": ("401 404 403 403 403", lambda w, p: {"case": w.case, "reason": CANARY}),
     "ethics:case:open": ("401 404 403 409 409", lambda w, p: {"release": w.submitted, "reason": CANARY}),
@@ -497,6 +529,17 @@ READS: dict[str, tuple[str, Given]] = {
     "serving:call:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"org": w.north}),
     "serving:call:get": ("404 404 404 200 200", lambda w, p: {"call": w.call}),
     "serving:call:receipt": ("404 404 404 200 200", lambda w, p: {"call": w.call}),
+    "serving:endpoint:list": ("200/0 200/0 200/0 200/0 200/5", nothing),
+    "serving:endpoint:get": ("404 404 404 404 200", lambda w, p: {"endpoint": w.of["endpoint"]["owner"]}),
+    "serving:route:list": ("200/5 200/5 200/5 200/5 200/5", nothing),
+    "serving:route:get": ("200 200 200 200 200", lambda w, p: {"route": w.of["route"]["owner"]}),
+    "serving:route:targets": ("401 403 403 403 200", lambda w, p: {"route": w.of["route"]["owner"]}),
+    "serving:key:list": ("200/0 200/0 200/0 200/5 200/5", lambda w, p: {"org": w.north}),
+    "serving:key:get": ("404 404 404 200 200", lambda w, p: {"model_key": w.of["key"]["owner"]}),
+    "serving:usage:list": ("200/0 200/0 200/0 200/0 200/0", lambda w, p: {"org": w.north}),
+    "serving:usage:get": ("404 404 404 404 404", lambda w, p: {"usage": "gen_none"}),
+    "billing:price:list": ("200/1 200/1 200/1 200/1 200/1", nothing),
+    "billing:price:get": ("200 200 200 200 200", lambda w, p: {"price": w.price}),
     "compliance:verdict:show": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
     "ethics:case:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"release": w.submitted}),
     "ethics:case:get": ("404 404 200 200 200", lambda w, p: {"case": w.case}),
@@ -719,6 +762,7 @@ PAGES: dict[str, tuple[str, Given]] = {
     "GET /hub/release/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.published}),
     "GET /serving": ("200 200 200 200 200", nothing),
     "GET /serving/deployment/{key}": ("200 200 200 200 200", lambda w, p: {"key": w.deployment}),
+    "GET /serving/models": ("200 200 200 200 200", nothing),
     "GET /serving/call/{key}": ("404 404 404 200 200", lambda w, p: {"key": w.call}),
     "GET /compliance/{release}": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
     "GET /ethics": ("200 200 200 200 200", nothing),

@@ -50,6 +50,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "upstream": ("捐赠与专利承诺", "donations and patent pledges"),
     "standards": ("关卡规则", "the rules of the gates"),
     "scenarios": ("协议与数据回流", "agreements and the return of data"),
+    "billing": ("模型的价目", "prices of models"),
     "credits": ("分成规则与分账", "split policies and splits"),
 }
 

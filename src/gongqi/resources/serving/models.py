@@ -1,4 +1,4 @@
-"""The tables of serving: deployments with their price, budgets of those who call, and the calls.
+"""The tables of serving: deployments with their price, budgets of those who call, and the calls; then the gateway's.
 
 Invariants
 - A call is reserved, then settled, released or failed. It pays at most once: each attempt has a hold of its own, and a
@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from gongqi.kernel.db import Base
+from gongqi.kernel.db import Base, Json
 
 
 class Deployment(Base):
@@ -98,3 +98,184 @@ class Call(Base):
     latency_us: Mapped[int | None]
     result_sha256: Mapped[str | None] = mapped_column(String(64))
     evidence: Mapped[str | None]
+
+
+class ModelEndpoint(Base):
+    """A server of models that operators allow: an OpenAI-compatible address. `state`: ready, retired.
+
+    `credential` names a file in the home that holds what is sent as bearer token; the secret itself is never a row.
+    """
+
+    __tablename__ = "model_endpoint"
+    version: Mapped[int] = mapped_column()
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the mapper reads it once
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    base_url: Mapped[str]
+    private: Mapped[bool]
+    credential: Mapped[str | None]
+    first_byte_seconds: Mapped[int]
+    state: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class ModelRoute(Base):
+    """What callers name as a model. `targets`: [{endpoint, model, weight, rank}]; `tariff` is pushed down by billing.
+
+    `org` earns what it brings. `openness` and `licence` are what the models list says of it; `release` names the release
+    of the hub that stands behind it, None for an outside model. `state`: ready, retired.
+    """
+
+    __tablename__ = "model_route"
+    version: Mapped[int] = mapped_column()
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the mapper reads it once
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    org: Mapped[str]
+    kind: Mapped[str]
+    targets: Mapped[list[Any]]
+    context_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    licence: Mapped[str]
+    openness: Mapped[str]
+    release: Mapped[str | None]
+    region: Mapped[str]
+    tariff: Mapped[dict[str, Any] | None]
+    evidence: Mapped[str]
+    state: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class ModelKey(Base):
+    """A virtual key: what an application shows at the gateway. Kept by digest; `routes` None: every model.
+
+    `budget_day` and `budget_month` are booked `unit`s; None: only the organisation's funds limit it.
+    """
+
+    __tablename__ = "model_key"
+    __table_args__ = (Index(None, "org", "id"),)
+    version: Mapped[int] = mapped_column()
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the mapper reads it once
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    shown: Mapped[str]
+    label: Mapped[str]
+    org: Mapped[str]
+    project: Mapped[str]
+    issued_by: Mapped[str]
+    routes: Mapped[list[Any] | None] = mapped_column(Json)
+    unit: Mapped[str]
+    budget_day: Mapped[int | None]
+    budget_month: Mapped[int | None]
+    requests_per_minute: Mapped[int]
+    tokens_per_minute: Mapped[int]
+    parallel: Mapped[int]
+    issued_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class Lease(Base):
+    """A slice of a key's budget that one data plane may spend, set aside in the ledger under `hold`.
+
+    `left` is what the hold still holds; `granted` was leased, `spent_nanos` of it has been settled. `state`: open, ended.
+    """
+
+    __tablename__ = "model_lease"
+    __table_args__ = (Index(None, "key", "state"), Index(None, "plane", "state"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    plane: Mapped[str]
+    key: Mapped[str] = mapped_column(ForeignKey("model_key.id"))
+    org: Mapped[str]
+    unit: Mapped[str]
+    granted: Mapped[int]
+    left: Mapped[int]
+    spent_nanos: Mapped[int]
+    hold: Mapped[str | None]
+    rolled: Mapped[int]
+    state: Mapped[str]
+    at: Mapped[datetime]
+
+
+class Tab(Base):
+    """What an organisation's calls of one route cost and is not yet charged: less than one unit, unless money ran out.
+
+    `spent_nanos` of all time = `charged` * 10⁹ + `owed_nanos`.
+    """
+
+    __tablename__ = "model_tab"
+
+    org: Mapped[str] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    unit: Mapped[str] = mapped_column(primary_key=True)
+    charged: Mapped[int]
+    owed_nanos: Mapped[int]
+
+
+class KeySpend(Base):
+    """What a key has spent in a `period`: a day `2026-11-29` or a month `2026-11`, in UTC."""
+
+    __tablename__ = "model_key_spend"
+
+    key: Mapped[str] = mapped_column(ForeignKey("model_key.id"), primary_key=True)
+    period: Mapped[str] = mapped_column(primary_key=True)
+    nanos: Mapped[int]
+
+
+class SpoolMark(Base):
+    """How far a data plane's spool is settled: moved in the transaction that settles, so nothing is settled twice."""
+
+    __tablename__ = "model_spool"
+
+    plane: Mapped[str] = mapped_column(primary_key=True)
+    segment: Mapped[int]
+    offset: Mapped[int]
+    at: Mapped[datetime]
+
+
+class Usage(Base):
+    """One call of the gateway, settled: who pays, for what, at which price, and how it ended. The log and the bill are
+    this one row. What was said is not kept. The order of the columns is the order in which `insert_rows` fills them."""
+
+    __tablename__ = "model_usage"
+    __table_args__ = (Index(None, "org", "id"), Index(None, "key", "id"), Index(None, "evidence"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    org: Mapped[str]
+    key: Mapped[str]
+    project: Mapped[str]
+    route: Mapped[str]
+    endpoint: Mapped[str | None]
+    ending: Mapped[str]
+    at: Mapped[datetime]
+    duration_us: Mapped[int]
+    first_byte_us: Mapped[int | None]
+    attempts: Mapped[int]
+    input_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    is_estimated: Mapped[bool]
+    is_capped: Mapped[bool]
+    price: Mapped[str]
+    price_version: Mapped[int]
+    unit: Mapped[str]
+    input_nanos: Mapped[int]
+    cached_nanos: Mapped[int]
+    output_nanos: Mapped[int]
+    cost_nanos: Mapped[int]
+    lease: Mapped[str | None]
+    snapshot: Mapped[int]
+    evidence: Mapped[str]
+
+
+class GatewayVersion(Base):
+    """One row: raised whenever something changes that the data planes go by, so that they know to look."""
+
+    __tablename__ = "model_gateway"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int]

@@ -1,4 +1,5 @@
-"""The pages of serving: what is served at what price, one deployment and what the reader may see of its use, one call."""
+"""The pages of serving: what is served at what price, one deployment and what the reader may see of its use, one call;
+and the models of the gateway."""
 
 from __future__ import annotations
 
@@ -11,6 +12,10 @@ from gongqi.books.ledger.rules import written
 from gongqi.kernel.room import View
 from gongqi.kernel.verbs import Read
 from gongqi.resources.serving import service
+from gongqi.resources.serving.control import exact
+from gongqi.resources.serving.keys import ListKeys, list_keys
+from gongqi.resources.serving.routes import ListRoutes, list_routes
+from gongqi.resources.serving.usage import ListUsage, list_usage
 
 PAGE = 30
 RECENT = 100  # calls in the picture
@@ -49,8 +54,23 @@ def load_call(ctx: Read, key: str) -> dict[str, Any]:
     }
 
 
+def load_models(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
+    """What can be called by a client of OpenAI's, at which price; and of keys and calls what the reader may see."""
+    asked = {"limit": PAGE, "cursor": cursor, "state": "ready"}
+    keys = list_keys.run(ctx, ListKeys.model_validate({"limit": LISTED}))
+    return {
+        "page": list_routes.run(ctx, ListRoutes.model_validate(asked)),
+        "keys": keys.items,
+        "calls": list_usage.run(ctx, ListUsage.model_validate({"limit": LISTED})).items,
+        "per_million": lambda nanos, unit: exact(nanos * 10**6, unit),
+        "exact": exact,
+        "base_url": f"{ctx.kernel.settings.origin}/v1",
+    }
+
+
 VIEWS = (
     View("/serving", "serving_list.html", load_deployments, params=("cursor",)),
+    View("/serving/models", "serving_models.html", load_models, params=("cursor",)),
     View("/serving/deployment/{key}", "serving_deployment.html", load_deployment, id_prefix="dep"),
     View("/serving/call/{key}", "serving_call.html", load_call, id_prefix="call"),
 )

@@ -2,13 +2,22 @@
 
 A deployment, its price and its agreement are public: nobody should have to ask what a thing costs. What an organisation
 spends and calls is its own, and the foundation's; the log of evidence says neither who nor how much. A call is ended by
-whoever began it.
+whoever began it. Of the gateway, a route and its price are public too; where it is answered, and the servers, are seen
+by those who run the foundation.
 """
 
 from __future__ import annotations
 
-from gongqi.kernel.access import Policy, everyone, owned_by_actor, within
-from gongqi.resources.serving.models import Budget, Call, Deployment
+from sqlalchemy import ColumnElement, false, true
+
+from gongqi.kernel.access import Actor, Policy, everyone, owned_by_actor, within
+from gongqi.resources.serving.models import Budget, Call, Deployment, ModelEndpoint, ModelKey, ModelRoute, Usage
+
+
+def foundation(actor: Actor, permission: str) -> ColumnElement[bool]:
+    """All rows, for those who hold the permission foundation-wide."""
+    return true() if actor.may(permission) else false()
+
 
 POLICIES = (
     Policy(
@@ -31,4 +40,24 @@ POLICIES = (
         read="serving:usage:read",
         rules={"serving:usage:read": within(Call.org), "serving:model:infer": owned_by_actor(Call.caller)},
     ),
+    Policy(
+        ModelEndpoint,
+        read="serving:endpoint:read",
+        rules={"serving:endpoint:read": foundation, "serving:endpoint:retire": foundation},
+    ),
+    Policy(
+        ModelRoute,
+        read="serving:route:read",
+        rules={
+            "serving:route:read": everyone,
+            "serving:route:targets": foundation,
+            "serving:route:retire": foundation,
+        },
+    ),
+    Policy(
+        ModelKey,
+        read="serving:key:read",
+        rules={"serving:key:read": within(ModelKey.org), "serving:key:revoke": within(ModelKey.org)},
+    ),
+    Policy(Usage, read="serving:usage:read", rules={"serving:usage:read": within(Usage.org)}),
 )

@@ -5,16 +5,36 @@ from pathlib import Path
 from gongqi.kernel.events import Handler
 from gongqi.kernel.room import Figure, Room
 from gongqi.resources.hub.events import ReleaseWithdrawn
-from gongqi.resources.serving import service
+from gongqi.resources.serving import endpoints, keys, routes, service, usage
 from gongqi.resources.serving.api import ENDPOINTS
 from gongqi.resources.serving.flows import FLOWS, SCHEDULES
 from gongqi.resources.serving.pages import VIEWS
 from gongqi.resources.serving.policy import POLICIES
 
+GATEWAY_VERBS = (
+    endpoints.add_endpoint,
+    endpoints.retire_endpoint,
+    routes.define_route,
+    routes.retire_route,
+    keys.issue_key,
+    keys.revoke_key,
+)
+GATEWAY_READS = (
+    endpoints.list_endpoints,
+    endpoints.get_endpoint,
+    routes.list_routes,
+    routes.get_route,
+    routes.get_targets,
+    keys.list_keys,
+    keys.get_key,
+    usage.list_usage,
+    usage.get_usage,
+)
+
 ROOM = Room(
     name="serving",
     folder=Path(__file__).parent,
-    verbs=(service.create, service.upgrade, service.reprice, service.retire, service.set_budget),
+    verbs=(service.create, service.upgrade, service.reprice, service.retire, service.set_budget, *GATEWAY_VERBS),
     reads=(
         service.list_deployments,
         service.get_deployment,
@@ -22,6 +42,7 @@ ROOM = Room(
         service.list_calls,
         service.get_call,
         service.get_receipt,
+        *GATEWAY_READS,
     ),
     policies=POLICIES,
     handlers=(Handler(ReleaseWithdrawn, "serving.retire-withdrawn", service.retire_withdrawn),),

@@ -1,4 +1,5 @@
-"""Serving's verbs and reads, and the plain functions that rooms above call. By idea: `deployments` → `calls`."""
+"""Serving's verbs and reads, and the plain functions that rooms above call. By idea: `deployments` → `calls`;
+`endpoints` → `routes` → `keys` → `leases` → `settlement` → `usage` for the gateway."""
 
 from gongqi.resources.serving.calls import (
     CLEARING,
@@ -41,12 +42,15 @@ from gongqi.resources.serving.deployments import (
     upgrade,
     visible_deployments,
 )
+from gongqi.resources.serving.metering import MAX_NANOS, Tariff
+from gongqi.resources.serving.routes import ListRoutes, list_routes, route_facts, set_tariff
 from gongqi.resources.serving.rules import MAX_ROWS
 
 __all__ = [
-    "CLEARING", "MAX_ROWS", "BudgetOut", "CallOut", "Create", "DeploymentOut", "ListBudgets", "ListCalls", "ListDeployments",
-    "OneCall", "OneDeployment", "Reprice", "SetBudget", "Upgrade", "actions", "count_deployments", "create",
-    "deployment_facts", "deployment_named", "get_call", "get_deployment", "get_receipt", "infer", "is_reachable",
-    "list_budgets", "list_calls", "list_deployments", "org_for", "reprice", "require_caller", "retire",
-    "retire_withdrawn", "set_budget", "settled_call", "sweep", "totals", "upgrade", "visible_deployments",
+    "CLEARING", "MAX_NANOS", "MAX_ROWS", "BudgetOut", "CallOut", "Create", "DeploymentOut", "ListBudgets",
+    "ListCalls", "ListDeployments", "ListRoutes", "OneCall", "OneDeployment", "Reprice", "SetBudget", "Tariff",
+    "Upgrade", "actions", "count_deployments", "create", "deployment_facts", "deployment_named", "get_call",
+    "get_deployment", "get_receipt", "infer", "is_reachable", "list_budgets", "list_calls", "list_deployments",
+    "list_routes", "org_for", "reprice", "require_caller", "retire", "retire_withdrawn", "route_facts", "set_budget",
+    "set_tariff", "settled_call", "sweep", "totals", "upgrade", "visible_deployments",
 ]  # fmt: skip

@@ -1,0 +1,148 @@
+"""The control plane's side of the data plane: what it hands over, on request (`plane.snapshot.Control`).
+
+Runs on threads, never on the event loop; each answer is one look or one transaction.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+from sqlalchemy import select
+
+from gongqi.kernel.money import UNITS
+from gongqi.kernel.room import Kernel
+from gongqi.kernel.verbs import Read
+from gongqi.members import service as members
+from gongqi.resources.serving import metering
+from gongqi.resources.serving.leases import grant_lease
+from gongqi.resources.serving.models import GatewayVersion, ModelEndpoint, ModelKey, ModelRoute
+from gongqi.resources.serving.plane.snapshot import Granted, Key, Route, Server, Snapshot, Target
+from gongqi.resources.serving.routes import tariff_of
+from gongqi.resources.serving.usage import usage_of_key
+
+CREDENTIALS = "credentials"  # folder in the home
+MAX_CREDENTIAL_BYTES = 8192
+MILLION = 10**6
+
+log = structlog.get_logger("gongqi.serving.control")
+
+
+class GatewayControl:
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def version(self) -> int:
+        return self._kernel.look(_version)
+
+    def snapshot(self) -> Snapshot:
+        return self._kernel.look(lambda ctx: load(ctx, self._kernel.settings.home))
+
+    def lease(self, plane: str, key: str, unit: str, need_nanos: int, wish_nanos: int) -> Granted:
+        return self._kernel.transact(
+            lambda ctx: grant_lease(ctx, plane=plane, key=key, unit=unit, need_nanos=need_nanos, wish_nanos=wish_nanos),
+            reason=f"gateway:{plane}",
+        )
+
+    def explain(self, key: str, usage: str | None, language: str) -> dict[str, object]:
+        def look(ctx: Read) -> dict[str, object]:
+            records = usage_of_key(ctx, key, usage)
+            return {
+                "object": "list",
+                "data": [
+                    record.model_dump(mode="json")
+                    | {
+                        "object": "usage",
+                        "cost": exact(record.cost_nanos, record.unit),
+                        "rule": self._kernel.house.words.text(f"serving.ending.{record.ending}.rule", language),
+                        "evidence_url": f"/evidence/entry/{record.evidence}",
+                    }
+                    for record in records
+                ],
+            }
+
+        return self._kernel.look(look)
+
+
+def load(ctx: Read, home: Path) -> Snapshot:
+    """Keys, routes and servers as they are now."""
+    servers = {
+        row.id: server
+        for row in ctx.session.scalars(select(ModelEndpoint).where(ModelEndpoint.state == "ready"))
+        if (server := _server(row, home)) is not None
+    }
+    routes = {}
+    for row in ctx.session.scalars(select(ModelRoute).where(ModelRoute.state == "ready").order_by(ModelRoute.name)):
+        targets = tuple(
+            Target(servers[each["endpoint"]], each["model"], each["weight"], each["rank"])
+            for each in row.targets
+            if each["endpoint"] in servers
+        )
+        if row.tariff is not None and targets:
+            tariff = tariff_of(row.tariff)
+            entry = orjson.dumps(_entry(row, tariff))
+            routes[row.name] = Route(
+                row.id, row.name, row.kind, targets, row.context_tokens, row.output_tokens, tariff, entry
+            )
+    return Snapshot(_version(ctx), keys := _keys(ctx), routes, frozenset(key.id for key in keys.values()))
+
+
+def _version(ctx: Read) -> int:
+    return ctx.session.scalar(select(GatewayVersion.number)) or 0
+
+
+def _keys(ctx: Read) -> dict[bytes, Key]:
+    live = select(ModelKey).where(ModelKey.revoked_at.is_(None), ModelKey.expires_at > ctx.now)
+    rows = list(ctx.session.scalars(live))
+    parties = members.parties_of(ctx, {row.org for row in rows})
+    return {
+        bytes.fromhex(row.digest): Key(
+            row.id, row.org, row.project, None if row.routes is None else frozenset(row.routes),
+            row.requests_per_minute, row.tokens_per_minute, row.parallel, row.expires_at.timestamp(),
+        )
+        for row in rows
+        if parties[row.org].state == "active"
+    }  # fmt: skip
+
+
+def _server(row: ModelEndpoint, home: Path) -> Server | None:
+    """None when its secret is not there: better no call than one without."""
+    credential = None
+    if row.credential is not None:
+        try:
+            with (home / CREDENTIALS / row.credential).open("rb") as file:
+                credential = file.read(MAX_CREDENTIAL_BYTES).decode("ascii").strip()
+            if not credential.isprintable() or " " in credential:
+                raise ValueError("not one line")
+        except (OSError, ValueError) as error:
+            log.error("the credential of an endpoint cannot be read", endpoint=row.name, error=type(error).__name__)
+            return None
+    return Server.at(
+        row.base_url, id=row.id, name=row.name, private=row.private, credential=credential,
+        first_byte_seconds=row.first_byte_seconds,
+    )  # fmt: skip
+
+
+def _entry(row: ModelRoute, tariff: metering.Tariff) -> dict[str, Any]:
+    """Its line in the list of models: what OpenAI's clients know, and under `gongqi` what only we say."""
+    rates = {"input": tariff.input_nanos, "cached_input": tariff.cached_nanos, "output": tariff.output_nanos}
+    price = {"id": tariff.price, "version": tariff.version, "unit": tariff.unit}
+    price |= {f"{name}_per_million_tokens": exact(nanos * MILLION, tariff.unit) for name, nanos in rates.items()}
+    more = {
+        "kind": row.kind, "licence": row.licence, "openness": row.openness, "release": row.release,
+        "region": row.region, "context_tokens": row.context_tokens, "output_tokens": row.output_tokens, "price": price,
+        "evidence": f"/evidence/entry/{row.evidence}",
+    }  # fmt: skip
+    created = int(row.created_at.timestamp())
+    return {"id": row.name, "object": "model", "created": created, "owned_by": row.org, "gongqi": more}
+
+
+def exact(nanos: int, unit: str) -> str:
+    """An exact amount in the unit's symbol, such as `0.30 CNY`: as many decimals as it takes, at least the unit's."""
+    decimals, symbol = UNITS[unit].decimals, UNITS[unit].symbol
+    digits = f"{nanos:0{9 + decimals + 1}d}"
+    whole, part = digits[: -9 - decimals], digits[-9 - decimals :]
+    kept = part.rstrip("0").ljust(decimals, "0")
+    return f"{whole}.{kept} {symbol}" if kept else f"{whole} {symbol}"

@@ -1,0 +1,129 @@
+"""Virtual keys: what an application shows at the gateway, who pays for it, and how much it may.
+
+A key belongs to an organisation and a project; its secret is shown once and kept by digest. It names the models it may
+use (or all), its limits in memory (requests and tokens a minute, calls at once) and its budgets, a day and a month in
+UTC. Rotating is issuing the next and revoking the last. A revoked key stops within a second, calls under way included.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from pydantic import Field
+
+from gongqi.kernel.errors import Refused
+from gongqi.kernel.money import MAX_AMOUNT, unit_named
+from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
+from gongqi.members import rules as members_rules
+from gongqi.members import service as members
+from gongqi.members.actors import new_secret
+from gongqi.resources.serving.endpoints import ID, raise_version
+from gongqi.resources.serving.models import ModelKey, ModelRoute
+
+PREFIX = "gqk_"
+SHOWN = len(PREFIX) + 6
+MAX_DAYS = 3650
+MAX_ROUTES = 200
+MAX_PARALLEL = 1024
+
+RouteId = Annotated[str, Field(max_length=ID)]
+Amount = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
+
+
+class IssueKey(Input):
+    """`routes` None: every model. A budget None: the organisation's funds alone limit it; in booked `unit`s."""
+
+    org: str = Field(max_length=ID)
+    label: str = Field(min_length=1, max_length=80)
+    project: str = Field("default", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    days: int = Field(90, ge=1, le=MAX_DAYS)
+    routes: list[RouteId] | None = Field(None, min_length=1, max_length=MAX_ROUTES)
+    unit: str = Field("CNY-fen", max_length=40)
+    budget_day: Amount | None = None
+    budget_month: Amount | None = None
+    requests_per_minute: int = Field(600, ge=1, le=10_000_000)
+    tokens_per_minute: int = Field(1_000_000, ge=1, le=10_000_000_000)
+    parallel: int = Field(64, ge=1, le=MAX_PARALLEL)
+
+
+class OneKey(Input):
+    model_key: str = Field(max_length=ID)
+
+
+class ListKeys(Paged):
+    org: str | None = Field(None, max_length=ID)
+
+
+class KeyOut(Output):
+    id: str
+    shown: str
+    label: str
+    org: str
+    project: str
+    issued_by: str
+    routes: list[str] | None
+    unit: str
+    budget_day: int | None
+    budget_month: int | None
+    requests_per_minute: int
+    tokens_per_minute: int
+    parallel: int
+    issued_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+    version: int
+
+
+class IssuedKeyOut(KeyOut):
+    """`secret` is given here and never again."""
+
+    secret: str
+
+
+@verb("serving:key:issue", evidence="serving.key-issued", secret=True)
+def issue_key(ctx: Write, input: IssueKey) -> IssuedKeyOut:
+    ctx.require("serving:key:issue", input.org)
+    members.require_organisation(ctx, input.org)
+    unit_named(input.unit)
+    for route in input.routes or ():
+        ctx.find(ModelRoute, route, to="serving:route:read")
+    secret = new_secret(PREFIX)
+    row = ctx.add(
+        ModelKey(
+            id=ctx.new_id("mkey"), digest=members_rules.digest(secret), shown=secret[:SHOWN], issued_by=ctx.actor.id,
+            issued_at=ctx.now, expires_at=ctx.now + timedelta(days=input.days), revoked_at=None,
+            **input.model_dump(exclude={"days"}),
+        )
+    )  # fmt: skip
+    return IssuedKeyOut(secret=secret, **_changed(ctx, row).model_dump())
+
+
+@verb("serving:key:revoke", evidence="serving.key-revoked")
+def revoke_key(ctx: Write, input: OneKey) -> KeyOut:
+    row = ctx.find(ModelKey, input.model_key, to="serving:key:revoke")
+    if row.revoked_at is not None:
+        raise Refused("serving.key-revoked", key=row.id)
+    row.revoked_at = ctx.now
+    return _changed(ctx, row)
+
+
+@read("serving:key:list")
+def list_keys(ctx: Read, input: ListKeys) -> Page[KeyOut]:
+    query = ctx.visible(ModelKey, to="serving:key:read")
+    if input.org:
+        query = query.where(ModelKey.org == input.org)
+    return ctx.page(query, ModelKey.id, input, to=KeyOut)
+
+
+@read("serving:key:get")
+def get_key(ctx: Read, input: OneKey) -> KeyOut:
+    return KeyOut.model_validate(ctx.find(ModelKey, input.model_key, to="serving:key:read"))
+
+
+def _changed(ctx: Write, row: ModelKey) -> KeyOut:
+    ctx.session.flush()
+    raise_version(ctx)
+    sealed = {"org": row.org, "project": row.project, "budget_day": row.budget_day, "budget_month": row.budget_month}
+    ctx.record(row.id, withhold=True, private=sealed, revoked=row.revoked_at is not None)
+    return KeyOut.model_validate(row)

@@ -1,0 +1,123 @@
+"""What a call of a language model costs, and who pays for one that did not end well. Pure thought.
+
+Money. A tariff is in nanos a token: a nano is 10⁻⁹ of a booked unit, so ¥0.0003 a thousand tokens, which is 0.00003 fen
+a token, is 30,000 nanos exactly. The cost of a call is a product of integers; **no call is ever rounded**. What an
+organisation's calls of one model cost runs up a tab, and the ledger is charged the whole units of that tab; the rest,
+less than one unit, is carried to the next settlement. So for each tab, charged = ⌊sum of all costs⌋, however the calls
+were cut into batches: rounded once, down, in the payer's favour.
+
+Who pays (`charge`):
+
+| the call ended | with nothing delivered | with content delivered |
+|---|---|---|
+| complete | what the upstream reports | what the upstream reports |
+| client-gone, key-revoked | nothing | the prompt and what was delivered |
+| cut, timed-out, killed | nothing | what was delivered, not the prompt |
+| refused | nothing | (cannot be) |
+
+Reported numbers are believed up to what was reserved; above it the reserve is charged and the record says `capped`.
+Numbers that are missing or make no sense are estimated from what was delivered, and the record says `estimated`. An
+error text is never content. Whatever was tried before an answer came, the caller pays once, at the price of the model
+it asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+NANO = 10**9  # nanos in one booked unit
+BYTES_A_TOKEN = 4  # an estimate's rate: byte-pair vocabularies average 3.5 to 4.5 bytes of text a token
+MAX_NANOS = 10**11  # 100 booked units a token, a thousand times the dearest price known
+MAX_TOKENS = 10**7  # of one call; times MAX_NANOS it is still below what a BIGINT holds
+
+COMPLETE, CLIENT_GONE, KEY_REVOKED = "complete", "client-gone", "key-revoked"
+CUT, TIMED_OUT, KILLED, REFUSED = "cut", "timed-out", "killed", "refused"
+ENDINGS = (COMPLETE, CLIENT_GONE, KEY_REVOKED, CUT, TIMED_OUT, KILLED, REFUSED)
+_CALLER_LEFT = (CLIENT_GONE, KEY_REVOKED)
+
+
+class Tokens(NamedTuple):
+    """`cached` is the part of `input` that the upstream had in its prompt cache."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+
+
+NONE = Tokens()
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """Nanos a token, from price list `price`; a call keeps the version that it was made under."""
+
+    price: str
+    version: int
+    unit: str
+    input_nanos: int
+    cached_nanos: int
+    output_nanos: int
+
+
+class Charge(NamedTuple):
+    tokens: Tokens
+    nanos: int
+    estimated: bool
+    capped: bool
+
+
+def cost(tokens: Tokens, tariff: Tariff) -> int:
+    """Nanos, exactly."""
+    fresh = tokens.input - tokens.cached
+    return (
+        fresh * tariff.input_nanos + tokens.cached * tariff.cached_nanos + tokens.output * tariff.output_nanos
+    )  # the cached part is part of the input, and is paid once
+
+
+def reserve(bound: Tokens, tariff: Tariff) -> int:
+    """The most that a call within `bound` can cost: as if nothing were cached, or all, whichever is dearer."""
+    return bound.input * max(tariff.input_nanos, tariff.cached_nanos) + bound.output * tariff.output_nanos
+
+
+def sensible(input: object, cached: object, output: object) -> Tokens | None:
+    """What an upstream reports, if it can be true: whole numbers, none negative, none beyond all reason."""
+    values = (input, cached, output)
+    if any(type(value) is not int or not 0 <= value <= MAX_TOKENS for value in values):
+        return None
+    return Tokens(int(input), min(int(cached), int(input)), int(output))  # type: ignore[call-overload]
+
+
+def estimated_tokens(text_bytes: int) -> int:
+    """Tokens of so many bytes of text, when nobody has counted them."""
+    return -(-text_bytes // BYTES_A_TOKEN)
+
+
+def charge(
+    ending: str, *, tariff: Tariff, bound: Tokens, reported: Tokens | None, prompt: int, delivered: int
+) -> Charge:
+    """What is paid for a call that ended so (the table above).
+
+    `bound` is what was reserved for; `prompt` and `delivered` are estimates in tokens, `delivered` zero when no content
+    reached the caller.
+    """
+    if ending == REFUSED or (ending != COMPLETE and not delivered):
+        return Charge(NONE, 0, estimated=False, capped=False)
+    estimated = reported is None
+    if reported is None:
+        reported = Tokens(prompt, 0, delivered)
+    if ending not in (COMPLETE, *_CALLER_LEFT):
+        reported = Tokens(0, 0, reported.output)
+    tokens = Tokens(min(reported.input, bound.input), reported.cached, min(reported.output, bound.output))
+    tokens = tokens._replace(cached=min(tokens.cached, tokens.input))
+    capped = (tokens.input, tokens.output) != (reported.input, reported.output)
+    return Charge(tokens, cost(tokens, tariff), estimated, capped)
+
+
+def book(owed_nanos: int, added_nanos: int, limit: int | None = None) -> tuple[int, int]:
+    """Whole units now to be charged on a tab (at most `limit`), and the nanos that stay on it."""
+    total = owed_nanos + added_nanos
+    whole = total // NANO
+    if limit is not None:
+        whole = min(whole, limit)
+    return whole, total - whole * NANO

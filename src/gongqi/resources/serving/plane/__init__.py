@@ -1,0 +1,19 @@
+"""The data plane of the model gateway: what stands between an application and a model, for every call.
+
+A bare ASGI callable. It knows no SQL, no web framework and no rows: it goes by an immutable `Snapshot` that the control
+plane hands it, spends from leases that the control plane set aside in the ledger, and writes what it did to a spool
+from which the control plane settles. All it asks of the control plane is the protocol `Control`.
+
+    door      the ASGI callable: key, limits, answers and errors in the callers' own protocol
+    call      one call: its reservation, its attempts, what was delivered, its end
+    request   a request's body: the few fields that matter, and the two changes that are made to its bytes
+    stream    an answer's events: usage read from the tail, content counted
+    pool      connections to model servers; addresses checked at connect
+    health    which server is worth trying: weights, order, circuit breaker
+    limits    requests and tokens a minute, calls at once
+    purse     leases: money in hand, and asking for more before it runs out
+    spool     the write-ahead file
+    ledgering of what the spool holds is the control plane's: `serving.settlement`
+
+Law of the plane: nothing is forwarded that is not reserved, nothing is delivered whose end is not first written.
+"""

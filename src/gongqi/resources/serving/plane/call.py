@@ -1,0 +1,270 @@
+"""One call: reserved, forwarded, ended, and its end written before the last of it is delivered.
+
+Every record is the record that holds if the process dies now: `s` at the start, `p` when content has been delivered,
+`e` at the end, all of one form. Who pays is decided by `metering.charge` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from gongqi.kernel.errors import GongqiError, Refused, Unavailable
+from gongqi.resources.serving import metering
+from gongqi.resources.serving.metering import Tokens
+from gongqi.resources.serving.plane import request, stream
+from gongqi.resources.serving.plane.pool import Answer, Connection, Failed
+from gongqi.resources.serving.plane.purse import Slice
+from gongqi.resources.serving.plane.snapshot import Key, Route, Target
+
+if TYPE_CHECKING:
+    from gongqi.resources.serving.plane.door import Plane
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+MAX_ATTEMPTS = 3  # servers tried for one call, a connection found closed not counted
+PROGRESS_SECONDS = 1.0  # how much of a stream a death may forget, in the caller's favour
+PASSED_ON = frozenset((400, 413, 415, 422))  # the request's own faults, which its sender must read
+ENDINGS = {  # what a failure in the middle of an answer makes of the call
+    "timed-out": metering.TIMED_OUT,
+}
+
+log = structlog.get_logger("gongqi.serving.call")
+
+
+class Call:
+    """One call on its way. `stop` ends it from outside: the caller left, its key was revoked."""
+
+    def __init__(
+        self, plane: Plane, *, id: str, key: Key, route: Route, asked: request.Asked, body: bytes, bound: Tokens,
+        reserved: int, held: Slice | None, path: bytes,
+    ) -> None:  # fmt: skip
+        self.plane = plane
+        self.id = id
+        self.key = key
+        self.route = route
+        self.reserved = reserved
+        self.held = held
+        self.began = plane.now()
+        self.segment = plane.spool.number
+        self.sending_since = 0.0
+        self.has_begun_answer = False
+        self.charge = metering.Charge(metering.NONE, 0, estimated=False, capped=False)
+        self.task = asyncio.current_task()
+        self.watcher: asyncio.Task[None] | None = None
+        self._path = path
+        self._asked = asked
+        self._body = body
+        self._bound = bound
+        self._at_us = time.time_ns() // 1000
+        self._snapshot = plane.snapshot.version
+        self._attempts = 0
+        self._target: Target | None = None
+        self._first_byte: float | None = None
+        self._connection: Connection | None = None
+        self._stopped: str | None = None
+        self._reported: Tokens | None = None
+        self._delivered = 0
+        self._ended = False
+
+    def stop(self, ending: str) -> None:
+        if self._stopped is None and not self._ended:
+            self._stopped = ending
+            if self._connection is not None:
+                self._connection.fail(Failed("stopped"))
+
+    async def run(self, send: Send) -> None:
+        """Answer, and end. Raises what the caller is to be told when no answer has begun."""
+        self._note("s", metering.KILLED, None, 0)
+        try:
+            answer = await self._attempt_all()
+            if answer.body is None:
+                await self._deliver_stream(send)
+            else:
+                await self._deliver(send, answer)
+        finally:
+            if not self._ended:  # refused, or the server is ending
+                ending = metering.KILLED if self._delivered else metering.REFUSED
+                self._end(self._stopped or ending, None, self._delivered)
+            if self._connection is not None:
+                self._connection.release()
+
+    # ---- attempts
+
+    async def _attempt_all(self) -> Answer:
+        """The first answer of the servers in their order. Raises Unavailable when there is none."""
+        failure: GongqiError | None = None
+        for target in self.plane.health.order(self.route, self.plane.now())[:MAX_ATTEMPTS]:
+            try:
+                answer = await self._attempt(target)
+            except Failed as failed:
+                failure = self._failed(target, failed)
+            else:
+                if answer.status == 200 or answer.status in PASSED_ON:
+                    self.plane.health.worked(target)
+                    return answer
+                failure = self._turned_away(target, answer)
+            self._drop_connection()
+            if self._stopped is not None:
+                break
+        assert failure is not None, "there is at least one target"
+        raise failure
+
+    async def _attempt(self, target: Target) -> Answer:
+        self._attempts += 1
+        self._target = target
+        streams = bool(self._asked.stream)
+        body = request.forwarded(self._asked, self._body, target.model, wants_usage=streams)
+        data = self.plane.head_of(target.server, self._path) + b"%d\r\n\r\n" % len(body) + body
+        connection = self._connection = await self.plane.pool.connection(target.server)
+        try:
+            answer = await self._exchange(connection, data, streams)
+        except Failed as failed:
+            if failed.kind == "stopped" or not connection.is_stale:
+                raise
+            connection.release()
+            connection = self._connection = await self.plane.pool.connection(target.server, fresh=True)
+            answer = await self._exchange(connection, data, streams)
+        if answer.status == 200 and answer.body is not None:
+            self._reported, is_json = stream.usage_of(answer.body)
+            if not is_json:
+                raise Failed("broken", "not JSON")
+        return answer
+
+    async def _exchange(self, connection: Connection, data: bytes, streams: bool) -> Answer:
+        if self._stopped is not None:
+            raise Failed("stopped")
+        answer = await connection.exchange(data, streams=streams)
+        self._first_byte = self.plane.now()
+        return answer
+
+    def _failed(self, target: Target, failed: Failed) -> GongqiError:
+        if failed.kind == "stopped":
+            return self._why_stopped()
+        self.plane.health.failed(target, self.plane.now())
+        log.warning("model server failed", server=target.server.name, call=self.id, why=str(failed))
+        code = {"timed-out": "serving.upstream-too-slow", "unreachable": "serving.upstream-unreachable"}
+        return Unavailable(code.get(failed.kind, "serving.upstream-broken"), model=self.route.name)
+
+    def _why_stopped(self) -> GongqiError:
+        if self._stopped == metering.KEY_REVOKED:
+            return Refused("serving.key-invalid")
+        return Unavailable("serving.caller-left")
+
+    def _turned_away(self, target: Target, answer: Answer) -> GongqiError:
+        """An answer that is none. What it says may speak of the operator's own affairs, so it is not passed on."""
+        log.warning("model server refused", server=target.server.name, call=self.id, status=answer.status)
+        wait = answer.headers.get(b"retry-after", b"")
+        rest = float(wait) if wait.isdigit() else None
+        now = self.plane.now()
+        if answer.status == 429:
+            self.plane.health.failed(target, now, rest if rest is not None else 1.0)
+            return Unavailable("serving.upstream-busy", retry_after_seconds=int(rest or 1), model=self.route.name)
+        self.plane.health.failed(target, now, rest)
+        return Unavailable("serving.upstream-broken", retry_after_seconds=int(rest or 1), model=self.route.name)
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.release()
+            self._connection = None
+
+    # ---- delivery
+
+    async def _deliver(self, send: Send, answer: Answer) -> None:
+        body = answer.body or b""
+        if self._stopped is not None:
+            raise self._why_stopped()
+        if answer.status != 200:
+            self._end(metering.REFUSED, None, 0)
+        else:
+            self._end(metering.COMPLETE, self._reported, metering.estimated_tokens(len(body)))
+        self.plane.spool.write()
+        self.has_begun_answer = True
+        kind = answer.headers.get(b"content-type", b"application/json")
+        await send(
+            {
+                "type": "http.response.start",
+                "status": answer.status,
+                "headers": self.plane.headers(self.id, kind, len(body)),
+            }
+        )
+        await send({"type": "http.response.body", "body": body})
+
+    async def _deliver_stream(self, send: Send) -> None:
+        connection = self._connection
+        target = self._target
+        assert connection is not None and target is not None, "an answer has come from there"
+        options = self._asked.stream_options
+        keeps = isinstance(options, request.StreamOptions) and bool(options.include_usage)
+        events = stream.Events(keeps_usage=keeps)
+        ending = metering.COMPLETE
+        noted = 0.0
+        self.has_begun_answer = True
+        headers = self.plane.headers(self.id, b"text/event-stream; charset=utf-8", None)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        try:
+            while data := await connection.read():
+                if ready := events.feed(data):
+                    now = self.plane.now()
+                    if events.done:
+                        break
+                    if events.events and now - noted >= PROGRESS_SECONDS:
+                        noted = now
+                        self._note("p", metering.KILLED, events.reported, events.events)
+                        self.plane.spool.write()
+                    self._delivered = events.events
+                    self.sending_since = now
+                    await send({"type": "http.response.body", "body": ready, "more_body": True})
+                    self.sending_since = 0.0
+                if self._stopped is not None:
+                    raise Failed("stopped")
+            else:
+                ready = b""
+            if not events.done:
+                ending = metering.CUT
+        except Failed as failed:
+            ready = b""
+            ending = self._stopped or ENDINGS.get(failed.kind, metering.CUT)
+            if failed.kind != "stopped":
+                self.plane.health.failed(target, self.plane.now())
+        except stream.EventTooLong:
+            ready, ending = b"", metering.CUT
+        delivered = max(1, events.events - 1) if ending == metering.COMPLETE else self._delivered
+        self._end(ending, events.reported, delivered)  # the last event of a complete stream only says why it ended
+        self.plane.spool.write()
+        if ending == metering.COMPLETE:
+            self._connection = None
+            connection.release_after_end()
+        elif ending != metering.CLIENT_GONE:
+            ready = self.plane.broken_off(self.route, ending)
+        await send({"type": "http.response.body", "body": ready})
+
+    # ---- the record
+
+    def _end(self, ending: str, reported: Tokens | None, delivered: int) -> None:
+        self._ended = True
+        self._note("e", ending, reported, delivered)
+        if self.held is not None:
+            self.plane.purses.give(self.held, self.reserved, self.charge.nanos)
+
+    def _note(self, mark: str, ending: str, reported: Tokens | None, delivered: int) -> None:
+        tariff = self.route.tariff
+        prompt = min(request.prompt_estimate(self._body), self._bound.input)
+        charge = self.charge = metering.charge(
+            ending, tariff=tariff, bound=self._bound, reported=reported, prompt=prompt, delivered=delivered
+        )
+        server = None if self._target is None else self._target.server.id
+        now = self.plane.now()
+        first = None if self._first_byte is None else round((self._first_byte - self.began) * 1e6)
+        self.plane.spool.add(
+            [
+                mark, self.id, self.key.org, self.key.id, self.key.project, self.route.id, server, ending, self._at_us,
+                round((now - self.began) * 1e6), first, self._attempts, *charge.tokens, charge.estimated,
+                charge.capped, tariff.price, tariff.version, tariff.unit, tariff.input_nanos, tariff.cached_nanos,
+                tariff.output_nanos, charge.nanos, None if self.held is None else self.held.id, self._snapshot,
+            ]
+        )  # fmt: skip

@@ -1,0 +1,363 @@
+"""The data plane's ASGI callable: `/v1/*` as OpenAI's clients know it.
+
+`/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/models` and `/v1/usage`. Who calls is told by the
+SHA-256 of the key it shows. A refusal comes before anything is forwarded, in the shape that OpenAI's clients read, with
+the words of our catalogue in the caller's language and both languages beside them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
+from gongqi.kernel.words import LANGUAGES, Words, negotiate, tag
+from gongqi.resources.serving import metering
+from gongqi.resources.serving.plane import request
+from gongqi.resources.serving.plane.call import Call, Send
+from gongqi.resources.serving.plane.health import Health
+from gongqi.resources.serving.plane.limits import Limits
+from gongqi.resources.serving.plane.pool import TOTAL_SECONDS, Pool
+from gongqi.resources.serving.plane.purse import Purses
+from gongqi.resources.serving.plane.snapshot import EMPTY, Control, Key, Route, Server, Snapshot
+from gongqi.resources.serving.plane.spool import LIMIT_BYTES, Spool
+
+PREFIX = "/v1/"
+MAX_CALLS = 1024  # under way at once in this process; each holds a body and a connection
+MAX_BODY_BYTES = 16 << 20  # a prompt with pictures
+MAX_BODIES_BYTES = 256 << 20  # of all calls under way
+BODY_SECONDS = 60.0  # for a request's body to come in
+WATCH_SECONDS = 0.05  # after which a call also listens for its caller to leave; most have ended by then
+TICK_SECONDS = 0.05  # how often what waits is written, and time-outs are looked for
+LOOK_SECONDS = 0.5  # how often the version is asked for: a revoked key stops within a second
+ANEW_LOOKS = 20  # after which all is read anew: an organisation may have been suspended, a credential changed
+SEND_SECONDS = 60.0  # a caller that does not read for so long has left
+SLOW_TICKS = 20  # ticks between two rounds of what need not be quick
+
+KINDS = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
+TYPES = {  # what OpenAI's clients tell errors apart by
+    400: "invalid_request_error", 401: "authentication_error", 402: "insufficient_quota", 403: "permission_error",
+    404: "not_found_error", 413: "invalid_request_error", 422: "invalid_request_error", 429: "rate_limit_error",
+}  # fmt: skip
+_PLAIN = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+
+log = structlog.get_logger("gongqi.serving.plane")
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Headers = list[tuple[bytes, bytes]]
+
+
+class Plane:
+    """The data plane of one process. `start` within the event loop that serves; `close` before that loop ends."""
+
+    def __init__(
+        self, name: str, control: Control, words: Words, root: Path, *, limit_bytes: int = LIMIT_BYTES
+    ) -> None:
+        self.name = name
+        self.snapshot = EMPTY
+        self.now = time.monotonic
+        self.calls: set[Call] = set()
+        self.limits = Limits()
+        self.health = Health()
+        self._control = control
+        self._root = root
+        self._limit_bytes = limit_bytes
+        self._words = words
+        self._heads: dict[tuple[Server, bytes], bytes] = {}
+        self._bodies_bytes = 0
+        self._count = 0
+        self._mark = secrets.token_hex(4)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pool = Pool(self.loop, self.now)
+        self.spool = Spool(self._root, self.name, limit_bytes=self._limit_bytes)
+        self.purses = Purses(self.name, self._control, self.spool, self.now)
+        await self._look()
+        self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._watch_version())]
+
+    def settled(self, segment: int) -> None:
+        """From the settlement's thread: what is before this segment is in the books."""
+        self.loop.call_soon_threadsafe(self._forget, segment)
+
+    def _forget(self, segment: int) -> None:
+        """Delete it, but for what the calls under way began in: after a death that is where they are looked for."""
+        self.spool.forget(min([segment, *(call.segment for call in self.calls)]))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.purses.close()
+        self.pool.close()
+        self.spool.close()
+
+    # ---- ASGI
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        self._count = count = self._count + 1
+        id = f"gen_{time.time_ns() // 1_000_000:012x}{self._mark}{count:08x}"
+        call_or_none: list[Call] = []
+        try:
+            await self._answer(scope, receive, send, id, call_or_none)
+        except Exception as error:  # the door
+            if call_or_none and call_or_none[0].has_begun_answer:
+                log.error("a call broke after its answer had begun", call=id, exc_info=error)
+                raise
+            await self._refuse(scope, send, id, error)
+
+    async def _answer(self, scope: dict[str, Any], receive: Receive, send: Send, id: str, begun: list[Call]) -> None:
+        path, method = scope["path"], scope["method"]
+        key = self._key(scope["headers"])
+        kind = KINDS.get(path)
+        if kind is not None and method == "POST":
+            await self._complete(scope, receive, send, id, key, kind, begun)
+        elif method == "GET" and path == "/v1/models":
+            await self._json(send, id, b'{"object":"list","data":[%s]}' % b",".join(self._entries(key)))
+        elif method == "GET" and path.startswith("/v1/models/"):
+            await self._json(send, id, self._route(path.removeprefix("/v1/models/"), key).entry)
+        elif method == "GET" and path in ("/v1/usage",):
+            await self._usage(scope, send, id, key)
+        elif kind is not None or path in ("/v1/models", "/v1/usage"):
+            raise Refused("serving.method-not-allowed", method=method[:20], path=path[:100])
+        else:
+            raise Refused("serving.path-unknown", path=path[:100])
+
+    async def _complete(
+        self, scope: dict[str, Any], receive: Receive, send: Send, id: str, key: Key, kind: str, begun: list[Call]
+    ) -> None:
+        if len(self.calls) >= MAX_CALLS or self._bodies_bytes > MAX_BODIES_BYTES:
+            raise Unavailable("serving.plane-full")
+        if self.spool.is_full:
+            raise Unavailable("serving.spool-full", retry_after_seconds=5)
+        body = await self._read(scope, receive)
+        asked = request.read(body)
+        route = self._route(asked.model, key)
+        if route.kind != kind and {route.kind, kind} != {"chat", "completions"}:
+            raise Refused("serving.kind-differs", model=route.name, kind=route.kind)
+        bound = request.bound(asked, body, route)
+        reserved = metering.reserve(bound, route.tariff)
+        expected = min(request.prompt_estimate(body), bound.input) + bound.output
+        gauge = self.limits.enter(key, expected, self.now())
+        self._bodies_bytes += len(body)
+        self.spool.under_way += 1
+        used = 0
+        try:
+            held = self.purses.take(key, route.tariff.unit, reserved) if reserved else None
+            if held is None and reserved:
+                held = await self.purses.wait(key, route.tariff.unit, reserved)
+            call = Call(
+                self, id=id, key=key, route=route, asked=asked, body=body, bound=bound, reserved=reserved, held=held,
+                path=scope["path"].encode(),
+            )  # fmt: skip
+            begun.append(call)
+            self.calls.add(call)
+            watch = self.loop.call_later(WATCH_SECONDS, self._watch, call, receive)
+            try:
+                await call.run(send)
+            finally:
+                watch.cancel()
+                if call.watcher is not None:
+                    call.watcher.cancel()
+                self.calls.discard(call)
+                used = call.charge.tokens.input + call.charge.tokens.output
+        finally:
+            self.spool.under_way -= 1
+            self._bodies_bytes -= len(body)
+            self.limits.leave(gauge, expected, used)
+
+    def _watch(self, call: Call, receive: Receive) -> None:
+        """Listen for the caller to leave. The whole request has been received, so nothing else can come."""
+
+        async def listen() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            call.stop(metering.CLIENT_GONE)
+
+        call.watcher = self.loop.create_task(listen())
+
+    # ---- who and what
+
+    def _key(self, headers: Headers) -> Key:
+        """Raises Refused: serving.key-needed, serving.key-invalid."""
+        for name, value in headers:
+            if name == b"authorization":
+                scheme, _, secret = value.partition(b" ")
+                if scheme.lower() != b"bearer":
+                    break
+                key = self.snapshot.keys.get(sha256(secret.strip()).digest())
+                if key is None or key.expires_at <= time.time():
+                    raise Refused("serving.key-invalid")
+                return key
+        raise Refused("serving.key-needed")
+
+    def _route(self, name: str, key: Key) -> Route:
+        """Raises Refused serving.route-unknown, also for a model that the key may not use."""
+        route = self.snapshot.routes.get(name)
+        if route is None or (key.routes is not None and route.id not in key.routes):
+            raise Refused("serving.route-unknown", model=name[:100])
+        return route
+
+    def _entries(self, key: Key) -> list[bytes]:
+        routes = self.snapshot.routes.values()
+        return [route.entry for route in routes if key.routes is None or route.id in key.routes]
+
+    async def _read(self, scope: dict[str, Any], receive: Receive) -> bytes:
+        """The whole body, refused as soon as it is known to be too large. Raises Refused, Unavailable."""
+        for name, value in scope["headers"]:
+            if name == b"content-length" and int(value) > MAX_BODY_BYTES:
+                raise Refused("kernel.body-too-large", limit_bytes=MAX_BODY_BYTES)
+            if name == b"content-encoding" and value != b"identity":
+                raise Refused("serving.request-unreadable", why="content-encoding")
+        pieces: list[bytes] = []
+        size = 0
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Unavailable("serving.caller-left")
+                pieces.append(message.get("body", b""))
+                size += len(pieces[-1])
+                if size > MAX_BODY_BYTES:
+                    raise Refused("kernel.body-too-large", limit_bytes=MAX_BODY_BYTES)
+                if not message.get("more_body"):
+                    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _usage(self, scope: dict[str, Any], send: Send, id: str, key: Key) -> None:
+        """What was charged, and why: one call (`?id=`) or the latest of this key."""
+        query = scope.get("query_string", b"")
+        wanted = query[3:].decode("ascii", "replace")[:64] if query.startswith(b"id=") else None
+        language = self._language(scope)
+        document = await asyncio.to_thread(self._control.explain, key.id, wanted, language)
+        await self._json(send, id, orjson.dumps(document))
+
+    # ---- answers
+
+    def head_of(self, server: Server, path: bytes) -> bytes:
+        """The head of a request to this server, up to the number that is the length of its body."""
+        head = self._heads.get((server, path))
+        if head is None:
+            if len(self._heads) > MAX_CALLS:  # servers change seldom; what is old goes with the rest
+                self._heads.clear()
+            host = f"[{server.host}]" if ":" in server.host else server.host
+            lines = [
+                f"POST {server.path}{path.decode().removeprefix('/v1')} HTTP/1.1", f"host: {host}:{server.port}",
+                "content-type: application/json", "accept-encoding: identity", "user-agent: gongqi",
+            ]  # fmt: skip
+            if server.credential:
+                lines.append(f"authorization: Bearer {server.credential}")
+            head = self._heads[(server, path)] = ("\r\n".join(lines) + "\r\ncontent-length: ").encode()
+        return head
+
+    def headers(self, id: str, kind: bytes, length: int | None) -> Headers:
+        given = [(b"content-type", kind), (b"x-request-id", id.encode()), *_PLAIN]
+        if length is not None:
+            given.append((b"content-length", b"%d" % length))
+        return given
+
+    def broken_off(self, route: Route, ending: str) -> bytes:
+        """The last event of an answer that did not come to its end."""
+        error = Unavailable("serving.broken-off", model=route.name, ending=ending)
+        return b"data: %s\n\n" % orjson.dumps(self._document(error, 502, "en"))
+
+    async def _json(self, send: Send, id: str, body: bytes, status: int = 200, more: Headers | None = None) -> None:
+        headers = self.headers(id, b"application/json", len(body)) + (more or [])
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _refuse(self, scope: dict[str, Any], send: Send, id: str, error: Exception) -> None:
+        if isinstance(error, TimeoutError):
+            error = Refused("serving.request-too-slow")
+        if not isinstance(error, GongqiError):
+            log.error("unforeseen", call=id, exc_info=error)
+            error = Broken("kernel.broken")
+        if error.code == "serving.caller-left":
+            log.info("the caller left", call=id)
+        language = self._language(scope)
+        status, _, _ = self._words.error(error, language)
+        more = [(b"content-language", tag(language).encode())]
+        if isinstance(error, Unavailable):
+            more.append((b"retry-after", b"%d" % error.retry_after_seconds))
+        if status == 401:
+            more.append((b"www-authenticate", b'Bearer realm="gongqi"'))
+        with contextlib.suppress(OSError):
+            await self._json(send, id, orjson.dumps(self._document(error, status, language)), status, more)
+
+    def _document(self, error: GongqiError, status: int, language: str) -> dict[str, Any]:
+        localized = {}
+        for each in LANGUAGES:
+            _, message, remedy = self._words.error(error, each)
+            localized[each] = {"message": message, "remedy": remedy}
+        text = localized[language]
+        kind = TYPES.get(status, "api_error")
+        return {
+            "error": {
+                "message": f"{text['message']} {text['remedy']}", "type": kind, "param": None, "code": error.code,
+                "localized": localized,
+            }
+        }  # fmt: skip
+
+    @staticmethod
+    def _language(scope: dict[str, Any]) -> str:
+        accepted = next((value for name, value in scope["headers"] if name == b"accept-language"), None)
+        return negotiate(accepted.decode("latin-1") if accepted else None)
+
+    # ---- its clocks
+
+    async def _tick(self) -> None:
+        count = 0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            count += 1
+            try:
+                self._turn(count, self.now())
+            except Exception as error:  # a clock that stops would stop every time-out
+                log.error("the plane's clock missed a turn", exc_info=error)
+
+    def _turn(self, count: int, now: float) -> None:
+        self.spool.write()
+        if count % 5 == 0:
+            self.pool.tick(now)
+            self._end_stuck(now)
+        if count % SLOW_TICKS == 0:
+            self.purses.return_idle(now)
+            self.limits.forget_idle(now)
+
+    def _end_stuck(self, now: float) -> None:
+        moment = time.time()
+        for call in list(self.calls):
+            if call.key.expires_at <= moment:
+                call.stop(metering.KEY_REVOKED)
+            stuck = call.sending_since and now - call.sending_since > SEND_SECONDS
+            if (stuck or now - call.began > TOTAL_SECONDS + SEND_SECONDS) and call.task is not None:
+                call.stop(metering.CLIENT_GONE)
+                call.task.cancel()
+
+    async def _watch_version(self) -> None:
+        count = 0
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            count += 1
+            try:
+                await self._look(anew=count % ANEW_LOOKS == 0)
+            except Exception as error:  # the database is away: go by what is known
+                log.warning("the control plane cannot be asked", error=repr(error))
+
+    async def _look(self, *, anew: bool = False) -> None:
+        if anew or await asyncio.to_thread(self._control.version) != self.snapshot.version:
+            self.swap(await asyncio.to_thread(self._control.snapshot))
+
+    def swap(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        for call in list(self.calls):
+            if call.key.id not in snapshot.key_ids:
+                call.stop(metering.KEY_REVOKED)

@@ -1,0 +1,70 @@
+"""Which server is worth trying: lower ranks first, by weight among equals, none that has just failed again and again.
+
+A model at a server that failed FAILURES times in a row rests for REST_SECONDS, or for as long as the server asked for
+(Retry-After), and is then tried by one call before all come back. Other models there go on. (The circuit breaker of
+M. Nygard, Release It!, 2007.)
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from gongqi.kernel.errors import Unavailable
+from gongqi.resources.serving.plane.snapshot import Route, Target
+
+FAILURES = 5
+REST_SECONDS = 5.0
+MAX_REST_SECONDS = 120.0  # however long a server asks to be left alone
+
+
+class _State:
+    __slots__ = ("failures", "rests_until")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.rests_until = 0.0
+
+
+class Health:
+    def __init__(self) -> None:
+        self._states: dict[tuple[str, str], _State] = {}
+
+    def order(self, route: Route, now: float) -> Sequence[Target]:
+        """The targets to try, in this order. Raises Unavailable serving.upstream-resting when all rest."""
+        awake = [target for target in route.targets if self._is_awake(target, now)]
+        if not awake:
+            until = min(self._states[_place(target)].rests_until for target in route.targets)
+            raise Unavailable(
+                "serving.upstream-resting", retry_after_seconds=max(1, round(until - now)), model=route.name
+            )
+        if len(awake) == 1:
+            return awake
+        return sorted(awake, key=lambda target: (target.rank, -(random.random() ** (1 / target.weight))))
+
+    def worked(self, target: Target) -> None:
+        if self._states:
+            self._states.pop(_place(target), None)
+
+    def failed(self, target: Target, now: float, rest_seconds: float | None = None) -> None:
+        state = self._states.setdefault(_place(target), _State())
+        state.failures += 1
+        if rest_seconds is not None:
+            state.rests_until = now + min(rest_seconds, MAX_REST_SECONDS)
+        elif state.failures >= FAILURES:
+            state.rests_until = now + REST_SECONDS
+
+    def _is_awake(self, target: Target, now: float) -> bool:
+        if not self._states:
+            return True
+        state = self._states.get(_place(target))
+        if state is None or not state.rests_until:
+            return True
+        if now < state.rests_until:
+            return False
+        state.rests_until = now + REST_SECONDS  # this call tries; the others wait for what it finds
+        return True
+
+
+def _place(target: Target) -> tuple[str, str]:
+    return target.server.id, target.model

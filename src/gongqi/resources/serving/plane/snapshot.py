@@ -1,0 +1,113 @@
+"""What the data plane goes by: keys, routes and servers as they are at one version. Immutable; swapped by one reference.
+
+The version is written into every usage record, so that a bill can name what was in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from gongqi.resources.serving.metering import Tariff
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A model server. `private`: operators allow it to be on this machine or a private network."""
+
+    id: str
+    name: str
+    tls: bool
+    host: str
+    port: int
+    path: str
+    private: bool
+    credential: str | None = field(repr=False)
+    first_byte_seconds: float
+
+    @classmethod
+    def at(
+        cls, base_url: str, *, id: str, name: str, private: bool, credential: str | None, first_byte_seconds: float
+    ) -> Server:
+        parts = urlsplit(base_url)
+        tls = parts.scheme == "https"
+        port = parts.port or (443 if tls else 80)
+        path = parts.path.rstrip("/")
+        return cls(id, name, tls, parts.hostname or "", port, path, private, credential, first_byte_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a route may be answered: lower `rank` first, `weight` among equals; `model` is its name there."""
+
+    server: Server
+    model: str
+    weight: int
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`entry` is its line in the list of models, as JSON."""
+
+    id: str
+    name: str
+    kind: str
+    targets: tuple[Target, ...]
+    context_tokens: int
+    output_tokens: int
+    tariff: Tariff
+    entry: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A virtual key as the plane needs it; `expires_at` in seconds of the epoch."""
+
+    id: str
+    org: str
+    project: str
+    routes: frozenset[str] | None
+    requests_per_minute: int
+    tokens_per_minute: int
+    parallel: int
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`keys` by the SHA-256 of the secret."""
+
+    version: int
+    keys: Mapping[bytes, Key]
+    routes: Mapping[str, Route]
+    key_ids: frozenset[str] = frozenset()
+
+
+EMPTY = Snapshot(0, {}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A lease as the plane receives it: `nanos` may be spent by calls of this key, in this unit."""
+
+    id: str
+    nanos: int
+
+
+class Control(Protocol):
+    """What the plane asks of the control plane. Each call may block, and is made off the event loop."""
+
+    def version(self) -> int: ...
+
+    def snapshot(self) -> Snapshot: ...
+
+    def lease(self, plane: str, key: str, unit: str, need_nanos: int, wish_nanos: int) -> Granted:
+        """Raises Refused when the budget or the funds do not reach, Unavailable when it cannot be asked now."""
+        ...
+
+    def explain(self, key: str, usage: str | None, language: str) -> dict[str, object]:
+        """What was settled for a key: one record, or the latest of them. Raises Refused serving.usage-unknown."""
+        ...

@@ -1,0 +1,188 @@
+"""Model routes: the names by which applications ask for models, and where each is answered.
+
+A route has targets in ranks: those of the lowest rank share the calls by weight, the others are asked in turn when they
+fail. What a call costs is the route's tariff, whoever answers; it comes down from billing and is kept here as the data
+plane goes by it. A route without a tariff is not offered: nobody should call what has no price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+from sqlalchemy import select
+
+from gongqi.kernel.errors import Refused
+from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
+from gongqi.members import service as members
+from gongqi.resources.hub import service as hub
+from gongqi.resources.serving.endpoints import ID, raise_version
+from gongqi.resources.serving.metering import Tariff
+from gongqi.resources.serving.models import ModelEndpoint, ModelRoute
+
+ROUTE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$"  # as model names are: `org/model-1.5:latest`
+MAX_TARGETS = 16
+MAX_CONTEXT = 10_000_000
+
+
+class TargetIn(Input):
+    """Lower `rank` first; `weight` divides the calls among equals. `model` is its name at that endpoint."""
+
+    endpoint: str = Field(max_length=ID)
+    model: str = Field(min_length=1, max_length=200)
+    weight: int = Field(1, ge=1, le=1000)
+    rank: int = Field(0, ge=0, le=100)
+
+
+class DefineRoute(Input):
+    """`context_tokens` and `output_tokens` bound what a call can cost, which is reserved before it is forwarded."""
+
+    name: str = Field(pattern=ROUTE_NAME)
+    org: str = Field(max_length=ID)
+    kind: str = Field("chat", pattern="^(chat|completions|embeddings)$")
+    targets: list[TargetIn] = Field(min_length=1, max_length=MAX_TARGETS)
+    context_tokens: int = Field(ge=1, le=MAX_CONTEXT)
+    output_tokens: int = Field(4096, ge=1, le=1_000_000)
+    licence: str = Field("", max_length=100)
+    openness: str = Field("", max_length=40)
+    release: str | None = Field(None, max_length=ID)
+    region: str = Field("", max_length=40)
+
+
+class OneRoute(Input):
+    route: str = Field(max_length=ID)
+
+
+class ListRoutes(Paged):
+    name: str | None = Field(None, max_length=100)
+    state: str | None = Field(None, pattern="^(ready|retired)$")
+
+
+class TariffOut(Output):
+    """Nanos a token: 10⁻⁹ of a booked unit, so 30,000 is 30 fen a million tokens."""
+
+    price: str
+    version: int
+    unit: str
+    input_nanos: int
+    cached_nanos: int
+    output_nanos: int
+
+
+class RouteOut(Output):
+    id: str
+    name: str
+    org: str
+    kind: str
+    context_tokens: int
+    output_tokens: int
+    licence: str
+    openness: str
+    release: str | None
+    region: str
+    tariff: TariffOut | None
+    evidence: str
+    state: str
+    created_at: datetime
+    version: int
+
+
+class RouteWithTargets(RouteOut):
+    targets: list[dict[str, Any]]
+
+
+@verb("serving:route:define", evidence="serving.route-defined")
+def define_route(ctx: Write, input: DefineRoute) -> RouteWithTargets:
+    """Make a route, or put this definition in the place of the one it has; its price stays."""
+    ctx.require("serving:route:define")
+    members.require_organisation(ctx, input.org)
+    if input.release is not None:
+        hub.get_release.run(ctx, hub.OneRelease(release=input.release))
+    for target in input.targets:
+        endpoint = ctx.find(ModelEndpoint, target.endpoint, to="serving:endpoint:read")
+        if endpoint.state != "ready":
+            raise Refused("serving.endpoint-retired", name=endpoint.name)
+    given = input.model_dump(exclude={"name", "targets"}) | {"targets": [each.model_dump() for each in input.targets]}
+    row = ctx.session.scalar(select(ModelRoute).where(ModelRoute.name == input.name))
+    if row is None:
+        row = ctx.add(
+            ModelRoute(
+                id=ctx.new_id("mrt"),
+                name=input.name,
+                tariff=None,
+                evidence="",
+                state="ready",
+                created_at=ctx.now,
+                **given,
+            )
+        )
+    elif row.org != input.org:
+        raise Refused("serving.route-of-another", name=row.name)
+    else:
+        for name, value in given.items():
+            setattr(row, name, value)
+        row.state = "ready"
+    return _changed(ctx, row)
+
+
+@verb("serving:route:retire", evidence="serving.route-retired")
+def retire_route(ctx: Write, input: OneRoute) -> RouteWithTargets:
+    row = ctx.find(ModelRoute, input.route, to="serving:route:retire")
+    if row.state != "ready":
+        raise Refused("serving.route-retired", name=row.name)
+    row.state = "retired"
+    return _changed(ctx, row)
+
+
+@read("serving:route:list")
+def list_routes(ctx: Read, input: ListRoutes) -> Page[RouteOut]:
+    query = ctx.visible(ModelRoute, to="serving:route:read")
+    for column, wanted in ((ModelRoute.name, input.name), (ModelRoute.state, input.state)):
+        if wanted:
+            query = query.where(column == wanted)
+    return ctx.page(query, ModelRoute.id, input, to=RouteOut)
+
+
+@read("serving:route:get")
+def get_route(ctx: Read, input: OneRoute) -> RouteOut:
+    return RouteOut.model_validate(ctx.find(ModelRoute, input.route, to="serving:route:read"))
+
+
+@read("serving:route:targets")
+def get_targets(ctx: Read, input: OneRoute) -> RouteWithTargets:
+    """Where it is answered, for those who run it."""
+    return RouteWithTargets.model_validate(ctx.find(ModelRoute, input.route, to="serving:route:targets"))
+
+
+# --- for billing, above ----------------------------------------------------------------------------------------------
+
+
+def set_tariff(ctx: Write, route: str, tariff: Tariff) -> None:
+    """Calls admitted from now on cost this. The room above has authorised it and left the evidence."""
+    row = ctx.find(ModelRoute, route, to="serving:route:read")
+    row.tariff = {name: getattr(tariff, name) for name in Tariff.__slots__}
+    ctx.session.flush()
+    raise_version(ctx)
+
+
+def route_facts(ctx: Read, route: str) -> RouteOut:
+    """Any route; it is public. Raises Refused access.not-found."""
+    return RouteOut.model_validate(ctx.find(ModelRoute, route, to="serving:route:read"))
+
+
+def tariff_of(row: Mapping[str, Any]) -> Tariff:
+    return Tariff(**row)
+
+
+def _changed(ctx: Write, row: ModelRoute) -> RouteWithTargets:
+    ctx.session.flush()
+    raise_version(ctx)
+    row.evidence = ctx.record(
+        row.id, private={"targets": row.targets}, name=row.name, org=row.org, state=row.state, licence=row.licence,
+        openness=row.openness, release=row.release, region=row.region, context_tokens=row.context_tokens,
+        output_tokens=row.output_tokens,
+    )  # fmt: skip
+    ctx.session.flush()
+    return RouteWithTargets.model_validate(row)

@@ -1,0 +1,206 @@
+"""Settlement: what the data planes wrote down becomes usage records and money, each call exactly once.
+
+A batch is a stretch of a spool file. In one transaction: the mark of that spool moves behind the stretch, the records
+become rows, their costs go on tabs, the whole units of the tabs are charged in the ledger, leases that are given back
+end. So whatever is killed, a stretch is settled wholly or not at all; and a call's id is its key, so that even a record
+that is there twice is settled once.
+
+A spool is a file on one machine, and a flow may run on any. So this is not a flow: each server process settles its own
+spool, on a thread, and those of processes that died on the same home. That a process is dead is told by its lock. What
+it had under way is then ended by the last record of each call, which says what holds in that event (`plane.call`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+from sqlalchemy import ARRAY, String, any_, bindparam, func, select
+
+from gongqi.kernel.db import insert_rows
+from gongqi.kernel.errors import Broken
+from gongqi.kernel.room import Kernel
+from gongqi.kernel.verbs import Write
+from gongqi.resources.serving.leases import charge_lease, end_leases, end_leases_of, periods
+from gongqi.resources.serving.models import KeySpend, Lease, SpoolMark, Usage
+from gongqi.resources.serving.plane import spool
+
+BATCH_BYTES = 2 << 20  # some 5,000 records: a tenth of a second of the only writer
+SETTLE_SECONDS = 1.0  # how far the books may lag behind a quiet data plane
+RECOVER_SECONDS = 15.0  # between two looks for the spools of the dead
+RETRY_SECONDS = 2.0
+RECORD_FIELDS = len(Usage.__table__.columns) - 1  # all but the evidence, which the batch leaves
+
+Record = list[Any]
+log = structlog.get_logger("gongqi.serving.settlement")
+
+_listed = func.json_each(bindparam("ids", type_=String)).table_valued("value")
+_KNOWN = {
+    "sqlite": select(Usage.id).where(Usage.id.in_(select(_listed.c.value))),
+    "postgresql": select(Usage.id).where(Usage.id == any_(bindparam("ids", type_=ARRAY(String)))),
+}
+
+
+def settle_batch(ctx: Write, *, plane: str, segment: int, start: int, end: int, records: Sequence[Record]) -> int:
+    """Settle a stretch of a spool; returns how many calls were new. Raises Broken when it is not the next stretch."""
+    mark = ctx.session.get(SpoolMark, plane)
+    if mark is None:
+        mark = ctx.add(SpoolMark(plane=plane, segment=0, offset=0, at=ctx.now))
+    is_next = (mark.segment, mark.offset) == (segment, start) or (start == 0 and mark.segment < segment)
+    if not is_next:
+        raise Broken("serving.spool-mark-differs", plane=plane, segment=segment, offset=start)
+    mark.segment, mark.offset, mark.at = segment, end, ctx.now
+    fresh = _fresh(ctx, [record[1:] for record in records if record[0] == "e"])
+    if fresh:
+        _book(ctx, f"{plane}-{segment}-{start}", fresh)
+    given_back = [record[1] for record in records if record[0] == "l"]
+    if given_back:
+        end_leases(ctx, list(ctx.session.scalars(select(Lease).where(Lease.id.in_(given_back)))))
+    return len(fresh)
+
+
+def _fresh(ctx: Write, records: list[Record]) -> list[Record]:
+    """Those not settled yet, each id once."""
+    sound = {record[0]: record for record in records if len(record) == RECORD_FIELDS}
+    if len(sound) < len(records):
+        log.error("records are double or malformed", count=len(records) - len(sound))
+    connection = ctx.session.connection()
+    dialect = connection.dialect.name
+    ids = list(sound)
+    known = connection.execute(_KNOWN[dialect], {"ids": orjson.dumps(ids).decode() if dialect == "sqlite" else ids})
+    for (id,) in known.all():
+        del sound[id]
+    return list(sound.values())
+
+
+def _book(ctx: Write, subject: str, records: list[Record]) -> None:
+    digest = hashlib.sha256(orjson.dumps(records)).hexdigest()
+    evidence = ctx.record(subject, kind="serving.usage-settled", calls=len(records), records_sha256=digest)
+    insert_rows(ctx.session.connection(), Usage, [(*record, evidence) for record in records])
+    due: dict[str, dict[str, int]] = {}
+    spent: dict[str, int] = {}
+    calls: dict[str, int] = {}
+    for record in records:
+        key, route, nanos, lease = record[2], record[4], record[22], record[23]
+        if nanos and lease is not None:
+            routes = due.setdefault(lease, {})
+            routes[route] = routes.get(route, 0) + nanos
+            calls[lease] = calls.get(lease, 0) + 1
+            spent[key] = spent.get(key, 0) + nanos
+    for lease in ctx.session.scalars(select(Lease).where(Lease.id.in_(due)).order_by(Lease.id).with_for_update()):
+        charge_lease(ctx, lease, due[lease.id], evidence=evidence, calls=calls[lease.id])
+    for key, nanos in spent.items():
+        for period in periods(ctx):
+            row = ctx.session.get(KeySpend, (key, period)) or ctx.add(KeySpend(key=key, period=period, nanos=0))
+            row.nanos += nanos
+    ctx.session.flush()
+
+
+class Settler:
+    """The thread that settles. `forget` is told up to which segment the plane's own spool is settled."""
+
+    def __init__(self, kernel: Kernel, root: Path, plane: str, forget: Callable[[int], None]) -> None:
+        self._kernel = kernel
+        self._root = root
+        self._plane = plane
+        self._forget = forget
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="gateway-settlement", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 10.0) -> None:
+        self._stopping.set()
+        self._thread.join(timeout_seconds)
+
+    def finish(self) -> None:
+        """After the plane has closed its spool: settle what is left. What cannot be settled now is at the next start."""
+        try:
+            recover_all(self._kernel, self._root, but="")
+        except Exception as error:  # the database may be away; the spool stays
+            log.warning("settlement is left to the next start", error=repr(error))
+
+    def _loop(self) -> None:
+        pause, waited = 0.0, RECOVER_SECONDS
+        while not self._stopping.wait(pause):
+            try:
+                settled = drain(self._kernel, self._root / self._plane)
+                self._forget(settled)
+                if waited >= RECOVER_SECONDS:
+                    recover_all(self._kernel, self._root, but=self._plane)
+                    waited = 0.0
+                pause = SETTLE_SECONDS
+            except Exception as error:  # a thread has nobody above it; what failed is still in the spool
+                log.warning("settlement failed and will be tried again", error=repr(error))
+                pause = RETRY_SECONDS
+            waited += pause
+
+
+def drain(kernel: Kernel, folder: Path) -> int:
+    """Settle all that is in this spool now; returns the segment that is reached."""
+    plane = folder.name
+    mark = kernel.look(lambda ctx: ctx.session.get(SpoolMark, plane))
+    segment, offset = (mark.segment, mark.offset) if mark else (0, 0)
+    for number, path in spool.segments(folder):
+        if number < segment:
+            continue
+        if number > segment:
+            offset = 0
+        while True:
+            records, end = spool.read_from(path, offset, BATCH_BYTES)
+            if end == offset:
+                break
+            batch = {"plane": plane, "segment": number, "start": offset, "end": end, "records": records}
+            kernel.transact(lambda ctx, batch=batch: settle_batch(ctx, **batch), reason=f"gateway:{plane}:{number}")
+            segment, offset = number, end
+    return segment
+
+
+def recover_all(kernel: Kernel, root: Path, *, but: str) -> None:
+    """Settle and remove the spools of processes that are gone."""
+    for folder in spool.folders(root):
+        if folder.name == but:
+            continue
+        try:
+            lock = spool.hold(folder)
+        except BlockingIOError:
+            continue  # its process lives
+        with lock:
+            end_what_was_under_way(folder)
+            drain(kernel, folder)
+            kernel.transact(lambda ctx, plane=folder.name: end_leases_of(ctx, plane), reason=f"gateway:{folder.name}")
+            shutil.rmtree(folder)
+
+
+def end_what_was_under_way(folder: Path) -> int:
+    """Write an end for every call that has none: its last record, which says what holds if the process dies after it."""
+    last: dict[str, Record] = {}
+    number = 0
+    for number, path in spool.segments(folder):  # noqa: B007 - the last number is used below
+        offset = 0
+        while True:
+            records, end = spool.read_from(path, offset, BATCH_BYTES)
+            if end == offset:
+                break
+            offset = end
+            for record in records:
+                if record[0] == "e":
+                    last.pop(record[1], None)
+                elif record[0] in ("s", "p"):
+                    last[record[1]] = record
+    if last:
+        made = folder / "recovered.tmp"
+        with made.open("wb") as file:
+            file.writelines(spool.line_of(["e", *record[1:]]) for record in last.values())
+            file.flush()
+            os.fsync(file.fileno())
+        made.rename(folder / f"{number + 1:08d}.log")
+    return len(last)

@@ -1,0 +1,143 @@
+"""The laws of the gateway's money and bytes, over whatever the machine can think of."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gongqi.resources.serving import metering
+from gongqi.resources.serving.metering import ENDINGS, NANO, Tariff, Tokens
+from gongqi.resources.serving.plane import request, spool, stream
+from gongqi.resources.serving.plane.pool import is_allowed
+
+counts = st.integers(0, 10**6)
+nanos = st.integers(0, 10**9)
+tariffs = st.builds(Tariff, st.just("p"), st.just(1), st.just("CNY-fen"), nanos, nanos, nanos)
+tokens = st.builds(lambda i, c, o: Tokens(i, min(c, i), o), counts, counts, counts)
+
+
+@given(st.lists(st.tuples(tokens, tariffs), max_size=30), st.lists(st.integers(1, 5), min_size=1, max_size=10))
+def test_however_calls_are_cut_into_batches_the_sum_is_rounded_once(calls: Any, sizes: list[int]) -> None:
+    costs = [metering.cost(*call) for call in calls]
+    charged = owed = 0
+    at = 0
+    for number in range(len(costs) + 1):
+        size = sizes[number % len(sizes)]
+        whole, owed = metering.book(owed, sum(costs[at : at + size]))
+        charged += whole
+        at += size
+    assert charged == sum(costs) // NANO and owed == sum(costs) % NANO
+
+
+@given(st.integers(0, 10**12), st.integers(0, 10**12), st.integers(0, 50))
+def test_a_tab_that_is_not_paid_in_full_still_owes_the_rest(owed: int, added: int, limit: int) -> None:
+    whole, rest = metering.book(owed, added, limit)
+    assert whole <= limit and whole * NANO + rest == owed + added
+
+
+@given(st.sampled_from(ENDINGS), tariffs, tokens, st.none() | tokens, counts, counts)
+def test_nobody_pays_more_than_was_reserved_nor_for_nothing(
+    ending: str, tariff: Tariff, bound: Tokens, reported: Tokens | None, prompt: int, delivered: int
+) -> None:
+    bound = bound._replace(cached=0)
+    charge = metering.charge(ending, tariff=tariff, bound=bound, reported=reported, prompt=prompt, delivered=delivered)
+    assert 0 <= charge.nanos <= metering.reserve(bound, tariff)
+    assert charge.nanos == metering.cost(charge.tokens, tariff)
+    if ending == "refused" or (ending != "complete" and not delivered):
+        assert charge.nanos == 0 and charge.tokens == metering.NONE
+    if ending in ("cut", "timed-out", "killed"):
+        assert charge.tokens.input == 0, "the prompt of an answer that broke off is not paid"
+
+
+@given(st.one_of(st.none(), st.booleans(), st.floats(), st.text(max_size=3), st.integers()), counts)
+def test_what_cannot_be_a_number_of_tokens_is_not_taken_for_one(value: Any, count: int) -> None:
+    read = metering.sensible(value, 0, count)
+    assert (read is not None) == (type(value) is int and 0 <= value <= metering.MAX_TOKENS)
+
+
+def answer(words: list[str], *, usage: bool, line: bytes) -> bytes:
+    events: list[dict[str, Any]] = [{"choices": [{"delta": {"role": "assistant", "content": ""}}]}]
+    events += [{"choices": [{"delta": {"content": word}}], "usage": None} for word in words]
+    events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    if usage:
+        events.append({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": len(words)}})
+    told = b"".join(b"data: " + json.dumps(event, separators=(",", ":")).encode() + line for event in events)
+    return told + b"data: [DONE]" + line
+
+
+@given(
+    st.lists(st.text(min_size=1, max_size=8), max_size=12), st.booleans(), st.booleans(),
+    st.sampled_from([b"\n\n", b"\r\n\r\n"]), st.lists(st.integers(1, 40), min_size=1, max_size=20),
+)  # fmt: skip
+def test_however_a_stream_is_cut_into_pieces_the_same_is_delivered_and_counted(
+    words: list[str], usage: bool, keeps: bool, line: bytes, sizes: list[int]
+) -> None:
+    data = answer(words, usage=usage, line=line)
+    events, out, at, number = stream.Events(keeps_usage=keeps), b"", 0, 0
+    while at < len(data):
+        size = sizes[number % len(sizes)]
+        out += events.feed(data[at : at + size])
+        at, number = at + size, number + 1
+    assert out == answer(words, usage=usage and keeps, line=line)
+    assert events.done
+    assert events.reported == (Tokens(3, 0, len(words)) if usage else None)
+    assert events.events in (len(words) + 1, 0 if not words else len(words) + 1), "the last only says why it ended"
+
+
+names = st.text(min_size=1, max_size=20)
+
+
+@given(
+    names,
+    names,
+    st.dictionaries(st.text(max_size=8), st.text(max_size=20) | st.lists(st.integers()), max_size=4),
+    st.booleans(),
+)
+def test_only_the_name_and_the_wish_for_usage_change(old: str, new: str, more: dict[str, Any], ascii: bool) -> None:
+    known = {"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "best_of"}
+    whole = {**{key: value for key, value in more.items() if key not in known}, "model": old, "stream": True}
+    whole["messages"] = [{"content": f'"model":"{old}"', "model": old}]
+    body = json.dumps(whole, ensure_ascii=ascii).encode("utf-8", "surrogatepass")
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return
+    sent = json.loads(request.forwarded(request.read(body), body, new, wants_usage=True))
+    assert sent == whole | {"model": new, "stream_options": {"include_usage": True}}
+
+
+@given(
+    st.lists(st.lists(st.none() | st.integers(-(2**53), 2**53) | st.text(max_size=20), max_size=5), max_size=20),
+    st.data(),
+)
+def test_a_spool_cut_anywhere_is_read_up_to_its_last_whole_line(records: list[list[Any]], data: Any) -> None:
+    lines = [spool.line_of(record) for record in records]
+    whole = b"".join(lines)
+    cut = data.draw(st.integers(0, len(whole)))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(whole[:cut])
+        file.flush()
+        read, end = spool.read_from(Path(file.name), 0, 1 << 20)
+    assert read == records[: len(read)]
+    assert end == sum(len(line) for line in lines[: len(read)]) <= cut
+    assert len(read) == len(lines) or end + len(lines[len(read)]) > cut
+
+
+@given(st.binary(max_size=60))
+def test_what_is_no_record_is_not_taken_for_one(line: bytes) -> None:
+    assert spool.record_of(line + b"\n") is None
+
+
+@given(st.ip_addresses())
+def test_no_server_is_where_clouds_keep_their_secrets_nor_at_home_unless_that_is_allowed(address: Any) -> None:
+    if is_allowed(str(address), private=False):
+        assert address.is_global and is_allowed(str(address), private=True)
+    assert not is_allowed("169.254.169.254", private=True)
+    assert not is_allowed("::ffff:169.254.169.254", private=True)
+    assert not is_allowed("64:ff9b::7f00:1", private=False)
+    assert is_allowed("127.0.0.1", private=True) and not is_allowed("127.0.0.1", private=False)

@@ -1,0 +1,257 @@
+"""A model server that does what it is told, also everything bad: scripted by the name of the model asked for.
+
+`python tests/sim/model_server.py PORT` serves by hand. A model's name is a list of words divided by `+`: `words=20` answers
+that many tokens, `stall`, `cut=3` (end of file after three events), `half=3` (in the middle of the fourth), `nousage`,
+`absurd`, `negative`, `broken` (no JSON), `refuse` (drops the connection), `status=500`, `after=7` (Retry-After),
+`slow=0.01` (seconds between events), `gzip` (a compressed answer), `redirect`, `dribble` (one byte at a time), `late=1`
+(seconds before the answer), `close` (no keep-alive), `nodone` (no [DONE]), `crlf`.
+
+Every answer is real in form: chat completions, completions and embeddings as OpenAI's API has them, with usage counted
+from the words that were sent. `Upstream.seen` keeps the requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+PROMPT_TOKENS = 7
+
+
+class Upstream:
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+        self.heads: list[bytes] = []
+        self.open = 0
+        self.left = 0
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        try:
+            while await self._one(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            self.left += 1
+        finally:
+            self.open -= 1
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            return False
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
+        body = json.loads(await reader.readexactly(int(fields.get(b"content-length", b"0"))))
+        self.seen.append(body)
+        self.heads.append(head)
+        path = head.split(b" ", 2)[1].decode()
+        does = dict(each.partition("=")[::2] for each in str(body["model"]).split("+"))
+        answer = asyncio.ensure_future(self._answer(path, body, does, writer))
+        gone = asyncio.ensure_future(_closed(reader))
+        await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if not answer.done():
+            answer.cancel()
+            self.left += 1
+            return False
+        return answer.result() and "close" not in does
+
+    async def _answer(self, path: str, body: dict[str, Any], does: dict[str, str], writer: Any) -> bool:
+        if "refuse" in does:
+            writer.transport.abort()
+            return False
+        if "late" in does:
+            await asyncio.sleep(float(does["late"]))
+        if "stall" in does:
+            await asyncio.sleep(3600)
+        if "status" in does:
+            return await self._fail(int(does["status"]), does, writer)
+        if "redirect" in does:
+            writer.write(b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n")
+            return True
+        if path.endswith("/embeddings"):
+            return await self._whole(writer, does, _embeddings(body, does))
+        count = int(does.get("words") or 5)
+        words = [f"w{number} " for number in range(count)]
+        if body.get("stream"):
+            return await self._stream(path, body, does, words, writer)
+        return await self._whole(writer, does, _completion(path, body, does, words))
+
+    async def _fail(self, status: int, does: dict[str, str], writer: Any) -> bool:
+        error = json.dumps({"error": {"message": f"scripted {status}", "type": "scripted", "code": None}}).encode()
+        after = f"retry-after: {does['after']}\r\n".encode() if "after" in does else b""
+        head = b"HTTP/1.1 %d Scripted\r\ncontent-type: application/json\r\n%scontent-length: %d\r\n\r\n"
+        writer.write(head % (status, after, len(error)) + error)
+        await writer.drain()
+        return True
+
+    async def _whole(self, writer: Any, does: dict[str, str], answer: dict[str, Any]) -> bool:
+        body = b"{not json" if "broken" in does else json.dumps(answer, separators=(",", ":")).encode()
+        more = b""
+        if "gzip" in does:
+            body, more = gzip.compress(body), b"content-encoding: gzip\r\n"
+        data = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n%scontent-length: %d\r\n\r\n" % (more, len(body))
+        data += body
+        if "cut" in does:
+            writer.write(data[: len(data) - 20])
+            await writer.drain()
+            return False
+        if "dribble" in does:
+            for byte in data:
+                writer.write(bytes((byte,)))
+                await writer.drain()
+                await asyncio.sleep(0)
+        else:
+            writer.write(data)
+        await writer.drain()
+        return True
+
+    async def _stream(
+        self, path: str, body: dict[str, Any], does: dict[str, str], words: list[str], writer: Any
+    ) -> bool:
+        chat = path.endswith("/chat/completions")
+        kind = "chat.completion.chunk" if chat else "text_completion"
+        line = b"\r\n\r\n" if "crlf" in does else b"\n\n"
+        plain = {"id": "chatcmpl-1", "object": kind, "created": 1, "model": body["model"]}
+
+        def event(choices: list[Any], **more: Any) -> bytes:
+            return b"data: " + json.dumps(plain | {"choices": choices} | more, separators=(",", ":")).encode() + line
+
+        def said(word: str) -> list[Any]:
+            delta = {"delta": {"content": word}} if chat else {"text": word}
+            return [{"index": 0, "finish_reason": None, **delta}]
+
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        events = (
+            [event([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])]
+            if chat
+            else []
+        )
+        events += [event(said(word)) for word in words]
+        end = {"index": 0, "finish_reason": "stop", **({"delta": {}} if chat else {"text": ""})}
+        events.append(event([end]))
+        if (body.get("stream_options") or {}).get("include_usage") and "nousage" not in does:
+            events.append(event([], usage=_usage(does, len(words))))
+        if "nodone" not in does:
+            events.append(b"data: [DONE]" + line)
+        cut = int(does.get("cut") or does.get("half") or -1) + 1  # the first event says only who speaks
+        for number, data in enumerate(events):
+            if number == cut and "half" in does:
+                _chunk(writer, data[: len(data) // 2])
+                await writer.drain()
+            if number == cut and cut:
+                await asyncio.sleep(0.05)
+                return False
+            if "stallat" in does and number == int(does["stallat"]) + 1:
+                await asyncio.sleep(3600)
+            if "dribble" in does:
+                for byte in data:
+                    _chunk(writer, bytes((byte,)))
+                    await writer.drain()
+            else:
+                _chunk(writer, data)
+            await writer.drain()
+            if "slow" in does:
+                await asyncio.sleep(float(does["slow"]))
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        return True
+
+
+async def _closed(reader: asyncio.StreamReader) -> None:
+    """Until the other side has gone. What it sends meanwhile would be a pipelined request, which no client here sends."""
+    while not reader.at_eof():
+        await asyncio.sleep(0.01)
+
+
+def _chunk(writer: Any, data: bytes) -> None:
+    writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+
+def _usage(does: dict[str, str], output: int) -> dict[str, Any]:
+    if "absurd" in does:
+        return {"prompt_tokens": 1_000_000, "completion_tokens": 2_000_000, "total_tokens": 3_000_000}
+    if "negative" in does:
+        return {"prompt_tokens": -5, "completion_tokens": output, "total_tokens": output}
+    cached = {"prompt_tokens_details": {"cached_tokens": 3}} if "cached" in does else {}
+    return {
+        "prompt_tokens": PROMPT_TOKENS,
+        "completion_tokens": output,
+        "total_tokens": PROMPT_TOKENS + output,
+        **cached,
+    }
+
+
+def _completion(path: str, body: dict[str, Any], does: dict[str, str], words: list[str]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(words)}
+    finish = "stop"
+    if body.get("tools"):
+        called = {"name": body["tools"][0]["function"]["name"], "arguments": json.dumps({"city": "Xi'an"})}
+        message = {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "t1", "type": "function", "function": called}],
+        }
+        finish = "tool_calls"
+    if (body.get("response_format") or {}).get("type") == "json_schema":
+        message["content"] = json.dumps({"city": "西安"})
+    told = {"message": message} if path.endswith("/chat/completions") else {"text": "".join(words)}
+    answer = {
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"],
+        "choices": [{"index": 0, "finish_reason": finish, "logprobs": None, **told}],
+    }  # fmt: skip
+    return answer if "nousage" in does else answer | {"usage": _usage(does, len(words))}
+
+
+def _embeddings(body: dict[str, Any], does: dict[str, str]) -> dict[str, Any]:
+    given = body["input"] if isinstance(body["input"], list) else [body["input"]]
+    data = [{"object": "embedding", "index": number, "embedding": [0.1, 0.2]} for number, _ in enumerate(given)]
+    answer = {"object": "list", "data": data, "model": body["model"]}
+    counts = {"prompt_tokens": 4 * len(given), "total_tokens": 4 * len(given)}
+    return answer if "nousage" in does else answer | {"usage": counts}
+
+
+@contextlib.contextmanager
+def upstream() -> Iterator[Upstream]:
+    """A server on a thread of its own, until the block ends."""
+    made = Upstream()
+    started = threading.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        server = await asyncio.start_server(made.handle, "127.0.0.1", 0)
+        made.port = server.sockets[0].getsockname()[1]
+        started.set()
+        await server.serve_forever()
+
+    def run() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(serve())
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    started.wait()
+    yield made
+    loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
+    thread.join(5)
+
+
+async def _by_hand(port: int) -> None:
+    server = await asyncio.start_server(Upstream().handle, "127.0.0.1", port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_by_hand(int(sys.argv[1])))
