@@ -149,6 +149,7 @@ class Read:
         self.actor = caller.actor
         self.now: datetime = kernel.clock.now()
         self.authorised: set[str] = set()
+        self._known: dict[Any, Any] = {}
 
     @property
     def language(self) -> str:
@@ -160,6 +161,13 @@ class Read:
 
     def text(self, key: str, **params: object) -> str:
         return self.kernel.house.words.text(key, self.language, **params)
+
+    def once(self, work: Callable[[Any, str], T], key: str) -> T:
+        """`work(self, key)`, worked out once in this moment: the panels of a page ask alike, and are not to be changed by
+        what they are given."""
+        if (work, key) not in self._known:
+            self._known[work, key] = work(self, key)
+        return self._known[work, key]
 
     def require(self, permission: str, org: str | None = None) -> None:
         """Refuse unless the actor holds `permission` (within `org`)."""
@@ -234,6 +242,10 @@ class Write(Read):
         self.after_commit: set[str] = set()
         self.recorded: list[str] = []
         self.matched = False  # whether an If-Match of the caller has been compared with a row
+
+    def once(self, work: Callable[[Any, str], T], key: str) -> T:
+        """Each time anew: the world may have been changed since, from here."""
+        return work(self, key)
 
     def new_id(self, prefix: str) -> str:
         return mint(prefix, self.now)

@@ -71,7 +71,7 @@ def load_asset_lineage(ctx: Read, key: str) -> dict[str, Any] | None:
 
 def _lineage(ctx: Read, revision: str) -> dict[str, Any] | None:
     """The lineage with what flows back along it; None where no fee would, and the hub's own picture stands."""
-    graph = hub.lineage_of_revision(ctx, revision)
+    graph = ctx.once(hub.lineage_of_revision, revision)
     shares, own = service.shares_on(ctx, graph)
     if not shares:
         return None

@@ -77,7 +77,7 @@ def load_revisions(ctx: Read, key: str, cursor: str | None = None) -> dict[str, 
 def load_revision(ctx: Read, key: str) -> dict[str, Any]:
     revision = service.get_revision.run(ctx, service.GetRevision(revision=key))
     values = frame(ctx, revision.asset, "revisions")
-    graph = service.lineage_of_revision(ctx, revision.id)
+    graph = ctx.once(service.lineage_of_revision, revision.id)
     before = service.parent_of(ctx, revision.id)
     return values | {
         "revision": revision,
@@ -92,7 +92,7 @@ def load_revision(ctx: Read, key: str) -> dict[str, Any]:
 
 def load_lineage(ctx: Read, key: str) -> dict[str, Any]:
     values = frame(ctx, key, "lineage")
-    graph = service.lineage_of_revision(ctx, values["head"].id) if values["head"] else None
+    graph = ctx.once(service.lineage_of_revision, values["head"].id) if values["head"] else None
     named = members.names(ctx, orgs_in(graph)) if graph else {}
     return values | {"graph": graph, "names": values["names"] | named}
 

@@ -72,7 +72,7 @@ class LineageOut(Output):
 @read("hub:release:lineage")
 def graph(ctx: Read, input: OneRelease) -> LineageOut:
     release = ctx.find(Release, input.release, to="hub:release:read")
-    return lineage_of_revision(ctx, release.revision)
+    return ctx.once(lineage_of_revision, release.revision)
 
 
 def lineage_of_revision(ctx: Read, revision: str) -> LineageOut:

@@ -74,7 +74,7 @@ def load_release(ctx: Read, key: str) -> dict[str, Any]:
     return {
         "release": release,
         "asset": asset,
-        "revision": service.revision_facts(ctx, release.revision),
+        "revision": ctx.once(service.revision_facts, release.revision),
         "is_signed": release.verdict is not None,
         "allowed": verdict["allowed"],
         "gates": _gates(ctx, verdict),

@@ -229,7 +229,7 @@ def revision_released(ctx: Read, release: str) -> tuple[str, str]:
 def release_facts(ctx: Read, release: str) -> ReleaseFacts:
     """Any release with its revision. Raises Refused access.not-found."""
     row = _row(ctx, release)
-    of = revision_facts(ctx, row.revision)
+    of = ctx.once(revision_facts, row.revision)
     return ReleaseFacts(
         release=row.id, name=row.name, state=row.state, org=row.org, asset=row.asset, kind=of.kind,
         revision=row.revision, digest=of.digest, statement_digest=row.statement_digest, published_at=row.published_at,
