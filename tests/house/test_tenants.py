@@ -474,6 +474,14 @@ VERBS: dict[str, tuple[str, Given]] = {
         lambda w, p: {"org": w.north, "asset": w.data, "patent_scope": "donated-work", "patent_text": "a promise"},
     ),
     "upstream:pledge:revoke": ("401 403 403 409 409", lambda w, p: {"pledge": w.pledge, "reason": "a reason"}),
+    "upstream:donation:reschedule": (
+        "401 404 403 200 200",
+        lambda w, p: {
+            "donation": w.donation,
+            "schedule": [{"audience": "public", "opens_at": "2028-06-01T00:00:00Z"}],
+            "reason": CANARY,
+        },
+    ),
     "upstream:donation:accept": ("401 404 403 403 200", lambda w, p: {"donation": w.of["offered"][p]}),
     "upstream:donation:decline": (
         "401 404 403 403 200",

@@ -138,3 +138,33 @@ def test_an_hour_that_passed_while_the_server_was_down_is_made_up_for_at_its_sta
         stranger = second.client()
         wait_for(lambda: stranger.http.get(f"/api/v1/hub/asset/{offered['asset']}").status_code == 200 or None)
         second.stop()
+
+
+def test_an_hour_is_moved_until_it_has_come_and_the_old_one_then_opens_nothing(chain: Any) -> None:
+    def stages(members: float, public: float) -> list[dict[str, Any]]:
+        hours = {"members": members, "public": public}
+        return [{"audience": name, "opens_at": chain.at(days=days)} for name, days in hours.items()]
+
+    first = stages(1, 2)
+    thing = chain.donated(first)
+    moved = stages(3, 4)
+    given = {"donation": thing.donation, "reason": "the paper is late"}
+    chain.owner.verb("upstream:donation:reschedule", schedule=moved, **given)
+    with refused("access.not-found"):
+        chain.member.verb("upstream:donation:reschedule", schedule=moved, **given)
+    chain.later(days=2, minutes=1)
+    other = chain.donated(PUBLIC)  # whose flow runs after that of the old hour
+    chain.opened(other, "public")
+    assert all_are(walk(chain, thing, "member", ALL), 401, 404)
+    chain.later(days=1)
+    chain.opened(thing, "members")
+    assert all_are(walk(chain, thing, "member", BYTES_BY), 200)
+    with refused("upstream.schedule-opened"):
+        chain.owner.verb("upstream:donation:reschedule", schedule=stages(5, 6), **given)
+    sooner = [moved[0], {"audience": "public", "opens_at": None}]
+    chain.owner.verb("upstream:donation:reschedule", schedule=sooner, **given)
+    chain.opened(thing, "public")
+    with refused("upstream.schedule-opened"):
+        chain.owner.verb("upstream:donation:reschedule", schedule=sooner, **given)
+    told = chain.stranger.read("evidence:entry:list", subject=thing.donation)["items"]
+    assert sum(each["kind"] == "upstream.donation-rescheduled" for each in told) == 2

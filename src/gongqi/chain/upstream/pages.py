@@ -39,8 +39,15 @@ def load_donation(ctx: Read, key: str) -> dict[str, Any]:
             {"audience": stage.audience, "opens_at": stage.opens_at, "is_open": _is_open(donation, stage.audience)}
             for stage in donation.schedule
         ],
-        "decisions": [name for name in verbs if donation.state == "offered" and ctx.actor.may(name)],
+        "decisions": [name for name in verbs if donation.state == "offered" and ctx.actor.may(name)]
+        + _moves(ctx, donation),
     }
+
+
+def _moves(ctx: Read, donation: service.DonationOut) -> list[str]:
+    """What its own people may still do about its hours."""
+    name, is_open = "upstream:donation:reschedule", donation.visibility == donation.schedule[-1].audience
+    return [name] if donation.state != "declined" and not is_open and ctx.actor.may(name, donation.org) else []
 
 
 def load_pledge(ctx: Read, key: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ POLICIES = (
         read="upstream:donation:read",
         rules={
             "upstream:donation:read": any_of(where(Donation.visibility == "public"), _as_member, within(Donation.org)),
+            "upstream:donation:reschedule": within(Donation.org),
             "upstream:donation:accept": _of_the_foundation,
             "upstream:donation:decline": _of_the_foundation,
         },

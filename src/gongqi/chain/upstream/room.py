@@ -15,7 +15,7 @@ from gongqi.resources.hub.gates import RELEASE_PUBLISH
 ROOM = Room(
     name="upstream",
     folder=Path(__file__).parent,
-    verbs=(service.offer, service.accept, service.decline, make_pledge, revoke_pledge),
+    verbs=(service.offer, service.accept, service.decline, service.reschedule, make_pledge, revoke_pledge),
     reads=(service.list_donations, service.get_donation, list_pledges, get_pledge),
     policies=POLICIES,
     answerers=(

@@ -49,6 +49,14 @@ def check_schedule(stages: Sequence[Stage], *, now: datetime) -> tuple[Stage, ..
     return ordered
 
 
+def check_rescheduled(before: Sequence[Stage], after: Sequence[Stage], *, opened_to: str) -> None:
+    """An hour can be moved until it has come. Raises Refused upstream.schedule-opened."""
+    opened = AUDIENCES[: AUDIENCES.index(opened_to) + 1] if opened_to in AUDIENCES else ()
+    kept = [stage for stage in before if stage.audience in opened]
+    if [stage for stage in after if stage.audience in opened] != kept or len(kept) == len(before):
+        raise Refused("upstream.schedule-opened", audience=opened_to)
+
+
 def check_pledge(scope: str, text: str) -> None:
     """Raises Refused upstream.pledge-without-scope. A scope needs no words of the donor's own: ours then stand."""
     if scope == "none" and text.strip():

@@ -17,7 +17,14 @@ from sqlalchemy import func, select
 from gongqi.chain.upstream.events import DonationAccepted, DonationDeclined, DonationOffered
 from gongqi.chain.upstream.models import Donation
 from gongqi.chain.upstream.pledges import pledge_with_donation
-from gongqi.chain.upstream.rules import AUDIENCES, Stage, check_pledge, check_schedule, is_same_licence
+from gongqi.chain.upstream.rules import (
+    AUDIENCES,
+    Stage,
+    check_pledge,
+    check_rescheduled,
+    check_schedule,
+    is_same_licence,
+)
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.gates import Answer, by_policy
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
@@ -56,6 +63,14 @@ class Offer(Input):
 
 class OneDonation(Input):
     donation: str = Field(max_length=ID)
+
+
+class Reschedule(Input):
+    """The whole schedule as it is to be; what has opened stays in it as it was."""
+
+    donation: str = Field(max_length=ID)
+    schedule: list[StageInput] = Field(max_length=len(AUDIENCES))
+    reason: str = Field(min_length=1, max_length=WORDS)
 
 
 class Decline(Input):
@@ -145,6 +160,23 @@ def decline(ctx: Write, input: Decline) -> DonationOut:
     return DonationOut.model_validate(donation)
 
 
+@verb("upstream:donation:reschedule", evidence="upstream.donation-rescheduled")
+def reschedule(ctx: Write, input: Reschedule) -> DonationOut:
+    """Move the hours that have not come yet, later or earlier. Raises Refused upstream.schedule-*."""
+    donation = ctx.find(Donation, input.donation, to="upstream:donation:reschedule")
+    if donation.state == "declined":
+        raise Refused("upstream.donation-decided", donation=donation.id, state=donation.state)
+    before = [Stage(each["audience"], _moment(each["opens_at"])) for each in donation.schedule]
+    stages = check_schedule([Stage(each.audience, each.opens_at) for each in input.schedule], now=ctx.now)
+    check_rescheduled(before, stages, opened_to=donation.visibility)
+    donation.schedule = [_written(stage) for stage in stages]
+    ctx.session.flush()
+    ctx.record(donation.id, asset=donation.asset, schedule=donation.schedule, private={"reason": input.reason})
+    if donation.state == "accepted":
+        ctx.start_flow(OPEN, key=f"{donation.id}.{donation.version}", donation=donation.id)
+    return DonationOut.model_validate(donation)
+
+
 @read("upstream:donation:list")
 def list_donations(ctx: Read, input: ListDonations) -> Page[DonationOut]:
     query = ctx.visible(Donation, to="upstream:donation:read")
@@ -175,6 +207,10 @@ def _decide(ctx: Write, key: str, permission: str, state: str) -> Donation:
     return donation
 
 
+def _moment(written: str | None) -> datetime | None:
+    return datetime.fromisoformat(written) if written else None
+
+
 def _written(stage: Stage) -> dict[str, Any]:
     moment = stage.opens_at.astimezone(UTC).isoformat() if stage.opens_at else None
     return {"audience": stage.audience, "opens_at": moment}
@@ -203,8 +239,15 @@ def stages_of(ctx: Read, donation: str) -> list[dict[str, str]]:
 
 
 def open_to(ctx: Write, donation: str, audience: str) -> bool:
-    """Open the donated asset as far as `audience`. Returns whether the hub changed anything."""
+    """Open the donated asset as far as `audience`, if its hour has come as the schedule now stands: whoever moved it has
+    started a flow of their own. Returns whether the hub changed anything."""
     row = _row(ctx, donation)
+    due = any(
+        each["audience"] == audience and datetime.fromisoformat(each["opens_at"]) <= ctx.now
+        for each in stages_of(ctx, donation)
+    )
+    if not due or AUDIENCES.index(audience) <= (AUDIENCES.index(row.visibility) if row.visibility in AUDIENCES else -1):
+        return False
     row.visibility = audience
     return hub.set_visibility(ctx, row.asset, audience)
 
