@@ -150,7 +150,7 @@ def test_an_hour_is_moved_until_it_has_come_and_the_old_one_then_opens_nothing(c
     moved = stages(3, 4)
     given = {"donation": thing.donation, "reason": "the paper is late"}
     chain.owner.verb("upstream:donation:reschedule", schedule=moved, **given)
-    with refused("access.not-found"):
+    with refused("access.forbidden"):
         chain.member.verb("upstream:donation:reschedule", schedule=moved, **given)
     chain.later(days=2, minutes=1)
     other = chain.donated(PUBLIC)  # whose flow runs after that of the old hour
