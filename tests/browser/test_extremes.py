@@ -49,6 +49,20 @@ def test_a_row_more_keeps_what_was_typed_and_begins_where_it_was_added(read: Any
     expect(page.locator("[name='files.0.path']")).to_have_value("README.md")
 
 
+@pytest.mark.parametrize("javascript", [True, False])
+def test_a_row_can_be_removed_and_those_after_it_move_up(read: Any, javascript: bool) -> None:
+    page = read("zh", who="operator", javascript=javascript)
+    page.goto("/do/hub/revision/commit")
+    for number, path in enumerate(("a.txt", "b.txt", "c.txt")):
+        if number:
+            page.locator("button[name=more][value=files]").click()
+        page.locator(f"[name='files.{number}.path']").fill(path)
+    page.locator("button[name=less][value='files.1']").click()
+    expect(page.locator("[name='files.2.path']")).to_have_count(0)
+    expect(page.locator("[name='files.0.path']")).to_have_value("a.txt")
+    expect(page.locator("[name='files.1.path']")).to_have_value("c.txt")
+
+
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_an_expired_form_says_so_and_does_nothing(read: Any, foundation: Any, language: str) -> None:
     page = read(language, who="operator", width=TELEPHONE)

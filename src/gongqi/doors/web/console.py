@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from gongqi.doors.fields import fields_of
 from gongqi.doors.web import api, callers, charts, problems
-from gongqi.doors.web.forms import Drawn, drawn, from_form, typed_in, with_one_more
+from gongqi.doors.web.forms import Drawn, drawn, from_form, typed_in, with_one_more, without_row
 from gongqi.doors.web.naming import Naming
 from gongqi.doors.web.sent import read_sent
 from gongqi.kernel.access import ANONYMOUS, Actor
@@ -347,6 +347,8 @@ class Console:
             callers.check_csrf(request, typed.get("csrf", ""))
             if more := typed.get("more"):
                 return self._form(request, actor, verb, with_one_more(typed, more))
+            if less := typed.get("less"):
+                return self._form(request, actor, verb, without_row(typed, less))
             try:
                 output = execute(
                     self.kernel, verb, self._caller(request, actor, verb, typed), from_form(verb.input, typed)

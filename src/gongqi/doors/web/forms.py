@@ -43,6 +43,23 @@ def with_one_more(typed: Mapping[str, str], name: str) -> dict[str, str]:
     return {**typed, f"{name}.rows": str(rows_in(name, typed) + 1)}
 
 
+def without_row(typed: Mapping[str, str], row: str) -> dict[str, str]:
+    """What was typed, without this row of a list (`files.1`); those after it move up."""
+    name, _, number = row.rpartition(".")
+    if not name or not number.isdecimal():
+        return dict(typed)
+    gone, count = int(number[:3]), rows_in(name, typed)
+    within = re.compile(re.escape(name) + r"\.(\d{1,3})\.(.+)")
+    kept = {}
+    for key, value in typed.items():
+        found = within.fullmatch(key)
+        if found is None:
+            kept[key] = value
+        elif (at := int(found[1])) != gone:
+            kept[f"{name}.{at - (at > gone)}.{found[2]}"] = value
+    return kept | {f"{name}.rows": str(max(count - 1, 1))}
+
+
 def rows_in(name: str, typed: Mapping[str, str]) -> int:
     """How many rows of the list `name` are on the form."""
     pattern = re.compile(re.escape(name) + r"\.(\d{1,3})\.")
@@ -77,7 +94,7 @@ def _drawn(field: Field, typed: Mapping[str, str], wrong: Mapping[str, str], nam
     has_parts = field.kind in ("group", "rows")
     each = {"name": name, "word": field.name, "kind": field.kind, "schema": field.schema, "value": value}
     each |= {"required": required, "error": _said_of(wrong, name, whole=not has_parts), "rows": [], "more": False}
-    each |= {"is_new": typed.get("more") == name}
+    each |= {"is_new": name in (typed.get("more"), typed.get("less", "").rpartition(".")[0])}
     given = field.schema.get("default")
     if field.kind == "group":
         known = typed if was_sent else {**flat(name, given), **typed}
