@@ -135,8 +135,8 @@ def foundation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foundation]
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     made = Foundation(f"http://127.0.0.1:{port}", home)
-    made.start()
     try:
+        made.start()
         tour = (sys.executable, "-m", "gongqi", "tour", "--name", "first")
         walked = subprocess.run(tour, env=made.environment, capture_output=True, timeout=TOUR_SECONDS, check=False)
         assert walked.returncode == 0, walked.stdout.decode() + walked.stderr.decode()
