@@ -68,7 +68,9 @@ def test_a_card_that_tries_everything_does_nothing(read: Any, foundation: Any, l
             place.hover()
         assert page.evaluate("window.fired") is None, path
         assert page.locator("h1").count() == 1 and page.locator("main").is_visible()
-        alive = "main :is(script, style, iframe, img, [onload], [onerror]), main form:not([action^='/']), .prose [hx-get]"
+        alive = (
+            "main :is(script, style, iframe, img, [onload], [onerror]), main form:not([action^='/']), .prose [hx-get]"
+        )
         assert page.locator(alive).count() == 0, path
         hrefs = page.locator("main a").evaluate_all("all => all.map((a) => a.protocol)")
         assert set(hrefs) <= {"http:", "https:", "mailto:"}, path
