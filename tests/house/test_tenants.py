@@ -455,11 +455,11 @@ VERBS: dict[str, tuple[str, Given]] = {
         "401 403 403 403 200",
         lambda w, p: {"name": f"by-{p}", "base_url": "https://models.example.org/v1"},
     ),
-    "serving:endpoint:retire": ("401 404 404 404 200", lambda w, p: {"endpoint": w.of["endpoint"][p]}),
+    "serving:endpoint:retire": ("401 404 403 404 200", lambda w, p: {"endpoint": w.of["endpoint"][p]}),
     "serving:route:define": ("401 403 403 403 200", route),
     "serving:route:retire": ("401 403 403 403 200", lambda w, p: {"route": w.of["route"][p]}),
     "serving:key:issue": ("401 403 403 200 200", lambda w, p: {"org": w.north, "label": f"{CANARY} {p}"}),
-    "serving:key:revoke": ("401 404 404 200 200", lambda w, p: {"model_key": w.of["key"][p]}),
+    "serving:key:revoke": ("401 404 403 200 200", lambda w, p: {"model_key": w.of["key"][p]}),
     "billing:price:publish": (
         "401 403 403 403 200",
         lambda w, p: {"route": w.of["route"]["owner"], "input_nanos": 3, "output_nanos": 4},
