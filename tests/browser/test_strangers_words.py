@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_pages import DESKTOP, MAX_FIRST_VIEW_BYTES, TELEPHONE, WIDER, addresses, visit
+from tests.browser.test_pages import DESKTOP, MAX_FIRST_VIEW_BYTES, TELEPHONE, WIDER, visit
 
 pytestmark = pytest.mark.browser
 
@@ -103,36 +103,3 @@ def test_ten_thousand_rows_are_read_page_by_page(read: Any, foundation: Any, wid
     assert page.evaluate(WIDER) == [] and page.evaluate("document.documentElement.scrollWidth") <= width
     page.locator("main nav.trail").last.get_by_role("link").first.click()
     expect(page.locator("tbody tr")).to_have_count(100)
-
-
-@pytest.mark.parametrize("who", ["", "operator"])
-def test_every_first_view_is_light_and_nothing_shifts(
-    chromium: Any, read: Any, examples: dict[str, str], who: str
-) -> None:
-    """What a first visit of each page loads, without a cache, and the sum of its layout shifts (web.dev/cls)."""
-    page = read("zh", who=who, width=TELEPHONE)
-    page.add_init_script("""window.shifted = 0; new PerformanceObserver((list) => {
-      for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
-    }).observe({ type: "layout-shift", buffered: true });""")
-    tools = page.context.new_cdp_session(page)
-    tools.send("Network.enable")
-    tools.send("Network.setCacheDisabled", {"cacheDisabled": True})
-    heavy, shifting = {}, {}
-    for path in addresses(examples):
-        sizes: list[int] = []
-
-        def received(response: Any, sizes: list[int] = sizes) -> None:
-            if not response.url.endswith("/live"):
-                sizes.append(len(response.body()))
-
-        page.on("response", received)
-        answer = page.goto(path, wait_until="load")
-        page.wait_for_timeout(150)
-        page.remove_listener("response", received)
-        if answer.status != 200:
-            continue
-        if sum(sizes) > MAX_FIRST_VIEW_BYTES:
-            heavy[path] = sum(sizes)
-        if (shift := page.evaluate("window.shifted")) > 0.02:
-            shifting[path] = shift
-    assert (heavy, shifting) == ({}, {})
