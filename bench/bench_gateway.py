@@ -118,7 +118,10 @@ def _wrk(script: Path, port: int, connections: int, pid: int) -> Measured:
     count = int(_found(r"(\d+) requests in", told))
     rate = float(_found(r"Requests/sec:\s+(\S+)", told))
     return Measured(
-        rate, _ms(_found(r"50%\s+(\S+)", told)), _ms(_found(r"99%\s+(\S+)", told)), spent / max(count, 1) * 1e6
+        rate,
+        _ms(_found(r"(?m)^\s+50%\s+(\S+)", told)),
+        _ms(_found(r"(?m)^\s+99%\s+(\S+)", told)),
+        spent / max(count, 1) * 1e6,
     )
 
 
