@@ -117,7 +117,7 @@ def test_a_verb_that_breaks_beside_others_takes_none_of_them_along(served, town)
         note = town.note(http)["id"]
 
     async def ask() -> list[int]:
-        async with httpx.AsyncClient(base_url=served.url, headers=town.auth) as http:
+        async with httpx.AsyncClient(base_url=served.url, headers=town.auth, timeout=30) as http:
             acts = [("break", {"note": note}), ("edit", {"note": note, "text": "later"})] * 10
             sent = (http.post(f"/api/v1/guild/note/{act}", json=body) for act, body in acts)
             return [answer.status_code for answer in await asyncio.gather(*sent)]

@@ -19,7 +19,8 @@ from gongqi.kernel.errors import Refused
 
 SOURCE = Path(gongqi.__file__).parent
 SAID = re.compile(r'\b(?:Refused|Unavailable|Broken|Unfit)\(\s*"([a-z]+\.[a-z0-9-]+)"')
-FAMILIES = {"Refused": range(400, 500), "Unavailable": (429, 503), "Broken": (500,)}
+# 502: what another server, which we had to ask, answered or did not (RFC 9110 §15.6.3).
+FAMILIES = {"Refused": (*range(400, 500), 502), "Unavailable": (429, 502, 503), "Broken": (500,)}
 # What the command line says before any server answers has no HTTP status that fits its family.
 AT_START = ("app.", "cli.", "kernel.home-", "kernel.port-", "kernel.schema-")
 HAN = re.compile(r"[\u4e00-\u9fff]")
