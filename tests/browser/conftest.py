@@ -248,6 +248,7 @@ def examples(foundation: Foundation) -> dict[str, str]:
         "/ethics/case/{key}": first("ethics:case:list", release=release["id"])["id"],
         "/ethics/evaluation/{release}": release["id"],
         "/upstream/donation/{key}": first("upstream:donation:list")["id"],
+        "/upstream/pledge/{key}": first("upstream:pledge:list")["id"],
         "/credits/split/{key}": first("credits:split:list")["id"],
     }
     data = next(

@@ -28,6 +28,7 @@ def complaints(page: Page) -> list[str]:
     return [f"{each['impact']} {each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"]]
 
 
+@pytest.mark.timeout(400)  # some fifty pages, each examined in Chromium
 @pytest.mark.parametrize(
     ("language", "scheme", "width"),
     [("zh", "light", DESKTOP), ("zh", "dark", TELEPHONE), ("en", "dark", DESKTOP), ("en", "light", TELEPHONE)],
