@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 import structlog
 
-from gongqi.kernel.blobs import CHUNK_BYTES
+from gongqi.kernel.blobs import CHUNK_BYTES, Stored
 from gongqi.kernel.errors import GongqiError, Unavailable
 from gongqi.kernel.room import Kernel
 from gongqi.resources.hub.elsewhere.outside import Outside, check, unreachable
@@ -42,25 +42,23 @@ class Fetch:
     claim: str
     keep: Callable[[str, Inspected], None]
     _changed: threading.Condition = field(default_factory=threading.Condition)
-    _upload: Any = None
+    _upload: Any = None  # while it comes in
     _released: int = 0
     _error: GongqiError | None = None
+    _stored: str | None = None  # its digest, once it is in the store
     _is_over: bool = False
 
     def run(self) -> None:
         try:
             with self.kernel.blobs.upload() as upload:
                 self._say(upload=upload)
-                self._stream(upload)
-                stored = upload.check(size=self.size)
-                with upload.open() as content:
-                    if not holds(self.claim, content, size=stored.size, sha256=stored.sha256):
-                        raise unreachable(detail=f"{self.place} is not {self.claim}")
-                with upload.open() as content:
-                    seen = inspect_file(content, self.name)
+                try:
+                    stored, seen = self._take(upload)
+                finally:
+                    self._say(upload=None)  # from here on its path is about to go
                 upload.finish(sha256=stored.sha256)
                 self.keep(stored.sha256, seen)
-            self._say(released=self.size)
+            self._say(released=self.size, stored=stored.sha256)
         except GongqiError as error:
             log.warning("mirror fetch failed", place=self.place, code=error.code, detail=error.detail)
             self._say(error=error)
@@ -69,12 +67,7 @@ class Fetch:
 
     def chunks(self, start: int, end: int) -> Iterator[bytes]:
         """The bytes [start, end) as they come. Raises Unavailable hub.source-unreachable when they do not."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._upload is not None or self._is_over, WAIT_SECONDS)
-            if self._upload is None:
-                raise self._error or unreachable()
-            file = self._upload.open()
-        with file:
+        with self._open() as file:
             file.seek(start)
             while start < end:
                 with self._changed:
@@ -86,6 +79,26 @@ class Fetch:
                     chunk = file.read(min(CHUNK_BYTES, until - start))
                     start += len(chunk)
                     yield chunk
+
+    def _open(self) -> BinaryIO:
+        """What has come in, for one reader; when all of it has, it is in the store."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._upload or self._is_over, WAIT_SECONDS)
+            if self._upload:
+                return self._upload.open()
+            if self._stored is None:
+                raise self._error or unreachable()
+        return self.kernel.blobs.open(self._stored)
+
+    def _take(self, upload: Any) -> tuple[Stored, Inspected]:
+        """Have all of it, as it was announced, and look at it."""
+        self._stream(upload)
+        stored = upload.check(size=self.size)
+        with upload.open() as content:
+            if not holds(self.claim, content, size=stored.size, sha256=stored.sha256):
+                raise unreachable(detail=f"{self.place} is not {self.claim}")
+        with upload.open() as content:
+            return stored, inspect_file(content, self.name)
 
     def _stream(self, upload: Any) -> None:
         for number in range(TRIES):
