@@ -121,7 +121,7 @@ def _server(row: ModelEndpoint, home: Path) -> Server | None:
             return None
     return Server.at(
         row.base_url, id=row.id, name=row.name, private=row.private, credential=credential,
-        first_byte_seconds=row.first_byte_seconds,
+        first_byte_seconds=row.first_byte_seconds, speaks=row.speaks,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Model endpoints: the servers of models that operators allow the gateway to call.
 
-An endpoint is an OpenAI-compatible base address, `https://host/v1`. Its secret, if it has one, is a file in the home
-(`credentials/NAME`, one line) that the operator puts there: it passes through no form, no log, no row and no evidence.
+An endpoint is a base address, `https://host/v1`, and the API that is spoken there: OpenAI's chat completions, these and
+its Responses, or Anthropic's Messages. Its secret, if it has one, is a file in the home (`credentials/NAME`, one line)
+that the operator puts there: it passes through no form, no log, no row and no evidence.
 A server on this machine or a private network must be declared `private`; what the address resolves to is checked at
 every connection (`plane.pool`).
 """
@@ -21,6 +22,7 @@ from gongqi.resources.serving.models import GatewayVersion, ModelEndpoint
 
 ID = 64
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+SPEAKS = "^(openai|openai-responses|anthropic)$"
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 
 
@@ -29,6 +31,7 @@ class AddEndpoint(Input):
 
     name: str = Field(pattern=NAME)
     base_url: str = Field(max_length=300)
+    speaks: str = Field("openai", pattern=SPEAKS)
     private: bool = False
     credential: str | None = Field(None, pattern=NAME)
     first_byte_seconds: int = Field(120, ge=1, le=900)
@@ -42,6 +45,7 @@ class EndpointOut(Output):
     id: str
     name: str
     base_url: str
+    speaks: str
     private: bool
     credential: str | None
     first_byte_seconds: int
@@ -57,8 +61,9 @@ def add_endpoint(ctx: Write, input: AddEndpoint) -> EndpointOut:
         raise Refused("serving.name-taken", name=input.name)
     row = ctx.add(
         ModelEndpoint(
-            id=ctx.new_id("mep"), name=input.name, base_url=_checked(input.base_url), private=input.private,
-            credential=input.credential, first_byte_seconds=input.first_byte_seconds, state="ready", created_at=ctx.now,
+            id=ctx.new_id("mep"), name=input.name, base_url=_checked(input.base_url), speaks=input.speaks,
+            private=input.private, credential=input.credential, first_byte_seconds=input.first_byte_seconds,
+            state="ready", created_at=ctx.now,
         )
     )  # fmt: skip
     return _changed(ctx, row)
@@ -95,7 +100,9 @@ def _changed(ctx: Write, row: ModelEndpoint) -> EndpointOut:
     ctx.session.flush()
     raise_version(ctx)
     # The address may tell of the operator's own network, so the log holds it sealed.
-    ctx.record(row.id, private={"base_url": row.base_url}, name=row.name, at_home=row.private, state=row.state)
+    ctx.record(
+        row.id, private={"base_url": row.base_url}, name=row.name, speaks=row.speaks, at_home=row.private, state=row.state
+    )  # fmt: skip
     return EndpointOut.model_validate(row)
 
 

@@ -101,7 +101,7 @@ class Call(Base):
 
 
 class ModelEndpoint(Base):
-    """A server of models that operators allow: an OpenAI-compatible address. `state`: ready, retired.
+    """A server of models that operators allow: an address, and the API it `speaks`. `state`: ready, retired.
 
     `credential` names a file in the home that holds what is sent as bearer token; the secret itself is never a row.
     """
@@ -113,6 +113,7 @@ class ModelEndpoint(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     base_url: Mapped[str]
+    speaks: Mapped[str]
     private: Mapped[bool]
     credential: Mapped[str | None]
     first_byte_seconds: Mapped[int]

@@ -17,6 +17,7 @@ from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.metering import Tokens
 from gongqi.resources.serving.plane import request, stream
+from gongqi.resources.serving.plane.dialect import Answered, Asked, Dialect, Way
 from gongqi.resources.serving.plane.pool import Answer, Connection, Failed
 from gongqi.resources.serving.plane.purse import Slice
 from gongqi.resources.serving.plane.snapshot import Key, Route, Target
@@ -40,8 +41,8 @@ class Call:
     """One call on its way. `stop` ends it from outside: the caller left, its key was revoked."""
 
     def __init__(
-        self, plane: Plane, *, id: str, key: Key, route: Route, asked: request.Asked, body: bytes, bound: Tokens,
-        reserved: int, held: Slice | None, path: bytes,
+        self, plane: Plane, *, id: str, key: Key, route: Route, dialect: Dialect, asked: Asked, body: bytes,
+        bound: Tokens, reserved: int, held: Slice | None,
     ) -> None:  # fmt: skip
         self.plane = plane
         self.id = id
@@ -56,8 +57,9 @@ class Call:
         self.charge = metering.Charge(metering.NONE, 0, estimated=False, capped=False)
         self.task = asyncio.current_task()
         self.watcher: asyncio.Task[None] | None = None
-        self._path = path
+        self._dialect = dialect
         self._asked = asked
+        self._way: Way | None = None
         self._body = body
         self._bound = bound
         self._at_us = time.time_ns() // 1000
@@ -67,7 +69,7 @@ class Call:
         self._first_byte: float | None = None
         self._connection: Connection | None = None
         self._stopped: str | None = None
-        self._reported: Tokens | None = None
+        self._answered: Answered | None = None
         self._delivered = 0
         self._ended = False
 
@@ -118,8 +120,9 @@ class Call:
         self._attempts += 1
         self._target = target
         streams = bool(self._asked.stream)
-        body = request.forwarded(self._asked, self._body, target.model, wants_usage=streams)
-        data = self.plane.head_of(target.server, self._path) + b"%d\r\n\r\n" % len(body) + body
+        way = self._way = self._dialect.ways[target.server.speaks](self._asked, self._body, self.id)
+        body = way.forwarded(target.model)
+        data = self.plane.head_of(target.server, way.path) + b"%d\r\n\r\n" % len(body) + body
         connection = self._connection = await self.plane.pool.connection(target.server)
         try:
             answer = await self._exchange(connection, data, streams)
@@ -130,9 +133,10 @@ class Call:
             connection = self._connection = await self.plane.pool.connection(target.server, fresh=True)
             answer = await self._exchange(connection, data, streams)
         if answer.status == 200 and answer.body is not None:
-            self._reported, is_json = stream.usage_of(answer.body)
-            if not is_json:
-                raise Failed("broken", "not JSON")
+            try:
+                self._answered = way.answered(answer.body)
+            except stream.Unusable as unusable:
+                raise Failed("broken", str(unusable)) from None
         return answer
 
     async def _exchange(self, connection: Connection, data: bytes, streams: bool) -> Answer:
@@ -175,32 +179,30 @@ class Call:
     # ---- delivery
 
     async def _deliver(self, send: Send, answer: Answer) -> None:
-        body = answer.body or b""
         if self._stopped is not None:
             raise self._why_stopped()
-        if answer.status != 200:
-            self._end(metering.REFUSED, None, 0)
+        if answer.status == 200:
+            assert self._answered is not None, "it was read when it came"
+            body, reported = self._answered
+            self._end(metering.COMPLETE, reported, metering.estimated_tokens(len(answer.body or b"")))
         else:
-            self._end(metering.COMPLETE, self._reported, metering.estimated_tokens(len(body)))
+            assert self._way is not None, "it was turned down on its way"
+            body = self._way.turned_down(answer.status, answer.body or b"")
+            self._end(metering.REFUSED, None, 0)
         self.plane.spool.write()
         self.has_begun_answer = True
-        kind = answer.headers.get(b"content-type", b"application/json")
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": self.plane.headers(self.id, kind, len(body)),
-            }
-        )
+        kind = b"application/json"
+        if body is answer.body:
+            kind = answer.headers.get(b"content-type", kind)
+        headers = self.plane.headers(self.id, kind, len(body))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _deliver_stream(self, send: Send) -> None:
         connection = self._connection
         target = self._target
-        assert connection is not None and target is not None, "an answer has come from there"
-        options = self._asked.stream_options
-        keeps = isinstance(options, request.StreamOptions) and bool(options.include_usage)
-        events = stream.Events(keeps_usage=keeps)
+        assert connection is not None and target is not None and self._way is not None, "an answer has come from there"
+        events = self._way.events()
         ending = metering.COMPLETE
         noted = 0.0
         self.has_begun_answer = True
@@ -231,16 +233,16 @@ class Call:
             ending = self._stopped or ENDINGS.get(failed.kind, metering.CUT)
             if failed.kind != "stopped":
                 self.plane.health.failed(target, self.plane.now())
-        except stream.EventTooLong:
+        except stream.Unusable:
             ready, ending = b"", metering.CUT
-        delivered = max(1, events.events - 1) if ending == metering.COMPLETE else self._delivered
-        self._end(ending, events.reported, delivered)  # the last event of a complete stream only says why it ended
+        delivered = max(1, events.events - events.closing) if ending == metering.COMPLETE else self._delivered
+        self._end(ending, events.reported, delivered)
         self.plane.spool.write()
         if ending == metering.COMPLETE:
             self._connection = None
             connection.release_after_end()
         elif ending != metering.CLIENT_GONE:
-            ready = self.plane.broken_off(self.route, ending)
+            ready = self.plane.broken_off(self._dialect.manners, self.route, ending, self.id)
         await send({"type": "http.response.body", "body": ready})
 
     # ---- the record

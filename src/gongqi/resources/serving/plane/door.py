@@ -12,6 +12,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ import structlog
 from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
 from gongqi.kernel.words import LANGUAGES, Words, negotiate, tag
 from gongqi.resources.serving import metering
-from gongqi.resources.serving.plane import request
+from gongqi.resources.serving.plane import openai, request
 from gongqi.resources.serving.plane.call import Call, Send
+from gongqi.resources.serving.plane.dialect import Dialect, Manners, Problem
 from gongqi.resources.serving.plane.health import Health
 from gongqi.resources.serving.plane.limits import Limits
 from gongqi.resources.serving.plane.pool import TOTAL_SECONDS, Pool
@@ -43,11 +45,11 @@ ANEW_LOOKS = 20  # after which all is read anew: an organisation may have been s
 SEND_SECONDS = 60.0  # a caller that does not read for so long has left
 SLOW_TICKS = 20  # ticks between two rounds of what need not be quick
 
-KINDS = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
-TYPES = {  # what OpenAI's clients tell errors apart by
-    400: "invalid_request_error", 401: "authentication_error", 402: "insufficient_quota", 403: "permission_error",
-    404: "not_found_error", 413: "invalid_request_error", 422: "invalid_request_error", 429: "rate_limit_error",
-}  # fmt: skip
+DIALECTS = {
+    "/v1/chat/completions": openai.CHAT,
+    "/v1/completions": openai.COMPLETIONS,
+    "/v1/embeddings": openai.EMBEDDINGS,
+}
 _PLAIN = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
 log = structlog.get_logger("gongqi.serving.plane")
@@ -118,33 +120,38 @@ class Plane:
     async def _answer(self, scope: dict[str, Any], receive: Receive, send: Send, id: str, begun: list[Call]) -> None:
         path, method = scope["path"], scope["method"]
         key = self._key(scope["headers"])
-        kind = KINDS.get(path)
-        if kind is not None and method == "POST":
-            await self._complete(scope, receive, send, id, key, kind, begun)
+        dialect = DIALECTS.get(path)
+        if dialect is not None and method == "POST":
+            await self._complete(scope, receive, send, id, key, dialect, begun)
         elif method == "GET" and path == "/v1/models":
             await self._json(send, id, b'{"object":"list","data":[%s]}' % b",".join(self._entries(key)))
         elif method == "GET" and path.startswith("/v1/models/"):
             await self._json(send, id, self._route(path.removeprefix("/v1/models/"), key).entry)
         elif method == "GET" and path in ("/v1/usage",):
             await self._usage(scope, send, id, key)
-        elif kind is not None or path in ("/v1/models", "/v1/usage"):
+        elif dialect is not None or path in ("/v1/models", "/v1/usage"):
             raise Refused("serving.method-not-allowed", method=method[:20], path=path[:100])
         else:
             raise Refused("serving.path-unknown", path=path[:100])
 
     async def _complete(
-        self, scope: dict[str, Any], receive: Receive, send: Send, id: str, key: Key, kind: str, begun: list[Call]
+        self,
+        scope: dict[str, Any],
+        receive: Receive,
+        send: Send,
+        id: str,
+        key: Key,
+        dialect: Dialect,
+        begun: list[Call],
     ) -> None:
         if len(self.calls) >= MAX_CALLS or self._bodies_bytes > MAX_BODIES_BYTES:
             raise Unavailable("serving.plane-full")
         if self.spool.is_full:
             raise Unavailable("serving.spool-full", retry_after_seconds=5)
         body = await self._read(scope, receive)
-        asked = request.read(body)
-        route = self._route(asked.model, key)
-        if route.kind != kind and {route.kind, kind} != {"chat", "completions"}:
-            raise Refused("serving.kind-differs", model=route.name, kind=route.kind)
-        bound = request.bound(asked, body, route)
+        asked = dialect.read(body)
+        route = self._within_reach(dialect, self._route(asked.model, key))
+        bound = dialect.bound(asked, body, route)
         reserved = metering.reserve(bound, route.tariff)
         expected = min(request.prompt_estimate(body), bound.input) + bound.output
         gauge = self.limits.enter(key, expected, self.now())
@@ -156,8 +163,8 @@ class Plane:
             if held is None and reserved:
                 held = await self.purses.wait(key, route.tariff.unit, reserved)
             call = Call(
-                self, id=id, key=key, route=route, asked=asked, body=body, bound=bound, reserved=reserved, held=held,
-                path=scope["path"].encode(),
+                self, id=id, key=key, route=route, dialect=dialect, asked=asked, body=body, bound=bound,
+                reserved=reserved, held=held,
             )  # fmt: skip
             begun.append(call)
             self.calls.add(call)
@@ -206,6 +213,17 @@ class Plane:
         if route is None or (key.routes is not None and route.id not in key.routes):
             raise Refused("serving.route-unknown", model=name[:100])
         return route
+
+    @staticmethod
+    def _within_reach(dialect: Dialect, route: Route) -> Route:
+        """The route, to those of its servers that this API has a way to. Raises Refused: serving.kind-differs,
+        serving.api-unspoken."""
+        if route.kind != dialect.kind and {route.kind, dialect.kind} != {"chat", "completions"}:
+            raise Refused("serving.kind-differs", model=route.name, kind=route.kind)
+        targets = tuple(target for target in route.targets if target.server.speaks in dialect.ways)
+        if not targets:
+            raise Refused("serving.api-unspoken", model=route.name)
+        return route if len(targets) == len(route.targets) else replace(route, targets=targets)
 
     def _entries(self, key: Key) -> list[bytes]:
         routes = self.snapshot.routes.values()
@@ -264,10 +282,10 @@ class Plane:
             given.append((b"content-length", b"%d" % length))
         return given
 
-    def broken_off(self, route: Route, ending: str) -> bytes:
+    def broken_off(self, manners: Manners, route: Route, ending: str, id: str) -> bytes:
         """The last event of an answer that did not come to its end."""
         error = Unavailable("serving.broken-off", model=route.name, ending=ending)
-        return b"data: %s\n\n" % orjson.dumps(self._document(error, 502, "en"))
+        return manners.broken_off(self._problem(error, 502, "en", id))
 
     async def _json(self, send: Send, id: str, body: bytes, status: int = 200, more: Headers | None = None) -> None:
         headers = self.headers(id, b"application/json", len(body)) + (more or [])
@@ -290,21 +308,18 @@ class Plane:
         if status == 401:
             more.append((b"www-authenticate", b'Bearer realm="gongqi"'))
         with contextlib.suppress(OSError):
-            await self._json(send, id, orjson.dumps(self._document(error, status, language)), status, more)
+            dialect = DIALECTS.get(scope["path"])
+            manners = openai.MANNERS if dialect is None else dialect.manners
+            status, body = manners.refusal(self._problem(error, status, language, id))
+            await self._json(send, id, body, status, more)
 
-    def _document(self, error: GongqiError, status: int, language: str) -> dict[str, Any]:
+    def _problem(self, error: GongqiError, status: int, language: str, id: str) -> Problem:
         localized = {}
         for each in LANGUAGES:
             _, message, remedy = self._words.error(error, each)
             localized[each] = {"message": message, "remedy": remedy}
         text = localized[language]
-        kind = TYPES.get(status, "api_error")
-        return {
-            "error": {
-                "message": f"{text['message']} {text['remedy']}", "type": kind, "param": None, "code": error.code,
-                "localized": localized,
-            }
-        }  # fmt: skip
+        return Problem(status, error.code, f"{text['message']} {text['remedy']}", localized, id)
 
     @staticmethod
     def _language(scope: dict[str, Any]) -> str:

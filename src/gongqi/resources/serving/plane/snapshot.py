@@ -15,7 +15,8 @@ from gongqi.resources.serving.metering import Tariff
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A model server. `private`: operators allow it to be on this machine or a private network."""
+    """A model server. `private`: operators allow it to be on this machine or a private network. `speaks`: which API
+    (`endpoints.SPEAKS`)."""
 
     id: str
     name: str
@@ -26,16 +27,18 @@ class Server:
     private: bool
     credential: str | None = field(repr=False)
     first_byte_seconds: float
+    speaks: str = "openai"
 
     @classmethod
     def at(
-        cls, base_url: str, *, id: str, name: str, private: bool, credential: str | None, first_byte_seconds: float
-    ) -> Server:
+        cls, base_url: str, *, id: str, name: str, private: bool, credential: str | None, first_byte_seconds: float,
+        speaks: str,
+    ) -> Server:  # fmt: skip
         parts = urlsplit(base_url)
         tls = parts.scheme == "https"
         port = parts.port or (443 if tls else 80)
         path = parts.path.rstrip("/")
-        return cls(id, name, tls, parts.hostname or "", port, path, private, credential, first_byte_seconds)
+        return cls(id, name, tls, parts.hostname or "", port, path, private, credential, first_byte_seconds, speaks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,17 +44,19 @@ class Counted(msgspec.Struct):
 _decoder = msgspec.json.Decoder(Counted)
 
 
-class EventTooLong(Exception):
-    """More bytes without an end of event than any event has."""
+class Unusable(Exception):
+    """What came is not what the server's API says: no JSON, or more bytes without an end of event than any event has."""
 
 
-def usage_of(body: bytes) -> tuple[Tokens | None, bool]:
-    """(what is reported, whether the body is JSON at all) of a whole answer or of one event's data."""
+def usage_of(body: bytes) -> Tokens | None:
+    """What a whole answer reports. Raises Unusable when it is no JSON at all."""
     try:
         read = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None, _is_object(body)
-    return _tokens(read.usage), True
+        if not _is_object(body):
+            raise Unusable("not JSON") from None
+        return None
+    return _tokens(read.usage)
 
 
 def _is_object(body: bytes) -> bool:
@@ -78,6 +80,7 @@ class Events:
     """The events of one answer. `feed` gives what may be delivered now; `reported`, `events` and `done` say the rest."""
 
     __slots__ = ("_rest", "done", "events", "keeps_usage", "reported")
+    closing = 1  # the last event of a complete answer only says why it ended
 
     def __init__(self, *, keeps_usage: bool) -> None:
         self.keeps_usage = keeps_usage
@@ -92,7 +95,7 @@ class Events:
         end = _last_boundary(data)
         self._rest = data[end:]
         if len(self._rest) > MAX_EVENT_BYTES:
-            raise EventTooLong
+            raise Unusable
         if end == 0:
             return b""
         whole = data[:end] if self._rest else data

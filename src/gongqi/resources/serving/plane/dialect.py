@@ -1,0 +1,97 @@
+"""The APIs that are spoken at the door: what the plane needs to know of each, and the ways from each to a model server.
+
+An address of the door has a `Dialect`: how a request is read and bounded, and how a refusal is worded. From a dialect to
+what a server `speaks` leads a `Way`, made anew for each attempt; a dialect has no way to a server that it cannot be
+brought to. Where both sides speak the same, bytes pass; elsewhere the way translates, an answer whole, a stream event by
+event, and never holds more of it than one event.
+
+Law: a way changes words, never money. What is counted is counted on the server's bytes, before they are translated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from gongqi.resources.serving.metering import Tokens
+from gongqi.resources.serving.plane.snapshot import Route
+
+
+class Asked(Protocol):
+    """What is read of a request before anything else is known of it."""
+
+    model: str
+    stream: bool | None
+
+
+class Answered(NamedTuple):
+    """An answer in one piece, as the caller is to have it. `reported` is None when the server does not say."""
+
+    body: bytes
+    reported: Tokens | None
+
+
+class Events(Protocol):
+    """An answer's events. `feed` gives what may be delivered now and raises `stream.Unusable`; `events` counts those
+    with content, about one a token, of which the last `closing` of a complete answer say nothing; `done`: the server has
+    said its last word."""
+
+    reported: Tokens | None
+    events: int
+    closing: int
+    done: bool
+
+    def feed(self, data: bytes) -> bytes: ...
+
+
+class Way(Protocol):
+    """From one call to one server and back. `path` is where at the server, `/v1` standing for its base address."""
+
+    path: bytes
+
+    def forwarded(self, model: str) -> bytes:
+        """The body as the server is to have it. Raises Refused when it cannot be said there."""
+        ...
+
+    def answered(self, body: bytes) -> Answered:
+        """Raises stream.Unusable when it is no answer."""
+        ...
+
+    def events(self) -> Events: ...
+
+    def turned_down(self, status: int, body: bytes) -> bytes:
+        """What the server says against the request itself, in the caller's words."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A refusal: `localized` has message and remedy in each language, `message` is both in the caller's."""
+
+    status: int
+    code: str
+    message: str
+    localized: Mapping[str, Any]
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How an API fails: a refusal (status and body), and the last event of an answer that breaks off."""
+
+    refusal: Callable[[Problem], tuple[int, bytes]]
+    broken_off: Callable[[Problem], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One address. `kind` is that of the models it asks for; `ways` go by what a server speaks. `is_free`: a question
+    about a call rather than one."""
+
+    kind: str
+    read: Callable[[bytes], Any]
+    bound: Callable[[Any, bytes, Route], Tokens]
+    ways: Mapping[str, Callable[[Any, bytes, str], Way]]
+    manners: Manners
+    is_free: bool = False
