@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.metering import ENDINGS, NANO, Tariff, Tokens
 from gongqi.resources.serving.plane import request, spool, stream
+from gongqi.resources.serving.plane.messages_as_chat import Retelling
 from gongqi.resources.serving.plane.pool import is_allowed
 
 counts = st.integers(0, 10**6)
@@ -141,3 +142,40 @@ def test_no_server_is_where_clouds_keep_their_secrets_nor_at_home_unless_that_is
     assert not is_allowed("::ffff:169.254.169.254", private=True)
     assert not is_allowed("64:ff9b::7f00:1", private=False)
     assert is_allowed("127.0.0.1", private=True) and not is_allowed("127.0.0.1", private=False)
+
+
+def thoughtful(words: list[str]) -> bytes:
+    """A chat stream that thinks, speaks and calls two tools."""
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}, {"reasoning_content": "hm"}]
+    deltas += [{"content": word} for word in words]
+    for number in range(2):
+        called = {"index": number, "id": f"t{number}", "function": {"name": "f", "arguments": ""}}
+        deltas += [{"tool_calls": [called]}, {"tool_calls": [{"index": number, "function": {"arguments": "{}"}}]}]
+    events: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    events.append({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 9}})
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
+
+
+@given(st.lists(st.text(min_size=1, max_size=8), max_size=6), st.lists(st.integers(1, 200), min_size=1, max_size=9))
+def test_a_translated_stream_is_whole_however_it_is_cut_and_each_block_is_opened_and_closed_once(
+    words: list[str], sizes: list[int]
+) -> None:
+    retelling = Retelling("msg_1", "m", 7, wants_thought=True)
+    data, out, at, number = thoughtful(words), b"", 0, 0
+    while at < len(data):
+        size = sizes[number % len(sizes)]
+        out += retelling.feed(data[at : at + size])
+        at, number = at + size, number + 1
+    told = [json.loads(document) for document in stream.documents(out)]
+    kinds = [event["type"] for event in told]
+    assert kinds[0] == "message_start" and kinds[-2:] == ["message_delta", "message_stop"]
+    open_block = -1
+    for event in told[1:-2]:
+        if event["type"] == "content_block_start":
+            open_block += 1
+        assert event["index"] == open_block
+    assert kinds.count("content_block_start") == kinds.count("content_block_stop") == 3 + bool(words)
+    said = [event["delta"].get("text", "") for event in told if event["type"] == "content_block_delta"]
+    assert "".join(said) == "".join(words)
+    assert told[-2]["delta"]["stop_reason"] == "tool_use" and told[-2]["usage"]["output_tokens"] == 9

@@ -4,10 +4,13 @@
 that many tokens, `stall`, `cut=3` (end of file after three events), `half=3` (in the middle of the fourth), `nousage`,
 `absurd`, `negative`, `broken` (no JSON), `refuse` (drops the connection), `status=500`, `after=7` (Retry-After),
 `slow=0.01` (seconds between events), `gzip` (a compressed answer), `redirect`, `dribble` (one byte at a time), `late=1`
-(seconds before the answer), `close` (no keep-alive), `nodone` (no [DONE]), `crlf`.
+(seconds before the answer), `close` (no keep-alive), `nodone` (no [DONE]), `crlf`, `think` (thought before the answer),
+`calls=2` (so many tools are called, if there are any), `finish=length` (the reason of the end), `says=data:` (one word
+more), `cached` (three tokens of the prompt were), `fails` (an error in the middle of a stream), `mangled` (arguments that
+are no JSON).
 
-Every answer is real in form: chat completions, completions and embeddings as OpenAI's API has them, with usage counted
-from the words that were sent. `Upstream.seen` keeps the requests.
+Every answer is real in form: chat completions, completions and embeddings as OpenAI's API has them, messages as
+Anthropic's has them, with usage counted from the words that were sent. `Upstream.seen` keeps the requests.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from collections.abc import Iterator
 from typing import Any
 
 PROMPT_TOKENS = 7
+THOUGHTS = ("first ", "then ")
 
 
 class Upstream:
@@ -83,8 +87,16 @@ class Upstream:
             return True
         if path.endswith("/embeddings"):
             return await self._whole(writer, does, _embeddings(body, does))
+        if path.endswith("/count_tokens"):
+            return await self._whole(writer, does, {"input_tokens": 42})
         count = int(does.get("words") or 5)
         words = [f"w{number} " for number in range(count)]
+        if "says" in does:
+            words.append(does["says"].replace("_", " "))
+        if path.endswith("/messages"):
+            if body.get("stream"):
+                return await self._send(writer, does, _message_events(body, does, words))
+            return await self._whole(writer, does, _message(body, does, words))
         if body.get("stream"):
             return await self._stream(path, body, does, words, writer)
         return await self._whole(writer, does, _completion(path, body, does, words))
@@ -133,19 +145,34 @@ class Upstream:
             delta = {"delta": {"content": word}} if chat else {"text": word}
             return [{"index": 0, "finish_reason": None, **delta}]
 
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-        events = (
-            [event([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])]
-            if chat
-            else []
-        )
-        events += [event(said(word)) for word in words]
-        end = {"index": 0, "finish_reason": "stop", **({"delta": {}} if chat else {"text": ""})}
+        def delta(**more: Any) -> list[Any]:
+            return [{"index": 0, "finish_reason": None, "delta": more}]
+
+        events = [event(delta(role="assistant", content=""))] if chat else []
+        if "think" in does:
+            events += [event(delta(reasoning_content=thought)) for thought in THOUGHTS]
+        called = _called(body, does) if chat else []
+        for number, call in enumerate(called):
+            told = call["function"]
+            begun = {"index": number, "id": call["id"], "type": "function", "function": {**told, "arguments": ""}}
+            events.append(event(delta(tool_calls=[begun])))
+            for part in (told["arguments"][:5], told["arguments"][5:]):
+                events.append(event(delta(tool_calls=[{"index": number, "function": {"arguments": part}}])))
+        if not called:
+            events += [event(said(word)) for word in words]
+        if "fails" in does:
+            events.append(b'data: {"error": {"message": "scripted"}}' + line)
+        finish = does.get("finish") or ("tool_calls" if called else "stop")
+        end = {"index": 0, "finish_reason": finish, **({"delta": {}} if chat else {"text": ""})}
         events.append(event([end]))
         if (body.get("stream_options") or {}).get("include_usage") and "nousage" not in does:
             events.append(event([], usage=_usage(does, len(words))))
         if "nodone" not in does:
             events.append(b"data: [DONE]" + line)
+        return await self._send(writer, does, events)
+
+    async def _send(self, writer: Any, does: dict[str, str], events: list[bytes]) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         cut = int(does.get("cut") or does.get("half") or -1) + 1  # the first event says only who speaks
         for number, data in enumerate(events):
             if number == cut and "half" in does:
@@ -196,15 +223,11 @@ def _usage(does: dict[str, str], output: int) -> dict[str, Any]:
 
 def _completion(path: str, body: dict[str, Any], does: dict[str, str], words: list[str]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": "".join(words)}
-    finish = "stop"
-    if body.get("tools"):
-        called = {"name": body["tools"][0]["function"]["name"], "arguments": json.dumps({"city": "Xi'an"})}
-        message = {
-            "role": "assistant",
-            "content": None,
-            "tool_calls": [{"id": "t1", "type": "function", "function": called}],
-        }
-        finish = "tool_calls"
+    if called := _called(body, does):
+        message |= {"content": None, "tool_calls": called}
+    if "think" in does:
+        message["reasoning_content"] = "".join(THOUGHTS)
+    finish = does.get("finish") or ("tool_calls" if called else "stop")
     if (body.get("response_format") or {}).get("type") == "json_schema":
         message["content"] = json.dumps({"city": "西安"})
     told = {"message": message} if path.endswith("/chat/completions") else {"text": "".join(words)}
@@ -213,6 +236,57 @@ def _completion(path: str, body: dict[str, Any], does: dict[str, str], words: li
         "choices": [{"index": 0, "finish_reason": finish, "logprobs": None, **told}],
     }  # fmt: skip
     return answer if "nousage" in does else answer | {"usage": _usage(does, len(words))}
+
+
+def _called(body: dict[str, Any], does: dict[str, str]) -> list[dict[str, Any]]:
+    """The first tool, so many times."""
+    if not body.get("tools"):
+        return []
+    arguments = "{not" if "mangled" in does else json.dumps({"city": "Xi'an"})
+    told = {"name": body["tools"][0]["function"]["name"], "arguments": arguments}
+    return [{"id": f"t{n + 1}", "type": "function", "function": told} for n in range(int(does.get("calls") or 1))]
+
+
+def _message(body: dict[str, Any], does: dict[str, str], words: list[str]) -> dict[str, Any]:
+    """As Anthropic's Messages answer."""
+    content: list[Any] = [{"type": "text", "text": "".join(words)}]
+    if body.get("tools"):
+        content = [{"type": "tool_use", "id": "tu1", "name": body["tools"][0]["name"], "input": {"city": "Xi'an"}}]
+    told = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"], "content": content}
+    told |= {"stop_reason": "tool_use" if body.get("tools") else "end_turn", "stop_sequence": None}
+    return told if "nousage" in does else told | {"usage": _message_usage(does, len(words))}
+
+
+def _message_usage(does: dict[str, str], output: int) -> dict[str, Any]:
+    """Ten tokens of the prompt where some were cached: four fresh, one written to the cache, five read from it."""
+    cache = {"cache_creation_input_tokens": 1, "cache_read_input_tokens": 5} if "cached" in does else {}
+    return {"input_tokens": 4 if "cached" in does else PROMPT_TOKENS, "output_tokens": output, **cache}
+
+
+def _message_events(body: dict[str, Any], does: dict[str, str], words: list[str]) -> list[bytes]:
+    whole = _message(body, does, words)
+    usage = whole.pop("usage", None)
+    begun = {**whole, "content": [], "stop_reason": None} | ({"usage": {**usage, "output_tokens": 1}} if usage else {})
+    [block] = whole["content"]
+    if block["type"] == "tool_use":
+        empty, deltas = (
+            {**block, "input": {}},
+            [{"type": "input_json_delta", "partial_json": json.dumps(block["input"])}],
+        )
+    else:
+        empty, deltas = {"type": "text", "text": ""}, [{"type": "text_delta", "text": word} for word in words]
+    ended = {"output_tokens": usage["output_tokens"]} if usage else {"output_tokens": None}
+    told = [
+        ("message_start", {"message": begun}),
+        ("content_block_start", {"index": 0, "content_block": empty}),
+        ("ping", {}),
+        *(("content_block_delta", {"index": 0, "delta": delta}) for delta in deltas),
+        *([("error", {"error": {"type": "overloaded_error", "message": "scripted"}})] if "fails" in does else []),
+        ("content_block_stop", {"index": 0}),
+        ("message_delta", {"delta": {"stop_reason": whole["stop_reason"], "stop_sequence": None}, "usage": ended}),
+        ("message_stop", {}),
+    ]
+    return [f"event: {name}\ndata: {json.dumps({'type': name, **more})}\n\n".encode() for name, more in told]
 
 
 def _embeddings(body: dict[str, Any], does: dict[str, str]) -> dict[str, Any]:

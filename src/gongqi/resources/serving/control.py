@@ -126,7 +126,8 @@ def _server(row: ModelEndpoint, home: Path) -> Server | None:
 
 
 def _entry(row: ModelRoute, tariff: metering.Tariff) -> dict[str, Any]:
-    """Its line in the list of models: what OpenAI's clients know, and under `gongqi` what only we say."""
+    """Its line in the list of models: what OpenAI's and Anthropic's clients know, which do not disturb each other, and
+    under `gongqi` what only we say."""
     rates = {"input": tariff.input_nanos, "cached_input": tariff.cached_nanos, "output": tariff.output_nanos}
     price = {"id": tariff.price, "version": tariff.version, "unit": tariff.unit}
     price |= {f"{name}_per_million_tokens": exact(nanos * MILLION, tariff.unit) for name, nanos in rates.items()}
@@ -136,7 +137,11 @@ def _entry(row: ModelRoute, tariff: metering.Tariff) -> dict[str, Any]:
         "evidence": f"/evidence/entry/{row.evidence}",
     }  # fmt: skip
     created = int(row.created_at.timestamp())
-    return {"id": row.name, "object": "model", "created": created, "owned_by": row.org, "gongqi": more}
+    anthropic = {
+        "type": "model", "display_name": row.name, "created_at": row.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lifecycle": "active", "max_input_tokens": row.context_tokens, "max_tokens": row.output_tokens,
+    }  # fmt: skip
+    return {"id": row.name, "object": "model", "created": created, "owned_by": row.org} | anthropic | {"gongqi": more}
 
 
 def exact(nanos: int, unit: str) -> str:

@@ -23,7 +23,7 @@ it asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 NANO = 10**9  # nanos in one booked unit
@@ -58,6 +58,11 @@ class Tariff:
     input_nanos: int
     cached_nanos: int
     output_nanos: int
+
+
+def free(tariff: Tariff) -> Tariff:
+    """The same price list's, for what it does not charge."""
+    return replace(tariff, input_nanos=0, cached_nanos=0, output_nanos=0)
 
 
 class Charge(NamedTuple):

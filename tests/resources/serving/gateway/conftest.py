@@ -43,6 +43,7 @@ class Gateway:
     org: str
     owner: Any
     endpoint: str
+    anthropic_endpoint: str | None = None
     key: str = ""
     numbers: Iterator[int] = field(default_factory=itertools.count)
     routes: dict[str, str] = field(default_factory=dict)
@@ -73,9 +74,16 @@ class Gateway:
         self.seen()
         return made
 
+    def anthropic_route(self, name: str, script: str, **more: Any) -> str:
+        """A model that is answered as scripted, in Anthropic's API."""
+        if self.anthropic_endpoint is None:
+            given = {"name": "sim-anthropic", "base_url": self.upstream.url, "private": True, "speaks": "anthropic"}
+            self.anthropic_endpoint = self.operator.verb("serving:endpoint:add", **given)["id"]
+        return self.route(name, targets=[{"endpoint": self.anthropic_endpoint, "model": script}], **more)
+
     def scripted(self, *scripts: str) -> str:
         """The name of a model that is answered as scripted, made when it is first asked for."""
-        name = re.sub(r"[=+.]", "-", "--".join(scripts))
+        name = re.sub(r"[^A-Za-z0-9-]", "-", "--".join(scripts))
         if name not in self.routes:
             self.route(name, *scripts)
         return name

@@ -122,7 +122,7 @@ class Call:
         streams = bool(self._asked.stream)
         way = self._way = self._dialect.ways[target.server.speaks](self._asked, self._body, self.id)
         body = way.forwarded(target.model)
-        data = self.plane.head_of(target.server, way.path) + b"%d\r\n\r\n" % len(body) + body
+        data = self.plane.head_of(target.server, way.path) + b"%d\r\n%s\r\n" % (len(body), way.fields) + body
         connection = self._connection = await self.plane.pool.connection(target.server)
         try:
             answer = await self._exchange(connection, data, streams)
@@ -194,7 +194,7 @@ class Call:
         kind = b"application/json"
         if body is answer.body:
             kind = answer.headers.get(b"content-type", kind)
-        headers = self.plane.headers(self.id, kind, len(body))
+        headers = self.plane.headers(self.id, kind, len(body), self._dialect.manners.names)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -206,7 +206,8 @@ class Call:
         ending = metering.COMPLETE
         noted = 0.0
         self.has_begun_answer = True
-        headers = self.plane.headers(self.id, b"text/event-stream; charset=utf-8", None)
+        kind = b"text/event-stream; charset=utf-8"
+        headers = self.plane.headers(self.id, kind, None, self._dialect.manners.names)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             while data := await connection.read():

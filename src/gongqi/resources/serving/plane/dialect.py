@@ -10,12 +10,14 @@ Law: a way changes words, never money. What is counted is counted on the server'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from gongqi.resources.serving.metering import Tokens
 from gongqi.resources.serving.plane.snapshot import Route
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Asked(Protocol):
@@ -37,18 +39,26 @@ class Events(Protocol):
     with content, about one a token, of which the last `closing` of a complete answer say nothing; `done`: the server has
     said its last word."""
 
-    reported: Tokens | None
-    events: int
-    closing: int
-    done: bool
+    @property
+    def reported(self) -> Tokens | None: ...
+    @property
+    def events(self) -> int: ...
+    @property
+    def closing(self) -> int: ...
+    @property
+    def done(self) -> bool: ...
 
     def feed(self, data: bytes) -> bytes: ...
 
 
 class Way(Protocol):
-    """From one call to one server and back. `path` is where at the server, `/v1` standing for its base address."""
+    """From one call to one server and back. `path` is where at the server, `/v1` standing for its base address; `fields`
+    are header lines beside those that every request has."""
 
-    path: bytes
+    @property
+    def path(self) -> bytes: ...
+    @property
+    def fields(self) -> bytes: ...
 
     def forwarded(self, model: str) -> bytes:
         """The body as the server is to have it. Raises Refused when it cannot be said there."""
@@ -78,20 +88,22 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How an API fails: a refusal (status and body), and the last event of an answer that breaks off."""
+    """How an API fails: a refusal (status and body), and the last event of an answer that breaks off; and the headers
+    by which it names a call."""
 
     refusal: Callable[[Problem], tuple[int, bytes]]
     broken_off: Callable[[Problem], bytes]
+    names: tuple[bytes, ...] = (b"x-request-id",)
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One address. `kind` is that of the models it asks for; `ways` go by what a server speaks. `is_free`: a question
-    about a call rather than one."""
+    """One address. `kind` is that of the models it asks for; `ways` go by what a server speaks. What costs nothing has
+    `alone`: the gateway's own answer, where no server can be asked."""
 
     kind: str
-    read: Callable[[bytes], Any]
+    read: Callable[[bytes, Headers], Any]
     bound: Callable[[Any, bytes, Route], Tokens]
     ways: Mapping[str, Callable[[Any, bytes, str], Way]]
     manners: Manners
-    is_free: bool = False
+    alone: Callable[[bytes], bytes] | None = None

@@ -23,7 +23,7 @@ import structlog
 from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
 from gongqi.kernel.words import LANGUAGES, Words, negotiate, tag
 from gongqi.resources.serving import metering
-from gongqi.resources.serving.plane import openai, request
+from gongqi.resources.serving.plane import anthropic, openai, request
 from gongqi.resources.serving.plane.call import Call, Send
 from gongqi.resources.serving.plane.dialect import Dialect, Manners, Problem
 from gongqi.resources.serving.plane.health import Health
@@ -49,6 +49,8 @@ DIALECTS = {
     "/v1/chat/completions": openai.CHAT,
     "/v1/completions": openai.COMPLETIONS,
     "/v1/embeddings": openai.EMBEDDINGS,
+    "/v1/messages": anthropic.MESSAGES,
+    "/v1/messages/count_tokens": anthropic.COUNT_TOKENS,
 }
 _PLAIN = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
@@ -124,7 +126,7 @@ class Plane:
         if dialect is not None and method == "POST":
             await self._complete(scope, receive, send, id, key, dialect, begun)
         elif method == "GET" and path == "/v1/models":
-            await self._json(send, id, b'{"object":"list","data":[%s]}' % b",".join(self._entries(key)))
+            await self._json(send, id, self._list(key))
         elif method == "GET" and path.startswith("/v1/models/"):
             await self._json(send, id, self._route(path.removeprefix("/v1/models/"), key).entry)
         elif method == "GET" and path in ("/v1/usage",):
@@ -149,8 +151,11 @@ class Plane:
         if self.spool.is_full:
             raise Unavailable("serving.spool-full", retry_after_seconds=5)
         body = await self._read(scope, receive)
-        asked = dialect.read(body)
+        asked = dialect.read(body, scope["headers"])
         route = self._within_reach(dialect, self._route(asked.model, key))
+        if dialect.alone is not None and not route.targets:
+            await self._json(send, id, dialect.alone(body), names=dialect.manners.names)
+            return
         bound = dialect.bound(asked, body, route)
         reserved = metering.reserve(bound, route.tariff)
         expected = min(request.prompt_estimate(body), bound.input) + bound.output
@@ -200,11 +205,15 @@ class Plane:
             if name == b"authorization":
                 scheme, _, secret = value.partition(b" ")
                 if scheme.lower() != b"bearer":
-                    break
-                key = self.snapshot.keys.get(sha256(secret.strip()).digest())
-                if key is None or key.expires_at <= time.time():
-                    raise Refused("serving.key-invalid")
-                return key
+                    continue
+            elif name == b"x-api-key":
+                secret = value
+            else:
+                continue
+            key = self.snapshot.keys.get(sha256(secret.strip()).digest())
+            if key is None or key.expires_at <= time.time():
+                raise Refused("serving.key-invalid")
+            return key
         raise Refused("serving.key-needed")
 
     def _route(self, name: str, key: Key) -> Route:
@@ -221,13 +230,18 @@ class Plane:
         if route.kind != dialect.kind and {route.kind, dialect.kind} != {"chat", "completions"}:
             raise Refused("serving.kind-differs", model=route.name, kind=route.kind)
         targets = tuple(target for target in route.targets if target.server.speaks in dialect.ways)
+        if dialect.alone is not None:
+            return replace(route, targets=targets, tariff=metering.free(route.tariff))
         if not targets:
             raise Refused("serving.api-unspoken", model=route.name)
         return route if len(targets) == len(route.targets) else replace(route, targets=targets)
 
-    def _entries(self, key: Key) -> list[bytes]:
-        routes = self.snapshot.routes.values()
-        return [route.entry for route in routes if key.routes is None or route.id in key.routes]
+    def _list(self, key: Key) -> bytes:
+        """All models of this key in one page, as both OpenAI's and Anthropic's clients read it."""
+        routes = [each for each in self.snapshot.routes.values() if key.routes is None or each.id in key.routes]
+        first, last = (orjson.dumps(routes[place].name) if routes else b"null" for place in (0, -1))
+        form = b'{"object":"list","data":[%s],"has_more":false,"first_id":%s,"last_id":%s}'
+        return form % (b",".join(route.entry for route in routes), first, last)
 
     async def _read(self, scope: dict[str, Any], receive: Receive) -> bytes:
         """The whole body, refused as soon as it is known to be too large. Raises Refused, Unavailable."""
@@ -271,13 +285,16 @@ class Plane:
                 f"POST {server.path}{path.decode().removeprefix('/v1')} HTTP/1.1", f"host: {host}:{server.port}",
                 "content-type: application/json", "accept-encoding: identity", "user-agent: gongqi",
             ]  # fmt: skip
+            is_anthropic = server.speaks == anthropic.SPEAKER
+            if is_anthropic:
+                lines.append(f"anthropic-version: {anthropic.VERSION}")
             if server.credential:
-                lines.append(f"authorization: Bearer {server.credential}")
+                lines.append(f"{'x-api-key:' if is_anthropic else 'authorization: Bearer'} {server.credential}")
             head = self._heads[(server, path)] = ("\r\n".join(lines) + "\r\ncontent-length: ").encode()
         return head
 
-    def headers(self, id: str, kind: bytes, length: int | None) -> Headers:
-        given = [(b"content-type", kind), (b"x-request-id", id.encode()), *_PLAIN]
+    def headers(self, id: str, kind: bytes, length: int | None, names: tuple[bytes, ...]) -> Headers:
+        given = [(b"content-type", kind), *((name, id.encode()) for name in names), *_PLAIN]
         if length is not None:
             given.append((b"content-length", b"%d" % length))
         return given
@@ -287,8 +304,11 @@ class Plane:
         error = Unavailable("serving.broken-off", model=route.name, ending=ending)
         return manners.broken_off(self._problem(error, 502, "en", id))
 
-    async def _json(self, send: Send, id: str, body: bytes, status: int = 200, more: Headers | None = None) -> None:
-        headers = self.headers(id, b"application/json", len(body)) + (more or [])
+    async def _json(
+        self, send: Send, id: str, body: bytes, status: int = 200, more: Headers | None = None,
+        names: tuple[bytes, ...] = openai.MANNERS.names,
+    ) -> None:  # fmt: skip
+        headers = self.headers(id, b"application/json", len(body), names) + (more or [])
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -308,10 +328,9 @@ class Plane:
         if status == 401:
             more.append((b"www-authenticate", b'Bearer realm="gongqi"'))
         with contextlib.suppress(OSError):
-            dialect = DIALECTS.get(scope["path"])
-            manners = openai.MANNERS if dialect is None else dialect.manners
+            manners = _manners(scope)
             status, body = manners.refusal(self._problem(error, status, language, id))
-            await self._json(send, id, body, status, more)
+            await self._json(send, id, body, status, more, manners.names)
 
     def _problem(self, error: GongqiError, status: int, language: str, id: str) -> Problem:
         localized = {}
@@ -376,3 +395,13 @@ class Plane:
         for call in list(self.calls):
             if call.key.id not in snapshot.key_ids:
                 call.stop(metering.KEY_REVOKED)
+
+
+def _manners(scope: dict[str, Any]) -> Manners:
+    """How the caller is told that it is refused: in the API of the address, or where several share one, of its client."""
+    if (dialect := DIALECTS.get(scope["path"])) is not None:
+        return dialect.manners
+    is_anthropic = scope["path"].startswith("/v1/messages") or any(
+        name == b"anthropic-version" for name, _ in scope["headers"]
+    )
+    return anthropic.MANNERS if is_anthropic else openai.MANNERS

@@ -21,6 +21,7 @@ class Passage:
     """A way on which only the model's name and the wish for usage change."""
 
     __slots__ = ("_asked", "_body", "path")
+    fields = b""
 
     def __init__(self, path: bytes, asked: request.Asked, body: bytes, _call: str) -> None:
         self.path = path

@@ -9,7 +9,8 @@ escapes) is the body read whole and written anew.
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
@@ -41,15 +42,36 @@ class Asked(msgspec.Struct):
     prompt: msgspec.Raw = msgspec.Raw()
 
 
+class Complaint(msgspec.Struct):
+    message: str = ""
+
+
+class Complained(msgspec.Struct):
+    error: Complaint
+
+
 _decoder = msgspec.json.Decoder(Asked)
+_whole = msgspec.json.Decoder(dict[str, Any])  # keeps whole numbers of any length
+_complaints = msgspec.json.Decoder(Complained)
+_Read = TypeVar("_Read")
 
 
-def read(body: bytes) -> Asked:
+def decoded(decoder: msgspec.json.Decoder[_Read], body: bytes) -> _Read:
     """Raises Refused serving.request-unreadable."""
     try:
-        asked = _decoder.decode(body)
+        return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Refused("serving.request-unreadable", why=str(error)[:200]) from error
+
+
+def whole(body: bytes) -> dict[str, Any]:
+    """All of it, for those who must write it anew. Raises Refused serving.request-unreadable."""
+    return decoded(_whole, body)
+
+
+def read(body: bytes, _headers: Sequence[tuple[bytes, bytes]] = ()) -> Asked:
+    """Raises Refused serving.request-unreadable."""
+    asked = decoded(_decoder, body)
     for name in ("max_tokens", "max_completion_tokens", "n", "best_of"):
         value = getattr(asked, name)
         if value is not None and value < 1:
@@ -63,18 +85,26 @@ def bound(asked: Asked, body: bytes, route: Route) -> Tokens:
     A token is at least one byte, so a text has no more tokens than bytes; pictures and sound may, and count as a full
     context. Raises Refused: serving.output-too-long, serving.choices-too-many.
     """
-    context = route.context_tokens
-    text = not any(mark in body for mark in _NOT_TEXT)
-    prompt = len(body) if route.kind == "embeddings" else min(len(body), context) if text else context
     if route.kind == "embeddings":
-        return Tokens(prompt)
-    wanted = asked.max_completion_tokens or asked.max_tokens or route.output_tokens
-    if wanted > route.output_tokens:
-        raise Refused("serving.output-too-long", wanted=wanted, limit=route.output_tokens)
+        return Tokens(len(body))
+    wanted = output_bound(asked.max_completion_tokens or asked.max_tokens or route.output_tokens, route)
     choices = max(asked.n or 1, asked.best_of or 1) * _prompts(bytes(asked.prompt))
     if choices > MAX_CHOICES:
         raise Refused("serving.choices-too-many", wanted=choices, limit=MAX_CHOICES)
-    return Tokens(prompt, 0, wanted * choices)
+    return Tokens(prompt_bound(body, route, _NOT_TEXT), 0, wanted * choices)
+
+
+def prompt_bound(body: bytes, route: Route, not_text: Sequence[bytes]) -> int:
+    if any(mark in body for mark in not_text):
+        return route.context_tokens
+    return min(len(body), route.context_tokens)
+
+
+def output_bound(wanted: int, route: Route) -> int:
+    """Raises Refused serving.output-too-long."""
+    if wanted > route.output_tokens:
+        raise Refused("serving.output-too-long", wanted=wanted, limit=route.output_tokens)
+    return wanted
 
 
 def _prompts(prompt: bytes) -> int:
@@ -94,22 +124,32 @@ def forwarded(asked: Asked, body: bytes, model: str, *, wants_usage: bool) -> by
     options = asked.stream_options
     if wants_usage and isinstance(options, StreamOptions) and options.include_usage:
         wants_usage = False
-    if asked.model != model:
-        body = _renamed(body, asked.model, model)
+    body = renamed(body, asked.model, model)
     if not wants_usage:
         return body
     if options is msgspec.UNSET and _ESCAPED not in body:
         start = body.index(b"{") + 1
         return b'%s"stream_options":{"include_usage":true},%s' % (body[:start], body[start:])
-    whole = orjson.loads(body)
-    whole["stream_options"] = {**(whole.get("stream_options") or {}), "include_usage": True}
-    return orjson.dumps(whole)
+    document = whole(body)
+    document["stream_options"] = {**(document.get("stream_options") or {}), "include_usage": True}
+    return msgspec.json.encode(document)
+
+
+def complaint(body: bytes) -> str:
+    """The sentence of a server's error, in OpenAI's or Anthropic's form; a body in another form says nothing."""
+    try:
+        return _complaints.decode(body).error.message
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 _spellings: dict[str, re.Pattern[bytes]] = {}  # one for each route's name, which operators set
 
 
-def _renamed(body: bytes, old: str, new: str) -> bytes:
+def renamed(body: bytes, old: str, new: str) -> bytes:
+    """The body with another model's name, and nothing else changed."""
+    if old == new:
+        return body
     pattern = _spellings.get(old)
     if pattern is None:
         spelled = re.escape(orjson.dumps(old))
@@ -118,9 +158,7 @@ def _renamed(body: bytes, old: str, new: str) -> bytes:
     if len(found) == 1 and body.count(b'"model"') == 1 and _ESCAPED not in body:
         start, end = found[0].span(1)
         return body[:start] + orjson.dumps(new) + body[end:]
-    whole: dict[str, Any] = orjson.loads(body)
-    whole["model"] = new
-    return orjson.dumps(whole)
+    return msgspec.json.encode(whole(body) | {"model": new})
 
 
 def _first_two(pattern: re.Pattern[bytes], body: bytes) -> Any:

@@ -10,6 +10,7 @@ delivered always ends between two events, and what is cut off mid-event is never
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 
@@ -53,19 +54,17 @@ def usage_of(body: bytes) -> Tokens | None:
     try:
         read = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        if not _is_object(body):
-            raise Unusable("not JSON") from None
+        require_object(body)
         return None
     return _tokens(read.usage)
 
 
-def _is_object(body: bytes) -> bool:
-    """Whether it is JSON, though its usage is not as it should be."""
+def require_object(body: bytes) -> None:
+    """Raises Unusable unless it is JSON, though its usage is not as it should be."""
     try:
         msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+        raise Unusable("not JSON") from None
 
 
 def _tokens(counts: Counts | None) -> Tokens | None:
@@ -90,22 +89,16 @@ class Events:
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        if self._rest:
-            data = self._rest + data
-        end = _last_boundary(data)
-        self._rest = data[end:]
-        if len(self._rest) > MAX_EVENT_BYTES:
-            raise Unusable
-        if end == 0:
+        whole, self._rest = whole_events(self._rest + data if self._rest else data)
+        if not whole:
             return b""
-        whole = data[:end] if self._rest else data
-        if DONE in whole:
+        if _says_done(whole):
             self.done = True
         found = _USAGE.search(whole)
         if found is None:
             self._count(whole)
             return whole
-        start = max(0, whole.rfind(b"data:", 0, found.start()))
+        start = whole.rfind(b"\ndata:", 0, found.start()) + 1
         head = whole[:start]
         self._count(head)
         return head + self._read(whole[start:])
@@ -117,14 +110,15 @@ class Events:
             said = _CONTENT.search(whole)
             if said is None:
                 return
-            start = max(0, whole.rfind(b"data:", 0, said.start()))
-        self.events += whole.count(b"data:", start) - (DONE in whole)
+            start = whole.rfind(b"\ndata:", 0, said.start()) + 1
+        lines = whole.count(b"\ndata:", start) + whole.startswith(b"data:", start)
+        self.events += lines - _says_done(whole)
 
     def _read(self, whole: bytes) -> bytes:
         """Event by event, from the first that carries usage: usually the last but one of the answer."""
         kept: list[bytes] = []
-        for event in _each(whole):
-            data = b"".join(line[5:] for line in event.splitlines() if line.startswith(b"data:")).strip()
+        for event in each(whole):
+            data = _data(event)
             if not data or data == b"[DONE]":
                 kept.append(event)
                 continue
@@ -144,6 +138,32 @@ class Events:
         return b"".join(kept)
 
 
+def whole_events(data: bytes) -> tuple[bytes, bytes]:
+    """(the events that have come whole, the beginning of the next). Raises Unusable when that has no end."""
+    end = _last_boundary(data)
+    rest = data[end:]
+    if len(rest) > MAX_EVENT_BYTES:
+        raise Unusable("an event without end")
+    return (data[:end] if rest else data), rest
+
+
+def documents(whole: bytes) -> Iterator[bytes]:
+    """What each event carries, but for the mark of the end."""
+    for event in each(whole):
+        data = _data(event)
+        if data and data != b"[DONE]":
+            yield data
+
+
+def _data(event: bytes) -> bytes:
+    return b"".join(line[5:] for line in event.splitlines() if line.startswith(b"data:")).strip()
+
+
+def _says_done(whole: bytes) -> bool:
+    """A text may say the same, but never at the beginning of a line: in JSON, an end of line is an escape."""
+    return whole.startswith(DONE) or b"\n" + DONE in whole
+
+
 def _last_boundary(data: bytes) -> int:
     """Where the last whole event ends."""
     plain = data.rfind(b"\n\n")
@@ -151,7 +171,7 @@ def _last_boundary(data: bytes) -> int:
     return max(plain + 2 if plain >= 0 else 0, carriage + 4 if carriage >= 0 else 0)
 
 
-def _each(whole: bytes) -> list[bytes]:
+def each(whole: bytes) -> list[bytes]:
     """The events, each with its blank line."""
     separator = b"\r\n\r\n" if b"\r\n\r\n" in whole else b"\n\n"
     return [event + separator for event in whole.split(separator) if event]
