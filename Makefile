@@ -1,5 +1,5 @@
 # Two commands do all the set-up: `make up` runs a foundation, `make test` runs the tests.
-.PHONY: up test test-docs test-long test-postgres test-browser test-clients fuzz check bench bench-hub bench-gateway lock docs clean
+.PHONY: up test test-long test-soak test-docs test-postgres test-browser test-clients fuzz check bench bench-hub bench-gateway lock docs clean
 PY := .venv/bin/python
 HF := tests/resources/hub/huggingface
 LIBRARIES := $(HF)/libraries.txt
@@ -11,17 +11,21 @@ up:            ## install, start on http://127.0.0.1:$${GONGQI_PORT:-8420}, walk
 
 test:          ## the default suite on SQLite: under five minutes, no network
 	@scripts/bootstrap dev
-	@.venv/bin/pytest -m "not browser and not slow" -n 2 --dist loadscope
+	@.venv/bin/pytest -m "not browser and not slow and not long" -n 2 --dist loadscope
+
+test-long:     ## processes that are killed, disks that fill up, walks of the whole house, tools that others wrote
+	@scripts/bootstrap dev
+	@.venv/bin/pytest -m "long and not slow" -n 2
 
 test-docs:     ## every command that the documents show, run as shown
 	@scripts/bootstrap dev
 	@.venv/bin/pytest tests/docs -m ""
 
-test-long:     ## longer walks: more kills, more schemathesis examples
+test-soak:     ## more of the same: more kills, more schemathesis examples
 	@scripts/bootstrap dev
 	@.venv/bin/pytest -m "slow and not browser" -n 2
 
-test-postgres: ## the same suite on a throw-away PostgreSQL
+test-postgres: ## both suites on a throw-away PostgreSQL
 	@scripts/bootstrap dev
 	@scripts/with-postgres .venv/bin/pytest -m "not browser and not slow" -n 2 --dist loadscope
 

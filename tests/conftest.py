@@ -23,6 +23,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.util import LRUCache
 
 from gongqi import migrations
 from gongqi.governance.ethics.evaluate import Unfit
@@ -39,6 +42,17 @@ POSTGRES = os.environ.get("GONGQI_TEST_POSTGRES")
 SOURCE = Path(__file__).parents[1] / "src" / "gongqi"
 WHOLE = ("", "not browser and not slow")  # what `-m` says when the whole suite runs
 MADE: set[str] = set()  # codes of the errors made so far, here and by the workers that have come home
+
+
+# Every test has engines of its own, and SQLAlchemy would compile every statement for each of them again.
+COMPILED = LRUCache(5_000)
+DefaultDialect.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign]  part of a cache's key
+DefaultDialect.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
+
+
+@event.listens_for(Engine, "engine_connect")
+def compile_once(connection: Connection) -> None:
+    connection.engine._compiled_cache = COMPILED
 
 
 @contextlib.contextmanager

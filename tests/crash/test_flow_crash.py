@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-pytestmark = pytest.mark.crash
+pytestmark = pytest.mark.long
 
 MAX_CROSSINGS = 200
 ERRANDS = 200

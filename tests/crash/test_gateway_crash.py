@@ -1,7 +1,7 @@
 """kill -9 of a serving gateway at any moment: nothing that was answered goes unbilled, nothing is billed twice.
 
 The server is a process of its own, forked from one that has imported everything once. It is killed while callers
-stream and ask, started again on the same home, and what it owes is settled. `make test-long` kills it more often.
+stream and ask, started again on the same home, and what it owes is settled. `make test-soak` kills it more often.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gongqi.doors.cli.client import Client
 from gongqi.resources.serving.metering import NANO
 from tests.house.conftest import wait_for
 
-pytestmark = pytest.mark.crash
+pytestmark = pytest.mark.long
 
 UNIT, INPUT_NANOS, OUTPUT_NANOS = "CNY-fen", 3_000_000, 6_000_000
 CHAT = "/v1/chat/completions"

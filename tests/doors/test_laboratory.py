@@ -28,6 +28,8 @@ from gongqi.governance.ethics.sandbox import run_evaluation
 from gongqi.resources.hub import rules as hub
 from gongqi.resources.hub.safety import inspect
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

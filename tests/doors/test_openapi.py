@@ -77,11 +77,13 @@ def walk_every_operation(app: Any, headers: dict[str, str], *, examples: int) ->
     return calls
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("examples", [2, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_no_operation_breaks_for_an_operator(whole, examples: int) -> None:
     assert walk_every_operation(whole.app, whole.auth, examples=examples) > 100
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("examples", [1, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_no_operation_breaks_for_a_stranger(whole, examples: int) -> None:
     assert walk_every_operation(whole.app, {}, examples=examples) > 50

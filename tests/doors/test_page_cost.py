@@ -21,6 +21,8 @@ from gongqi.kernel.room import Kernel
 from gongqi.members.models import Party
 from tests.doors.conftest import Browser, Town
 
+pytestmark = pytest.mark.long
+
 FEW, MANY = 200, 1_000
 # A page asks for its rows, and once for the names of each kind it shows. The lineage is walked generation by generation.
 MOST = {

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from gongqi import app
 from gongqi.doors.cli.main import cli
 
+pytestmark = pytest.mark.long
+
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing answers there
 SAID = {"zh": ("无法使用", "没有"), "en": ("cannot be used", "There is no")}
 

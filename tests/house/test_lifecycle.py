@@ -19,6 +19,8 @@ from typing import Any
 import httpx
 import pytest
 
+pytestmark = pytest.mark.long
+
 STOP_SECONDS = 5.0
 
 sqlite_only = pytest.mark.skipif(bool(os.environ.get("GONGQI_TEST_POSTGRES")), reason="looks into the SQLite file")

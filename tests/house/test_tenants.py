@@ -917,6 +917,7 @@ def test_everyone_gets_what_the_table_says_and_nothing_private_comes_out(world: 
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.long
 def test_no_link_leads_an_outsider_to_anything_private(world: World) -> None:
     """Every page that can be reached from the home page by links is read, and says nothing of the north's."""
     for person in OUTSIDERS:
@@ -978,6 +979,7 @@ def written(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
+@pytest.mark.long
 def test_tools_refuse_the_outsiders_as_the_api_does(world: World) -> None:
     async def walk(person: str) -> list[str]:
         wrong = []

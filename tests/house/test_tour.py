@@ -12,6 +12,8 @@ from gongqi.doors.cli.client import Client
 from gongqi.doors.cli.tour import Tour
 from gongqi.kernel.errors import Refused, Unavailable
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(("language", "says"), [("en", "Nothing answers"), ("zh", "没有")])
 def test_a_tour_without_a_server_says_so_in_one_line(command, port: int, language: str, says: str, made_codes) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from gongqi.doors.cli.client import Client
 
+pytestmark = pytest.mark.long
+
 WALK_SECONDS = 240.0
 CALLS = 6
 RELEASES = 5  # two of the data, two of the model, one of the evaluation set

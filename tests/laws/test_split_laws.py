@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,6 +99,7 @@ def test_a_series_divided_again_is_divided_the_same(given_fees, weights, data):
     assert list(series_of(given_fees, found)) == list(series_of(given_fees, claims(weights, receivers(data))))
 
 
+@pytest.mark.long
 @given(weightings, datasets)
 @settings(max_examples=20, deadline=None)
 def test_fees_of_one_unit_come_to_the_policy_itself(weights, data):

@@ -135,6 +135,7 @@ def test_completeness_counts_what_the_document_itself_says(facts) -> None:
 # ---- SPDX ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["model", "dataset", "code"])
 def test_a_document_of_every_kind_of_asset_conforms_to_spdx(facts, kind: str) -> None:
     document = spdx.write(facts(kind))
@@ -145,6 +146,7 @@ def test_a_document_of_every_kind_of_asset_conforms_to_spdx(facts, kind: str) ->
     assert {type(each).__name__ for each in read.foreach()} >= {"SpdxDocument", "software_File", "Relationship"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "spoil",
     [

@@ -174,6 +174,7 @@ def test_the_bundle_takes_the_documents_along_and_a_mirror_cannot_change_them(
     assert (false.name, false.params) == ("documents", {"member": "documents/mlbom.json"})
 
 
+@pytest.mark.long
 def test_the_official_tool_verifies_what_a_stranger_downloads(
     market, release, described, served: str, tmp_path
 ) -> None:

@@ -14,6 +14,8 @@ from gongqi.doors.cli.client import Problem
 from tests.chain.upstream.conftest import BYTES_BY, FACTS_BY, Ahead, walk
 from tests.house.conftest import Foundation, wait_for
 
+pytestmark = pytest.mark.long
+
 PUBLIC = [{"audience": "public"}]
 PEOPLE = ("stranger", "member", "owner")
 ALL = BYTES_BY | FACTS_BY

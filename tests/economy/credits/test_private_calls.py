@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
 from gongqi.doors.web.api import path_of
@@ -23,6 +24,8 @@ from gongqi.kernel.clock import FixedClock
 from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Base, Database
 from gongqi.kernel.room import Kernel
+
+pytestmark = pytest.mark.long
 
 WEIGHTS = {"service": 2000, "model": 3500, "datasets": 2500, "compute": 1000, "foundation": 1000}
 ID = re.compile(r"\b([a-z]{2,5})_[0-9a-hjkmnp-tv-z]{26}\b")

@@ -132,11 +132,13 @@ def test_wilson_agrees_with_newcombe(successes: int, trials: int, low: float, hi
     assert evaluate.wilson(successes, trials) == pytest.approx((low, high), abs=5e-5)
 
 
+@pytest.mark.long
 def test_the_child_gives_the_same_bytes_each_time_and_the_same_as_run_here(job: Job) -> None:
     first, second = run_evaluation(job), run_evaluation(job)
     assert first == second == json.loads(json.dumps(evaluate.evaluate(job)))
 
 
+@pytest.mark.long
 def test_the_file_runs_alone_and_as_a_module(job: Job) -> None:
     request = json.dumps(job.to_json())
     alone = subprocess.run([sys.executable, "-I", evaluate.__file__], input=request, capture_output=True, text=True)
@@ -237,6 +239,7 @@ def test_labels_other_than_0_and_1_are_refused(job: Job, tmp_path: Path) -> None
         evaluate.evaluate(with_model(job, tmp_path / "three.onnx"))
 
 
+@pytest.mark.long
 def test_a_model_that_wants_all_memory_is_refused(job: Job, tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Shape", ["features"], ["small"]),

@@ -67,6 +67,7 @@ def flaw(work: Callable[[], Any]) -> str:
 # ---- ours, and the tool ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_official_tool_verifies_ours_and_finds_every_change(folder: Path, tool) -> None:
     arguments = written(folder, sign_files(FILES, name="model", key=KEY), pem(KEY.public.spki))
     assert tool(*arguments) == 0
@@ -77,11 +78,13 @@ def test_the_official_tool_verifies_ours_and_finds_every_change(folder: Path, to
     assert tool(*arguments) != 0, "a byte changed"
 
 
+@pytest.mark.long
 def test_the_official_tool_does_not_take_ours_under_another_key(folder: Path, tool) -> None:
     stranger = SigningKey.generate(ECDSA_P256)
     assert tool(*written(folder, sign_files(FILES, name="model", key=KEY), pem(stranger.public.spki))) != 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
 def test_what_the_official_tool_signs_on_any_of_its_curves_holds_here(
     tmp_path: Path, folder: Path, tool, curve

@@ -119,6 +119,7 @@ def test_refused_bytes_stay_when_another_name_for_them_was_accepted(client, kern
     assert kernel.blobs.has(sha256(b"hello").hexdigest())
 
 
+@pytest.mark.long
 def test_inspection_gives_way_to_nobody_and_nobody_to_it(client, kernel, hostile, monkeypatch):
     """A slow file does not keep the next one from being judged, nor the pages from loading."""
     monkeypatch.setattr(inspection, "PATIENCE", 10)

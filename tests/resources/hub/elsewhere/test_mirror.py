@@ -88,6 +88,7 @@ def asked(upstream: Upstream, path: str) -> int:
     return sum(count for address, count in upstream.asked.items() if address.endswith(f"/{path}"))
 
 
+@pytest.mark.long
 def test_the_stock_client_takes_a_snapshot_through_a_mirror_of_a_real_foundation(
     here: Here, mirror: Any, tmp_path: Path, new_database: Any
 ) -> None:

@@ -29,6 +29,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+pytestmark = pytest.mark.long
+
 CARD = """---
 license: apache-2.0
 language: [zh, en]

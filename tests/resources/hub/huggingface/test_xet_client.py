@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 
+import pytest
 from sqlalchemy import select
 
 from gongqi.resources.hub import extents
@@ -21,6 +22,8 @@ from tests.resources.hub.huggingface.bringing import (
     written,
     xorbs_of,
 )
+
+pytestmark = pytest.mark.long
 
 
 def test_the_stock_client_uploads_a_file_over_xet_and_gets_it_back(hub, repo, tmp_path):

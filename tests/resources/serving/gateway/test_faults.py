@@ -231,6 +231,7 @@ def test_a_key_revoked_in_the_middle_stops_within_a_second(gateway: Gateway) -> 
 # ---- money
 
 
+@pytest.mark.long
 def test_two_hundred_at_once_on_a_budget_for_ten_spend_no_more_than_the_budget(gateway: Gateway) -> None:
     gateway.route("costly", "words=10+late=0.02", price=(0, 10 * metering.NANO))
     key = gateway.issue(budget_day=1000)["secret"]  # each call may cost 100 and does
