@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import orjson
 from sqlalchemy import JSON, BigInteger, Connection, Engine, MetaData, create_engine, event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, Dialect, make_url
@@ -246,6 +247,7 @@ def _sqlite_engine(url: URL, *, writer: bool) -> Engine:
         pool_size=1 if writer else READER_POOL,
         max_overflow=0,
         pool_timeout=WRITER_WAIT_SECONDS,
+        json_deserializer=orjson.loads,
         connect_args={"timeout": WRITER_WAIT_SECONDS, "check_same_thread": False},
     )
 

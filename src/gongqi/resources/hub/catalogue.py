@@ -95,8 +95,9 @@ def labels_of(ctx: Read, asset: str) -> dict[str, str]:
     return {row.name: row.value for row in ctx.session.execute(query)}
 
 
-def labels_on(ctx: Read, assets: Sequence[Asset]) -> Iterator[tuple[str, str]]:
-    """(name, value) of every label of these assets, each once an asset. The caller has authorised."""
+def labels_on(ctx: Read, assets: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """(name, value) of every label of these assets (or rows of their id, kind, org and visibility), each once an asset.
+    The caller has authorised."""
     keys = [asset.id for asset in assets]
     heads = (
         select(Ref.asset, Revision.card)
@@ -105,8 +106,9 @@ def labels_on(ctx: Read, assets: Sequence[Asset]) -> Iterator[tuple[str, str]]:
     )
     cards = {row.asset: row.card for row in ctx.session.execute(heads)}
     told: dict[str, list[tuple[str, str]]] = {}
-    for row in ctx.session.scalars(select(AssetLabel).where(AssetLabel.asset.in_(keys))):
-        told.setdefault(row.asset, []).append((row.name, row.value))
+    labels = select(AssetLabel.asset, AssetLabel.name, AssetLabel.value).where(AssetLabel.asset.in_(keys))
+    for asset, *stated in ctx.session.execute(labels):
+        told.setdefault(asset, []).append((stated[0], stated[1]))
     for asset in assets:
         yield from dict.fromkeys((*_facts(asset), *told.get(asset.id, ()), *_claims(cards.get(asset.id, {}))))
 

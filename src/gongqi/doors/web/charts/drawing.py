@@ -51,9 +51,14 @@ def _advance(letter: str) -> float:
 
 def wrap(text: str, width: float, size: float = SMALL, *, lines: int = 2) -> list[str]:
     """Break `text` into at most `lines` lines within `width`, of about equal length; a rest ends in an ellipsis."""
+    return list(_wrapped(text, width, size, lines))
+
+
+@lru_cache(maxsize=4096)  # the words of the product stand in every picture
+def _wrapped(text: str, width: float, size: float, lines: int) -> tuple[str, ...]:
     done = _fill(text, width, size)
     if len(done) > lines:
-        return [*done[: lines - 1], shorten(done[lines - 1] + "…", width, size)]
+        return (*done[: lines - 1], shorten(done[lines - 1] + "…", width, size))
     longest = max((measure(piece.rstrip(), size) for piece in _pieces(text)), default=0.0)
     for step in range(1, BALANCE_STEPS):  # the narrowest room that needs no further line leaves no orphan
         room = width * (1 - step / (2 * BALANCE_STEPS))
@@ -61,7 +66,7 @@ def wrap(text: str, width: float, size: float = SMALL, *, lines: int = 2) -> lis
         if len(done) < 2 or len(tighter) > len(done) or longest > room:
             break
         done = tighter
-    return done
+    return tuple(done)
 
 
 def _fill(text: str, width: float, size: float) -> list[str]:
