@@ -6,10 +6,12 @@ the doors and the flow worker and listens.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import fcntl
 import gc
+import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import IO
 
 import structlog
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 
 from gongqi import migrations
@@ -39,11 +42,13 @@ from gongqi.members.bootstrap import bootstrap_operator
 from gongqi.resources.serving.control import GatewayControl
 from gongqi.resources.serving.engine import Engine
 from gongqi.resources.serving.plane.door import PREFIX, Plane
+from gongqi.resources.serving.plane.wire import Wires
 from gongqi.resources.serving.settlement import Settler
 from gongqi.rooms import ROOMS
 
 GRACEFUL_SECONDS = 5
 BACKLOG = 2048
+SPOOL = "spool"  # folder in the home
 YOUNG_OBJECTS = 20_000  # between two collections; some hundred requests make as many
 DOORS = Path(__file__).parent / "doors"
 
@@ -101,14 +106,13 @@ def application(kernel: Kernel) -> ASGIApp:
 
     door = McpDoor(kernel)
     app = build(kernel, door.routes)
-    spools = kernel.settings.home / "spool"
-    plane = Plane(mint("plane", kernel.clock.now()), GatewayControl(kernel), kernel.house.words, spools)
+    plane = data_plane(kernel)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: object) -> AsyncIterator[None]:
         worker = Worker(kernel)
         kernel.nudge = worker.nudge
-        async with door.running(), settled(kernel, plane, spools):
+        async with door.running(), settled(kernel, plane):
             worker.start()
             yield
             worker.stop()
@@ -117,11 +121,18 @@ def application(kernel: Kernel) -> ASGIApp:
     return _Front(app, plane, lifespan)
 
 
+def data_plane(kernel: Kernel) -> Plane:
+    """The gateway's data plane, for one process."""
+    return Plane(
+        mint("plane", kernel.clock.now()), GatewayControl(kernel), kernel.house.words, kernel.settings.home / SPOOL
+    )
+
+
 @contextlib.asynccontextmanager
-async def settled(kernel: Kernel, plane: Plane, spools: Path) -> AsyncIterator[None]:
-    """The gateway's data plane, and the thread that settles what it does, while the server runs."""
+async def settled(kernel: Kernel, plane: Plane) -> AsyncIterator[None]:
+    """The data plane at work, and the thread that settles what it and its like on this home do."""
     await plane.start()
-    settler = Settler(kernel, spools, plane.name, plane.settled)
+    settler = Settler(kernel, kernel.settings.home / SPOOL)
     settler.start()
     yield
     settler.stop()
@@ -178,16 +189,20 @@ def only_server(settings: Settings) -> Iterator[IO[str]]:
         yield lock
 
 
-def listen(settings: Settings) -> socket.socket:
-    """The listening socket, taken before anything else starts, so that a used port damages nothing."""
+def listen(settings: Settings, *, port: int | None = None, shared: bool = False) -> socket.socket:
+    """The listening socket, taken before anything else starts, so that a used port damages nothing. `shared`: several
+    processes listen there, and the system deals connections out to them."""
     listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    port = settings.port if port is None else port
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((settings.host, port))
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise Refused("kernel.port-in-use", port=settings.port) from error
+        raise Refused("kernel.port-in-use", port=port) from error
     return listener
 
 
@@ -213,3 +228,24 @@ def serve(kernel: Kernel, listener: socket.socket) -> None:
     )
     settle_memory()
     Server(config, kernel).run(sockets=[listener])
+
+
+def serve_calls(kernel: Kernel, listener: socket.socket) -> None:
+    """Serve calls of models and nothing else until SIGINT or SIGTERM: the data plane without a web server around it."""
+
+    async def serving() -> None:
+        loop = asyncio.get_running_loop()
+        stopping = asyncio.Event()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(each, stopping.set)
+        plane = data_plane(kernel)
+        async with settled(kernel, plane):
+            wires = Wires(plane, loop)
+            server = await loop.create_server(wires, sock=listener, backlog=BACKLOG)
+            settle_memory()
+            await stopping.wait()
+            server.close()
+            await wires.close(GRACEFUL_SECONDS)
+        kernel.db.close()
+
+    uvloop.run(serving())

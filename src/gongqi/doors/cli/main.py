@@ -1,8 +1,8 @@
 """The command line's table of contents. Everything behind an entry is imported when that entry is used.
 
 Verbs come derived: `gongqi hub release publish --release rel_…` is `POST /api/v1/hub/release/publish` on the server
-that `GONGQI_URL` names. Commands that work on the home itself (`up`, `serve`, `migrate`, `ledger check`, `blobs check`,
-`verify`) need no server; `verify` needs not even a home.
+that `GONGQI_URL` names. Commands that work on the home itself (`up`, `serve`, `gateway`, `migrate`, `ledger check`,
+`blobs check`, `verify`) need no server; `verify` needs not even a home.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ MAX_PATH = 200  # characters of a path that are repeated
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("gongqi.doors.cli.server:up", "启动基金会；首次启动时走完全链", "start the foundation; walk the chain once"),
     "serve": ("gongqi.doors.cli.server:serve", "只启动服务", "start the server and nothing else"),
+    "gateway": (
+        "gongqi.doors.cli.server:gateway",
+        "另起进程，只服务模型调用",
+        "serve calls of models in a process of their own",
+    ),
     "tour": ("gongqi.doors.cli.tour:tour", "以新的名字再走一遍全链", "walk the whole chain again under new names"),
     "migrate": ("gongqi.doors.cli.server:migrate", "升级数据库结构", "bring the database schema up to date"),
     "token": ("gongqi.doors.cli.server:token", "显示运营者令牌所在的文件", "say where the operator's token is"),

@@ -1,4 +1,4 @@
-"""Starting and keeping the server: `up`, `serve`, `migrate`, `token`."""
+"""Starting and keeping the server: `up`, `serve`, `gateway`, `migrate`, `token`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gongqi.kernel.config import Settings
 
 TOUR_NAME = "first"
 READY_SECONDS = 30.0
+GATEWAY_PORT = 8421
 
 
 def say(zh: str, en: str) -> None:
@@ -37,6 +38,21 @@ def up(application: Any, tour: bool) -> None:
 def serve(application: Any) -> None:
     """Start the server and nothing else."""
     _serve(application, tour=False)
+
+
+@click.command()
+@click.option("--port", default=GATEWAY_PORT, show_default=True, type=click.IntRange(1, 65535), help="where it listens")
+@click.pass_obj
+def gateway(application: Any, port: int) -> None:
+    """Serve calls of models in a process of their own, beside the server, on the same home. Several may share a port."""
+    settings = Settings.from_environment()
+    settings.prepare_home()
+    listener = application.listen(settings, port=port, shared=True)
+    kernel = application.assemble(settings)
+    say(f"模型网关运行于 http://{settings.host}:{port}/v1", f"Model gateway on http://{settings.host}:{port}/v1")
+    sys.stdout.flush()
+    application.serve_calls(kernel, listener)
+    say("已停止。", "Stopped.")
 
 
 @click.command()

@@ -18,7 +18,7 @@ from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.leases import grant_lease
-from gongqi.resources.serving.models import GatewayVersion, ModelEndpoint, ModelKey, ModelRoute
+from gongqi.resources.serving.models import GatewayVersion, ModelEndpoint, ModelKey, ModelRoute, SpoolMark
 from gongqi.resources.serving.plane.snapshot import Granted, Key, Route, Server, Snapshot, Target
 from gongqi.resources.serving.routes import tariff_of
 from gongqi.resources.serving.usage import usage_of_key
@@ -39,6 +39,10 @@ class GatewayControl:
 
     def snapshot(self) -> Snapshot:
         return self._kernel.look(lambda ctx: load(ctx, self._kernel.settings.home))
+
+    def settled(self, plane: str) -> int:
+        mark = self._kernel.look(lambda ctx: ctx.session.get(SpoolMark, plane))
+        return mark.segment if mark else 0
 
     def lease(self, plane: str, key: str, unit: str, need_nanos: int, wish_nanos: int) -> Granted:
         return self._kernel.transact(

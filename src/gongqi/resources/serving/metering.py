@@ -72,6 +72,9 @@ class Charge(NamedTuple):
     capped: bool
 
 
+FREE = Charge(NONE, 0, estimated=False, capped=False)
+
+
 def cost(tokens: Tokens, tariff: Tariff) -> int:
     """Nanos, exactly."""
     fresh = tokens.input - tokens.cached
@@ -87,10 +90,10 @@ def reserve(bound: Tokens, tariff: Tariff) -> int:
 
 def sensible(input: object, cached: object, output: object) -> Tokens | None:
     """What an upstream reports, if it can be true: whole numbers, none negative, none beyond all reason."""
-    values = (input, cached, output)
-    if any(type(value) is not int or not 0 <= value <= MAX_TOKENS for value in values):
-        return None
-    return Tokens(int(input), min(int(cached), int(input)), int(output))  # type: ignore[call-overload]
+    for value in (input, cached, output):
+        if type(value) is not int or not 0 <= value <= MAX_TOKENS:
+            return None
+    return Tokens(input, min(cached, input), output)  # type: ignore[type-var,arg-type]
 
 
 def estimated_tokens(text_bytes: int) -> int:
@@ -107,15 +110,15 @@ def charge(
     reached the caller.
     """
     if ending == REFUSED or (ending != COMPLETE and not delivered):
-        return Charge(NONE, 0, estimated=False, capped=False)
+        return FREE
     estimated = reported is None
     if reported is None:
         reported = Tokens(prompt, 0, delivered)
     if ending not in (COMPLETE, *_CALLER_LEFT):
         reported = Tokens(0, 0, reported.output)
-    tokens = Tokens(min(reported.input, bound.input), reported.cached, min(reported.output, bound.output))
-    tokens = tokens._replace(cached=min(tokens.cached, tokens.input))
-    capped = (tokens.input, tokens.output) != (reported.input, reported.output)
+    input, output = min(reported.input, bound.input), min(reported.output, bound.output)
+    tokens = Tokens(input, min(reported.cached, input), output)
+    capped = (input, output) != (reported.input, reported.output)
     return Charge(tokens, cost(tokens, tariff), estimated, capped)
 
 

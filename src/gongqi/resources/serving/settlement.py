@@ -5,9 +5,10 @@ become rows, their costs go on tabs, the whole units of the tabs are charged in 
 end. So whatever is killed, a stretch is settled wholly or not at all; and a call's id is its key, so that even a record
 that is there twice is settled once.
 
-A spool is a file on one machine, and a flow may run on any. So this is not a flow: each server process settles its own
-spool, on a thread, and those of processes that died on the same home. That a process is dead is told by its lock. What
-it had under way is then ended by the last record of each call, which says what holds in that event (`plane.call`).
+A spool is a file on one machine, and a flow may run on any. So this is not a flow: of the processes that serve on one
+home, one settles the spools of all, on a thread, for as long as it holds the lock of the settlement; when it dies
+another takes its place. That a data plane is dead is told by the lock of its spool. What it had under way is then ended
+by the last record of each call, which says what holds in that event (`plane.call`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 import structlog
@@ -34,7 +35,7 @@ from gongqi.resources.serving.plane import spool
 
 BATCH_BYTES = 2 << 20  # some 5,000 records: a tenth of a second of the only writer
 SETTLE_SECONDS = 1.0  # how far the books may lag behind a quiet data plane
-RECOVER_SECONDS = 15.0  # between two looks for the spools of the dead
+TAKE_OVER_SECONDS = 5.0  # between two looks whether whoever settles is gone
 RETRY_SECONDS = 2.0
 RECORD_FIELDS = len(Usage.__table__.columns) - 1  # all but the evidence, which the batch leaves
 
@@ -104,13 +105,12 @@ def _book(ctx: Write, subject: str, records: list[Record]) -> None:
 
 
 class Settler:
-    """The thread that settles. `forget` is told up to which segment the plane's own spool is settled."""
+    """The thread that settles all spools of a home, unless another process does."""
 
-    def __init__(self, kernel: Kernel, root: Path, plane: str, forget: Callable[[int], None]) -> None:
+    def __init__(self, kernel: Kernel, root: Path) -> None:
         self._kernel = kernel
         self._root = root
-        self._plane = plane
-        self._forget = forget
+        self._lock: IO[str] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="gateway-settlement", daemon=True)
 
@@ -123,29 +123,58 @@ class Settler:
 
     def finish(self) -> None:
         """After the plane has closed its spool: settle what is left. What cannot be settled now is at the next start."""
+        if not self._is_ours():
+            return
         try:
-            recover_all(self._kernel, self._root, but="")
+            settle_all(self._kernel, self._root)
         except Exception as error:  # the database may be away; the spool stays
             log.warning("settlement is left to the next start", error=repr(error))
+        finally:
+            assert self._lock is not None, "it is ours"
+            self._lock.close()
+
+    def _is_ours(self) -> bool:
+        """Whether this process is the one that settles; it is from then on until its end."""
+        if self._lock is None:
+            try:
+                self._lock = spool.hold(self._root.with_suffix(".lock"))
+            except BlockingIOError:
+                return False
+        return True
 
     def _loop(self) -> None:
-        pause, waited = 0.0, RECOVER_SECONDS
+        pause = 0.0
         while not self._stopping.wait(pause):
             try:
-                settled = drain(self._kernel, self._root / self._plane)
-                self._forget(settled)
-                if waited >= RECOVER_SECONDS:
-                    recover_all(self._kernel, self._root, but=self._plane)
-                    waited = 0.0
-                pause = SETTLE_SECONDS
+                if self._is_ours():
+                    settle_all(self._kernel, self._root)
+                    pause = SETTLE_SECONDS
+                else:
+                    pause = TAKE_OVER_SECONDS
             except Exception as error:  # a thread has nobody above it; what failed is still in the spool
                 log.warning("settlement failed and will be tried again", error=repr(error))
                 pause = RETRY_SECONDS
-            waited += pause
 
 
-def drain(kernel: Kernel, folder: Path) -> int:
-    """Settle all that is in this spool now; returns the segment that is reached."""
+def settle_all(kernel: Kernel, root: Path) -> None:
+    """Settle what is in the spools of the living, and settle and remove those of the dead."""
+    for folder in spool.folders(root):
+        if not (folder / "lock").exists():
+            continue  # about to be begun
+        try:
+            lock = spool.hold(folder / "lock")
+        except BlockingIOError:
+            drain(kernel, folder)
+            continue
+        with lock:
+            end_what_was_under_way(folder)
+            drain(kernel, folder)
+            kernel.transact(lambda ctx, plane=folder.name: end_leases_of(ctx, plane), reason=f"gateway:{folder.name}")
+            shutil.rmtree(folder)
+
+
+def drain(kernel: Kernel, folder: Path) -> None:
+    """Settle all that is in this spool now."""
     plane = folder.name
     mark = kernel.look(lambda ctx: ctx.session.get(SpoolMark, plane))
     segment, offset = (mark.segment, mark.offset) if mark else (0, 0)
@@ -161,23 +190,6 @@ def drain(kernel: Kernel, folder: Path) -> int:
             batch = {"plane": plane, "segment": number, "start": offset, "end": end, "records": records}
             kernel.transact(lambda ctx, batch=batch: settle_batch(ctx, **batch), reason=f"gateway:{plane}:{number}")
             segment, offset = number, end
-    return segment
-
-
-def recover_all(kernel: Kernel, root: Path, *, but: str) -> None:
-    """Settle and remove the spools of processes that are gone."""
-    for folder in spool.folders(root):
-        if folder.name == but:
-            continue
-        try:
-            lock = spool.hold(folder)
-        except BlockingIOError:
-            continue  # its process lives
-        with lock:
-            end_what_was_under_way(folder)
-            drain(kernel, folder)
-            kernel.transact(lambda ctx, plane=folder.name: end_leases_of(ctx, plane), reason=f"gateway:{folder.name}")
-            shutil.rmtree(folder)
 
 
 def end_what_was_under_way(folder: Path) -> int:

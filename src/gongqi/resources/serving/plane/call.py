@@ -1,7 +1,7 @@
 """One call: reserved, forwarded, ended, and its end written before the last of it is delivered.
 
-Every record is the record that holds if the process dies now: `s` at the start, `p` when content has been delivered,
-`e` at the end, all of one form. Who pays is decided by `metering.charge` and nowhere else.
+Every record is the record that holds if the process dies now: `s` when a call has outlasted a tick of the clock, `p`
+when content has been delivered, `e` at the end, all of one form. Who pays is decided by `metering.charge` and nowhere else.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gongqi.resources.serving.plane.door import Plane
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 MAX_ATTEMPTS = 3  # servers tried for one call, a connection found closed not counted
 PROGRESS_SECONDS = 1.0  # how much of a stream a death may forget, in the caller's favour
@@ -40,9 +41,15 @@ log = structlog.get_logger("gongqi.serving.call")
 class Call:
     """One call on its way. `stop` ends it from outside: the caller left, its key was revoked."""
 
+    __slots__ = (
+        "_answered", "_asked", "_at_us", "_attempts", "_body", "_bound", "_connection", "_delivered", "_dialect", "_ended",
+        "_first_byte", "_receive", "_snapshot", "_stopped", "_target", "_way", "began", "charge", "has_begun_answer",
+        "held", "id", "key", "plane", "reserved", "route", "segment", "sending_since", "task", "watcher",
+    )  # fmt: skip
+
     def __init__(
         self, plane: Plane, *, id: str, key: Key, route: Route, dialect: Dialect, asked: Asked, body: bytes,
-        bound: Tokens, reserved: int, held: Slice | None,
+        bound: Tokens, reserved: int, held: Slice | None, receive: Receive,
     ) -> None:  # fmt: skip
         self.plane = plane
         self.id = id
@@ -54,9 +61,10 @@ class Call:
         self.segment = plane.spool.number
         self.sending_since = 0.0
         self.has_begun_answer = False
-        self.charge = metering.Charge(metering.NONE, 0, estimated=False, capped=False)
+        self.charge = metering.FREE
         self.task = asyncio.current_task()
         self.watcher: asyncio.Task[None] | None = None
+        self._receive = receive
         self._dialect = dialect
         self._asked = asked
         self._way: Way | None = None
@@ -81,7 +89,6 @@ class Call:
 
     async def run(self, send: Send) -> None:
         """Answer, and end. Raises what the caller is to be told when no answer has begun."""
-        self._note("s", metering.KILLED, None, 0)
         try:
             answer = await self._attempt_all()
             if answer.body is None:
@@ -94,6 +101,18 @@ class Call:
                 self._end(self._stopped or ending, None, self._delivered)
             if self._connection is not None:
                 self._connection.release()
+
+    def outlast(self) -> None:
+        """What only a call needs that is not over at once: a record that it was begun, an ear for its caller to leave."""
+        if not self._ended and not self._delivered:
+            self._note("s", metering.KILLED, None, 0)
+        self.watcher = self.plane.loop.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        """The whole request has been received, so nothing else can come."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.stop(metering.CLIENT_GONE)
 
     # ---- attempts
 
@@ -123,14 +142,14 @@ class Call:
         way = self._way = self._dialect.ways[target.server.speaks](self._asked, self._body, self.id)
         body = way.forwarded(target.model)
         data = self.plane.head_of(target.server, way.path) + b"%d\r\n%s\r\n" % (len(body), way.fields) + body
-        connection = self._connection = await self.plane.pool.connection(target.server)
+        connection = self._connection = await self._connect(target)
         try:
             answer = await self._exchange(connection, data, streams)
         except Failed as failed:
             if failed.kind == "stopped" or not connection.is_stale:
                 raise
             connection.release()
-            connection = self._connection = await self.plane.pool.connection(target.server, fresh=True)
+            connection = self._connection = await self.plane.pool.fresh(target.server)
             answer = await self._exchange(connection, data, streams)
         if answer.status == 200 and answer.body is not None:
             try:
@@ -138,6 +157,9 @@ class Call:
             except stream.Unusable as unusable:
                 raise Failed("broken", str(unusable)) from None
         return answer
+
+    async def _connect(self, target: Target) -> Connection:
+        return self.plane.pool.kept(target.server) or await self.plane.pool.fresh(target.server)
 
     async def _exchange(self, connection: Connection, data: bytes, streams: bool) -> Answer:
         if self._stopped is not None:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +23,7 @@ from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
 from gongqi.kernel.words import LANGUAGES, Words, negotiate, tag
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.plane import anthropic, openai, request
-from gongqi.resources.serving.plane.call import Call, Send
+from gongqi.resources.serving.plane.call import Call, Receive, Send
 from gongqi.resources.serving.plane.dialect import Dialect, Manners, Problem
 from gongqi.resources.serving.plane.health import Health
 from gongqi.resources.serving.plane.limits import Limits
@@ -38,8 +37,7 @@ MAX_CALLS = 1024  # under way at once in this process; each holds a body and a c
 MAX_BODY_BYTES = 16 << 20  # a prompt with pictures
 MAX_BODIES_BYTES = 256 << 20  # of all calls under way
 BODY_SECONDS = 60.0  # for a request's body to come in
-WATCH_SECONDS = 0.05  # after which a call also listens for its caller to leave; most have ended by then
-TICK_SECONDS = 0.05  # how often what waits is written, and time-outs are looked for
+TICK_SECONDS = 0.05  # how often what waits is written, and time-outs are looked for; most calls end within one
 LOOK_SECONDS = 0.5  # how often the version is asked for: a revoked key stops within a second
 ANEW_LOOKS = 20  # after which all is read anew: an organisation may have been suspended, a credential changed
 SEND_SECONDS = 60.0  # a caller that does not read for so long has left
@@ -55,7 +53,6 @@ DIALECTS = {
 _PLAIN = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
 log = structlog.get_logger("gongqi.serving.plane")
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -69,13 +66,14 @@ class Plane:
         self.snapshot = EMPTY
         self.now = time.monotonic
         self.calls: set[Call] = set()
+        self._readers: dict[asyncio.Task[Any], float] = {}  # of bodies that are coming in, until when
         self.limits = Limits()
         self.health = Health()
         self._control = control
         self._root = root
         self._limit_bytes = limit_bytes
         self._words = words
-        self._heads: dict[tuple[Server, bytes], bytes] = {}
+        self._heads: dict[tuple[str, bytes], bytes] = {}
         self._bodies_bytes = 0
         self._count = 0
         self._mark = secrets.token_hex(4)
@@ -89,12 +87,8 @@ class Plane:
         await self._look()
         self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._watch_version())]
 
-    def settled(self, segment: int) -> None:
-        """From the settlement's thread: what is before this segment is in the books."""
-        self.loop.call_soon_threadsafe(self._forget, segment)
-
     def _forget(self, segment: int) -> None:
-        """Delete it, but for what the calls under way began in: after a death that is where they are looked for."""
+        """Delete what is settled, but for what the calls under way began in: there they are looked for after a death."""
         self.spool.forget(min([segment, *(call.segment for call in self.calls)]))
 
     async def close(self) -> None:
@@ -169,15 +163,13 @@ class Plane:
                 held = await self.purses.wait(key, route.tariff.unit, reserved)
             call = Call(
                 self, id=id, key=key, route=route, dialect=dialect, asked=asked, body=body, bound=bound,
-                reserved=reserved, held=held,
+                reserved=reserved, held=held, receive=receive,
             )  # fmt: skip
             begun.append(call)
             self.calls.add(call)
-            watch = self.loop.call_later(WATCH_SECONDS, self._watch, call, receive)
             try:
                 await call.run(send)
             finally:
-                watch.cancel()
                 if call.watcher is not None:
                     call.watcher.cancel()
                 self.calls.discard(call)
@@ -186,16 +178,6 @@ class Plane:
             self.spool.under_way -= 1
             self._bodies_bytes -= len(body)
             self.limits.leave(gauge, expected, used)
-
-    def _watch(self, call: Call, receive: Receive) -> None:
-        """Listen for the caller to leave. The whole request has been received, so nothing else can come."""
-
-        async def listen() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            call.stop(metering.CLIENT_GONE)
-
-        call.watcher = self.loop.create_task(listen())
 
     # ---- who and what
 
@@ -229,7 +211,7 @@ class Plane:
         serving.api-unspoken."""
         if route.kind != dialect.kind and {route.kind, dialect.kind} != {"chat", "completions"}:
             raise Refused("serving.kind-differs", model=route.name, kind=route.kind)
-        targets = tuple(target for target in route.targets if target.server.speaks in dialect.ways)
+        targets = tuple([target for target in route.targets if target.server.speaks in dialect.ways])
         if dialect.alone is not None:
             return replace(route, targets=targets, tariff=metering.free(route.tariff))
         if not targets:
@@ -250,9 +232,12 @@ class Plane:
                 raise Refused("kernel.body-too-large", limit_bytes=MAX_BODY_BYTES)
             if name == b"content-encoding" and value != b"identity":
                 raise Refused("serving.request-unreadable", why="content-encoding")
+        reader = asyncio.current_task()
+        assert reader is not None, "it is read in a task"
+        deadline = self._readers[reader] = self.now() + BODY_SECONDS
         pieces: list[bytes] = []
         size = 0
-        async with asyncio.timeout(BODY_SECONDS):
+        try:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -263,6 +248,13 @@ class Plane:
                     raise Refused("kernel.body-too-large", limit_bytes=MAX_BODY_BYTES)
                 if not message.get("more_body"):
                     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        except asyncio.CancelledError:
+            if self.now() < deadline:
+                raise
+            reader.uncancel()
+            raise Refused("serving.request-too-slow") from None
+        finally:
+            del self._readers[reader]
 
     async def _usage(self, scope: dict[str, Any], send: Send, id: str, key: Key) -> None:
         """What was charged, and why: one call (`?id=`) or the latest of this key."""
@@ -276,10 +268,8 @@ class Plane:
 
     def head_of(self, server: Server, path: bytes) -> bytes:
         """The head of a request to this server, up to the number that is the length of its body."""
-        head = self._heads.get((server, path))
+        head = self._heads.get((server.id, path))
         if head is None:
-            if len(self._heads) > MAX_CALLS:  # servers change seldom; what is old goes with the rest
-                self._heads.clear()
             host = f"[{server.host}]" if ":" in server.host else server.host
             lines = [
                 f"POST {server.path}{path.decode().removeprefix('/v1')} HTTP/1.1", f"host: {host}:{server.port}",
@@ -290,7 +280,7 @@ class Plane:
                 lines.append(f"anthropic-version: {anthropic.VERSION}")
             if server.credential:
                 lines.append(f"{'x-api-key:' if is_anthropic else 'authorization: Bearer'} {server.credential}")
-            head = self._heads[(server, path)] = ("\r\n".join(lines) + "\r\ncontent-length: ").encode()
+            head = self._heads[(server.id, path)] = ("\r\n".join(lines) + "\r\ncontent-length: ").encode()
         return head
 
     def headers(self, id: str, kind: bytes, length: int | None, names: tuple[bytes, ...]) -> Headers:
@@ -313,8 +303,6 @@ class Plane:
         await send({"type": "http.response.body", "body": body})
 
     async def _refuse(self, scope: dict[str, Any], send: Send, id: str, error: Exception) -> None:
-        if isinstance(error, TimeoutError):
-            error = Refused("serving.request-too-slow")
         if not isinstance(error, GongqiError):
             log.error("unforeseen", call=id, exc_info=error)
             error = Broken("kernel.broken")
@@ -358,7 +346,13 @@ class Plane:
                 log.error("the plane's clock missed a turn", exc_info=error)
 
     def _turn(self, count: int, now: float) -> None:
+        for call in self.calls:
+            if call.watcher is None and now - call.began > TICK_SECONDS:
+                call.outlast()
         self.spool.write()
+        for reader, deadline in self._readers.items():
+            if deadline <= now:
+                reader.cancel()
         if count % 5 == 0:
             self.pool.tick(now)
             self._end_stuck(now)
@@ -389,9 +383,12 @@ class Plane:
     async def _look(self, *, anew: bool = False) -> None:
         if anew or await asyncio.to_thread(self._control.version) != self.snapshot.version:
             self.swap(await asyncio.to_thread(self._control.snapshot))
+        if self.spool.has_older:
+            self._forget(await asyncio.to_thread(self._control.settled, self.name))
 
     def swap(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+        self._heads.clear()
         for call in list(self.calls):
             if call.key.id not in snapshot.key_ids:
                 call.stop(metering.KEY_REVOKED)

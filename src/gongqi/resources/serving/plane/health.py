@@ -32,6 +32,8 @@ class Health:
 
     def order(self, route: Route, now: float) -> Sequence[Target]:
         """The targets to try, in this order. Raises Unavailable serving.upstream-resting when all rest."""
+        if not self._states and len(route.targets) == 1:
+            return route.targets
         awake = [target for target in route.targets if self._is_awake(target, now)]
         if not awake:
             until = min(self._states[_place(target)].rests_until for target in route.targets)

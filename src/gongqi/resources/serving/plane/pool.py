@@ -269,15 +269,20 @@ class Pool:
         self._open: set[Connection] = set()
         self._tls = ssl.create_default_context()
 
-    async def connection(self, server: Server, *, fresh: bool = False) -> Connection:
-        """A connection that is free, or a new one. Raises Failed."""
+    def kept(self, server: Server) -> Connection | None:
+        """A connection that is free."""
         kept = self._kept.get(server.id)
-        while kept and not fresh:
+        while kept:
             connection = kept.pop()
-            if connection.server == server:  # not of an address it had before
+            if connection.server is server or connection.server == server:  # not of an address it had before
+                connection.server = server
                 connection.is_busy = True
                 return connection
             connection.close()
+        return None
+
+    async def fresh(self, server: Server) -> Connection:
+        """A new connection. Raises Failed."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await self._connect(server)

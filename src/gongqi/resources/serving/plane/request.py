@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import orjson
@@ -24,6 +24,9 @@ _ESCAPED = b"\\u00"  # an ASCII letter written as an escape could hide a second 
 _NOT_TEXT = (b'"image_url"', b'"input_audio"', b'"file"', b'"video_url"')  # few bytes, many tokens
 
 
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
@@ -34,10 +37,10 @@ class Asked(msgspec.Struct):
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | msgspec.UnsetType | None = msgspec.UNSET
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    n: int | None = None
-    best_of: int | None = None
+    max_tokens: Positive | None = None
+    max_completion_tokens: Positive | None = None
+    n: Positive | None = None
+    best_of: Positive | None = None
     input: msgspec.Raw = msgspec.Raw()
     prompt: msgspec.Raw = msgspec.Raw()
 
@@ -71,12 +74,7 @@ def whole(body: bytes) -> dict[str, Any]:
 
 def read(body: bytes, _headers: Sequence[tuple[bytes, bytes]] = ()) -> Asked:
     """Raises Refused serving.request-unreadable."""
-    asked = decoded(_decoder, body)
-    for name in ("max_tokens", "max_completion_tokens", "n", "best_of"):
-        value = getattr(asked, name)
-        if value is not None and value < 1:
-            raise Refused("serving.request-unreadable", why=f"{name} < 1")
-    return asked
+    return decoded(_decoder, body)
 
 
 def bound(asked: Asked, body: bytes, route: Route) -> Tokens:

@@ -107,6 +107,10 @@ class Control(Protocol):
 
     def snapshot(self) -> Snapshot: ...
 
+    def settled(self, plane: str) -> int:
+        """The segment of this plane's spool that the books have reached: what is before it is settled."""
+        ...
+
     def lease(self, plane: str, key: str, unit: str, need_nanos: int, wish_nanos: int) -> Granted:
         """Raises Refused when the budget or the funds do not reach, Unavailable when it cannot be asked now."""
         ...

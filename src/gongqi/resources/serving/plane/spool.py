@@ -1,6 +1,6 @@
 """The write-ahead file: what the data plane did, on disk before anyone is told.
 
-A record is a line: CRC-32, a blank, JSON. `s` a call is forwarded, `p` so much of a stream was delivered, `e` a call has
+A record is a line: CRC-32, a blank, JSON. `s` a call is under way, `p` so much of a stream was delivered, `e` a call has
 ended, `l` a lease will not be spent from any more. Each is whole in itself, so that whoever settles need remember
 nothing between two lines; `s` and `p` matter only after a death.
 
@@ -44,7 +44,7 @@ class Spool:
         self.limit_bytes = limit_bytes
         self.under_way = 0
         self.is_failing = False
-        self._lock = hold(self.folder)
+        self._lock = claim(self.folder)
         self._waiting: list[bytes] = []
         self.number = 0
         self._size = 0
@@ -56,6 +56,11 @@ class Spool:
         self._next_segment()
         self._flusher = threading.Thread(target=self._flush, name="spool-flush", daemon=True)
         self._flusher.start()
+
+    @property
+    def has_older(self) -> bool:
+        """Whether there are segments that can be deleted once they are settled."""
+        return self._older > 0
 
     @property
     def is_full(self) -> bool:
@@ -83,7 +88,8 @@ class Spool:
             return False
         self._waiting.clear()
         self.is_failing = False
-        self._dirty.set()
+        if not self._dirty.is_set():
+            self._dirty.set()
         if self._size >= SEGMENT_BYTES:
             self._next_segment()
         return True
@@ -180,9 +186,17 @@ def folders(root: Path) -> Iterator[Path]:
         yield from sorted(path for path in root.iterdir() if path.is_dir())
 
 
-def hold(folder: Path) -> IO[str]:
-    """The lock of a folder; raises BlockingIOError while the process that writes it lives."""
-    lock = (folder / "lock").open("w")
+def claim(folder: Path) -> IO[str]:
+    """The lock of a folder of one's own: it is seen only when it is held."""
+    begun = folder / "lock.new"
+    lock = hold(begun)
+    begun.rename(folder / "lock")
+    return lock
+
+
+def hold(path: Path) -> IO[str]:
+    """A lock for the life of this process; raises BlockingIOError while another has it."""
+    lock = path.open("a")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

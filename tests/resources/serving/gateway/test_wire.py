@@ -1,0 +1,206 @@
+"""The protocol of a process that is a gateway alone: what HTTP/1.1 asks of a server, and what a hostile caller may try."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gongqi.resources.serving.plane import wire
+from gongqi.resources.serving.plane.wire import Wires
+
+PIECE = b"x" * 65_536
+
+
+class Echo:
+    """Answers with what it was asked: `/` at once, `/stream` in events, `/refuse` unread, `/flood` much, `/hold` never."""
+
+    def __init__(self) -> None:
+        self.left = threading.Event()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        path = scope["path"]
+        body, more = b"", path != "/refuse"
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body, more = body + message["body"], message["more_body"]
+        if path == "/hold":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.left.set()
+            return
+        if path == "/break":
+            raise RuntimeError("as asked")
+        told = body or f"{scope['method']} {path} {scope['query_string'].decode()}".encode()
+        if path in ("/stream", "/flood"):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(3 if path == "/stream" else 160):
+                await send(
+                    {"type": "http.response.body", "body": told if path == "/stream" else PIECE, "more_body": True}
+                )
+                await asyncio.sleep(0)
+            await send({"type": "http.response.body"})
+            return
+        length = [(b"content-length", b"%d" % len(told))]
+        await send({"type": "http.response.start", "status": 200, "headers": length})
+        await send({"type": "http.response.body", "body": told})
+
+
+class Place:
+    """A loop that serves; `say` opens a connection, sends, and hears all until the other side closes."""
+
+    def __init__(self) -> None:
+        self.app = Echo()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+        async def listen() -> Wires:
+            self.wires = Wires(self.app, self._loop)
+            self._server = await self._loop.create_server(self.wires, "127.0.0.1", 0)
+            return self.wires
+
+        self.do(listen())
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def do(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    def connect(self, data: bytes = b"") -> socket.socket:
+        line = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        line.sendall(data)
+        return line
+
+    def say(self, data: bytes) -> bytes:
+        with self.connect(data) as line:
+            return everything(line)
+
+    def close(self) -> None:
+        self._server.close()
+        self.do(self.wires.close(0.1))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+
+def everything(line: socket.socket) -> bytes:
+    heard = b""
+    while data := line.recv(65_536):
+        heard += data
+    return heard
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    made = Place()
+    yield made
+    made.close()
+
+
+def get(path: str, *headers: str, version: str = "1.1") -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/{version}", "host: x", *headers, "", ""]).encode()
+
+
+def test_one_connection_carries_one_exchange_after_the_other(place: Place) -> None:
+    with place.connect(get("/a%20b?c=d")) as line:
+        first = line.recv(65_536)
+        assert first.startswith(b"HTTP/1.1 200 OK\r\ndate: ") and first.endswith(b"\r\n\r\nGET /a b c=d")
+        line.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhe")
+        line.sendall(b"llo")
+        assert line.recv(65_536).endswith(b"\r\n\r\nhello")
+        line.sendall(get("/stream", "connection: close"))
+        told = everything(line)
+    assert b"transfer-encoding: chunked" in told and b"connection: close" in told
+    assert told.endswith(3 * b"c\r\nGET /stream \r\n" + b"0\r\n\r\n")
+
+
+def test_a_request_that_does_not_wait_for_its_turn_is_not_taken(place: Place) -> None:
+    told = place.say(get("/first") + get("/second"))
+    assert told.count(b"HTTP/1.1 200") == 1 and told.endswith(b"GET /first ")
+
+
+def test_an_old_client_is_answered_and_hung_up_on(place: Place) -> None:
+    assert place.say(get("/", version="1.0")).endswith(b"GET / ")
+
+
+def test_a_body_that_waits_to_be_asked_for_is_asked_for(place: Place) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n"
+    with place.connect(head) as line:
+        assert line.recv(65_536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        line.sendall(b"hi")
+        assert everything(line).endswith(b"\r\n\r\nhi")
+
+
+def test_what_is_left_of_a_body_after_its_refusal_is_no_request(place: Place) -> None:
+    smuggled = get("/smuggled")
+    head = b"POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (len(smuggled) + 1)
+    told = place.say(head)
+    assert told.count(b"HTTP/1.1 200") == 1 and told.endswith(b"POST /refuse ")
+    told = place.say(head + smuggled)
+    assert told.count(b"HTTP/1.1 200") == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"what\r\n\r\n", b"400 Bad Request"),
+        (get("/", "content-length: 1", "transfer-encoding: chunked"), b"400 Bad Request"),
+        (get("/", "a: " + "b" * 40_000), b"431 Request Header Fields Too Large"),
+        (get("/" + "a" * 40_000), b"431 Request Header Fields Too Large"),
+    ],
+)
+def test_a_head_that_is_none_is_turned_away(place: Place, request_: bytes, status: bytes) -> None:
+    told = place.say(request_)
+    assert told.startswith(b"HTTP/1.1 " + status) and b"connection: close" in told
+
+
+def test_who_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(wire, "TICK_SECONDS", 0.05)
+    place = Place()
+    assert place.say(b"GET / HTTP/1.1\r\nhost:") == b""
+    place.close()
+
+
+def test_more_connections_than_are_taken_are_closed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_CONNECTIONS", 1)
+    with place.connect(get("/")) as line:
+        assert line.recv(65_536)
+        with pytest.raises(ConnectionError):
+            assert place.say(get("/")) != b"", "closed before it was heard"
+            raise AssertionError("it was heard")
+
+
+def test_the_application_hears_that_its_caller_has_left(place: Place) -> None:
+    with place.connect(get("/hold")):
+        assert not place.app.left.wait(0.1)
+    assert place.app.left.wait(20)
+
+
+def test_an_answer_that_breaks_ends_the_connection(place: Place) -> None:
+    with contextlib.suppress(ConnectionError):
+        assert place.say(get("/break")) == b""
+
+
+def test_a_slow_reader_slows_the_writer_and_gets_all(place: Place) -> None:
+    with place.connect(get("/flood", "connection: close")) as line:
+        threading.Event().wait(0.3)
+        [held] = [each.transport.get_write_buffer_size() for each in place.wires.open]
+        assert 0 < held < 4 * len(PIECE), "what is not read is not written"
+        assert everything(line).count(b"x") == 160 * len(PIECE)
+
+
+def test_a_server_that_ends_lets_what_is_under_way_end(place: Place) -> None:
+    with place.connect(get("/flood")) as line, place.connect(get("/")) as idle:
+        assert idle.recv(65_536)
+        closing = threading.Thread(target=lambda: place.do(place.wires.close(20)))
+        closing.start()
+        assert everything(line).count(b"x") == 160 * len(PIECE)
+        assert idle.recv(1) == b""
+        closing.join()
