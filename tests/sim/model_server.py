@@ -9,8 +9,8 @@ that many tokens, `stall`, `cut=3` (end of file after three events), `half=3` (i
 more), `cached` (three tokens of the prompt were), `fails` (an error in the middle of a stream), `mangled` (arguments that
 are no JSON).
 
-Every answer is real in form: chat completions, completions and embeddings as OpenAI's API has them, messages as
-Anthropic's has them, with usage counted from the words that were sent. `Upstream.seen` keeps the requests.
+Every answer is real in form: chat completions, completions, embeddings and responses as OpenAI's API has them, messages
+as Anthropic's has them, with usage counted from the words that were sent. `Upstream.seen` keeps the requests.
 """
 
 from __future__ import annotations
@@ -93,6 +93,10 @@ class Upstream:
         words = [f"w{number} " for number in range(count)]
         if "says" in does:
             words.append(does["says"].replace("_", " "))
+        if path.endswith("/responses"):
+            if body.get("stream"):
+                return await self._send(writer, does, _response_events(body, does, words))
+            return await self._whole(writer, does, _response(body, does, words))
         if path.endswith("/messages"):
             if body.get("stream"):
                 return await self._send(writer, does, _message_events(body, does, words))
@@ -287,6 +291,40 @@ def _message_events(body: dict[str, Any], does: dict[str, str], words: list[str]
         ("message_stop", {}),
     ]
     return [f"event: {name}\ndata: {json.dumps({'type': name, **more})}\n\n".encode() for name, more in told]
+
+
+def _response(body: dict[str, Any], does: dict[str, str], words: list[str]) -> dict[str, Any]:
+    """As OpenAI's Responses answer."""
+    text = {"type": "output_text", "text": "".join(words), "annotations": [], "logprobs": []}
+    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
+    told = {
+        "id": f"resp_{len(json.dumps(body))}", "object": "response", "created_at": 1, "status": "completed",
+        "error": None, "incomplete_details": None, "model": body["model"], "output": [item], "tools": [],
+        "parallel_tool_calls": True, "tool_choice": "auto", "store": body["store"],
+    }  # fmt: skip
+    details = {"input_tokens_details": {"cached_tokens": 3 if "cached" in does else 0}}
+    counts = {"input_tokens": PROMPT_TOKENS, "output_tokens": len(words), "total_tokens": PROMPT_TOKENS + len(words)}
+    return told if "nousage" in does else told | {"usage": counts | details}
+
+
+def _response_events(body: dict[str, Any], does: dict[str, str], words: list[str]) -> list[bytes]:
+    whole = _response(body, does, words)
+    begun = {**whole, "status": "in_progress", "output": [], "usage": None}
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    item = {**whole["output"][0], "content": []}
+    part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+    told: list[tuple[str, dict[str, Any]]] = [("created", {"response": begun})]
+    told.append(("output_item.added", {"output_index": 0, "item": item}))
+    told.append(("content_part.added", {**place, "part": part}))
+    told += [("output_text.delta", {**place, "delta": word, "logprobs": []}) for word in words]
+    if "fails" in does:
+        told.append(("failed", {"response": {**whole, "status": "failed"}}))
+    told += [
+        ("output_text.done", {**place, "text": "".join(words), "logprobs": []}),
+        ("completed", {"response": whole}),
+    ]
+    events = [{"type": f"response.{name}", "sequence_number": n, **more} for n, (name, more) in enumerate(told)]
+    return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
 
 
 def _embeddings(body: dict[str, Any], does: dict[str, str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from gongqi.kernel.money import UNITS
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
-from gongqi.resources.serving import metering
+from gongqi.resources.serving import kept, metering
 from gongqi.resources.serving.leases import grant_lease
 from gongqi.resources.serving.models import GatewayVersion, ModelEndpoint, ModelKey, ModelRoute, SpoolMark
 from gongqi.resources.serving.plane.snapshot import Granted, Key, Route, Server, Snapshot, Target
@@ -49,6 +49,15 @@ class GatewayControl:
             lambda ctx: grant_lease(ctx, plane=plane, key=key, unit=unit, need_nanos=need_nanos, wish_nanos=wish_nanos),
             reason=f"gateway:{plane}",
         )
+
+    def keep(self, key: str, id: str, document: dict[str, Any]) -> None:
+        self._kernel.transact(lambda ctx: kept.keep(ctx, key, id, document), reason="gateway:response")
+
+    def recall(self, key: str, id: str) -> dict[str, Any]:
+        return self._kernel.look(lambda ctx: kept.recall(ctx, key, id))
+
+    def forget(self, key: str, id: str) -> None:
+        self._kernel.transact(lambda ctx: kept.forget(ctx, key, id), reason="gateway:response")
 
     def explain(self, key: str, usage: str | None, language: str) -> dict[str, object]:
         def look(ctx: Read) -> dict[str, object]:

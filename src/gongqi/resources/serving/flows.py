@@ -1,11 +1,14 @@
-"""The sweep that ends calls whose process died between the reservation and the settlement."""
+"""The sweeps: calls whose process died between the reservation and the settlement are ended, and responses that were
+kept for their time are deleted."""
 
 from __future__ import annotations
 
 from gongqi.kernel.flows import Flow, Run, Schedule
+from gongqi.resources.serving import kept
 from gongqi.resources.serving.calls import MAX_SWEEP, sweep
 
 SWEEP_EVERY_SECONDS = 30
+FORGET_EVERY_SECONDS = 3600
 MAX_BATCHES = 100  # 50,000 calls a sweep; what is left waits for the next
 
 
@@ -19,5 +22,18 @@ def sweep_calls(run: Run) -> int:
     return ended
 
 
-FLOWS = (Flow("serving.sweep", sweep_calls),)
-SCHEDULES = (Schedule("serving.sweep", SWEEP_EVERY_SECONDS),)
+def forget_responses(run: Run) -> int:
+    forgotten = 0
+    for batch in range(MAX_BATCHES):
+        count = run.write(f"batch-{batch}", kept.forget_expired)
+        forgotten += count
+        if count < kept.BATCH:
+            break
+    return forgotten
+
+
+FLOWS = (Flow("serving.sweep", sweep_calls), Flow("serving.forget-responses", forget_responses))
+SCHEDULES = (
+    Schedule("serving.sweep", SWEEP_EVERY_SECONDS),
+    Schedule("serving.forget-responses", FORGET_EVERY_SECONDS),
+)

@@ -273,6 +273,20 @@ class Usage(Base):
     evidence: Mapped[str]
 
 
+class KeptResponse(Base):
+    """A response that its caller asked to be kept, with its input: JSON. Personal data may be in it (see `serving.kept` for
+    purpose, basis and retention)."""
+
+    __tablename__ = "model_response"
+    __table_args__ = (Index(None, "expires_at"),)
+
+    key: Mapped[str] = mapped_column(ForeignKey("model_key.id"), primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    content: Mapped[bytes]
+    at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
 class GatewayVersion(Base):
     """One row: raised whenever something changes that the data planes go by, so that they know to look."""
 

@@ -43,10 +43,10 @@ class Gateway:
     org: str
     owner: Any
     endpoint: str
-    anthropic_endpoint: str | None = None
     key: str = ""
     numbers: Iterator[int] = field(default_factory=itertools.count)
     routes: dict[str, str] = field(default_factory=dict)
+    endpoints: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -74,12 +74,12 @@ class Gateway:
         self.seen()
         return made
 
-    def anthropic_route(self, name: str, script: str, **more: Any) -> str:
-        """A model that is answered as scripted, in Anthropic's API."""
-        if self.anthropic_endpoint is None:
-            given = {"name": "sim-anthropic", "base_url": self.upstream.url, "private": True, "speaks": "anthropic"}
-            self.anthropic_endpoint = self.operator.verb("serving:endpoint:add", **given)["id"]
-        return self.route(name, targets=[{"endpoint": self.anthropic_endpoint, "model": script}], **more)
+    def spoken_route(self, speaks: str, name: str, script: str, **more: Any) -> str:
+        """A model that is answered as scripted, by a server that speaks this API."""
+        if speaks not in self.endpoints:
+            given = {"name": f"sim-{speaks}", "base_url": self.upstream.url, "private": True, "speaks": speaks}
+            self.endpoints[speaks] = self.operator.verb("serving:endpoint:add", **given)["id"]
+        return self.route(name, targets=[{"endpoint": self.endpoints[speaks], "model": script}], **more)
 
     def scripted(self, *scripts: str) -> str:
         """The name of a model that is answered as scripted, made when it is first asked for."""
@@ -95,7 +95,7 @@ class Gateway:
 
     def seen(self) -> None:
         """Once the data plane goes by what was just changed."""
-        control = self.plane._control
+        control = self.plane.control
         wait_for(lambda: True if self.plane.snapshot.version == control.version() else None)
 
     @property

@@ -22,7 +22,7 @@ MODELS = ("claude", "talk")  # answered by either kind of server
 @pytest.fixture(scope="module")
 def client(gateway: Gateway) -> Iterator[anthropic.Anthropic]:
     gateway.route("talk", "words=5")
-    gateway.anthropic_route("claude", "words=5")
+    gateway.spoken_route("anthropic", "claude", "words=5")
     with anthropic.Anthropic(base_url=gateway.url, api_key=gateway.key, max_retries=0) as made:
         yield made
 
@@ -139,6 +139,6 @@ def test_a_stream_that_breaks_off_says_so(
     client: anthropic.Anthropic, gateway: Gateway, script: str, speaks: str
 ) -> None:
     name = f"{speaks}-{script[8:].replace('=', '-')}"
-    gateway.route(name, script) if speaks == "openai" else gateway.anthropic_route(name, script)
+    gateway.spoken_route(speaks, name, script)
     with pytest.raises(anthropic.APIStatusError, match="broke off"):
         list(client.messages.create(model=name, max_tokens=50, messages=ASKED, stream=True))

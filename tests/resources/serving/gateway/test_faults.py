@@ -297,7 +297,7 @@ def test_while_the_database_is_away_calls_are_served_from_what_is_leased(gateway
 def test_a_key_without_a_lease_is_told_to_wait_while_the_database_is_away(gateway: Gateway, monkeypatch: Any) -> None:
     gateway.route("wanted", "words=3")
     key = gateway.issue()["secret"]
-    control = type(gateway.plane._control)
+    control = type(gateway.plane.control)
 
     def away(*_: Any) -> Any:
         raise OSError("gone")

@@ -18,7 +18,7 @@ TOOL = {"name": "weather", "input_schema": {"type": "object"}}
 @pytest.fixture(scope="module", autouse=True)
 def the_laws_hold(gateway: Gateway) -> Iterator[None]:
     gateway.route("talk", "words=5")
-    gateway.anthropic_route("claude", "words=5")
+    gateway.spoken_route("anthropic", "claude", "words=5")
     yield
     eventually(lambda: not gateway.plane.calls)
     time.sleep(1.5)  # the last are settled
@@ -62,7 +62,7 @@ def test_a_message_is_charged_to_the_token(gateway: Gateway, model: str, streams
 def test_what_anthropic_read_from_its_cache_is_cached_input_and_what_it_wrote_there_is_input(
     gateway: Gateway, streams: bool
 ) -> None:
-    gateway.anthropic_route("caches", "words=5+cached")
+    gateway.spoken_route("anthropic", "caches", "words=5+cached")
     record = gateway.settled(told(gateway, "caches")[0] if streams else ask(gateway, "caches"))
     assert (record["input_tokens"], record["cached_tokens"], record["output_tokens"]) == (10, 5, 5)
 
@@ -79,7 +79,7 @@ def test_cached_tokens_of_a_chat_server_are_told_apart(gateway: Gateway) -> None
 @pytest.mark.parametrize("speaks", ["openai", "anthropic"])
 def test_usage_that_is_missing_is_estimated_and_says_so(gateway: Gateway, speaks: str) -> None:
     name = f"silent-{speaks}"
-    (gateway.route if speaks == "openai" else gateway.anthropic_route)(name, "words=6+nousage")
+    gateway.spoken_route(speaks, name, "words=6+nousage")
     id, events = told(gateway, name)
     record = gateway.settled(id)
     assert (record["is_estimated"], record["output_tokens"]) == (True, 6)
@@ -91,7 +91,7 @@ def test_usage_that_is_missing_is_estimated_and_says_so(gateway: Gateway, speaks
 @pytest.mark.parametrize("speaks", ["openai", "anthropic"])
 def test_a_stream_that_is_cut_is_charged_for_what_was_delivered(gateway: Gateway, speaks: str) -> None:
     name = f"cut-{speaks}"
-    (gateway.route if speaks == "openai" else gateway.anthropic_route)(name, "words=9+nousage+cut=4")
+    gateway.spoken_route(speaks, name, "words=9+nousage+cut=4")
     id, events = told(gateway, name)
     assert events[-1]["error"]["details"]["error_code"] == "serving.broken-off"
     said = [event for event in events if event["type"] == "content_block_delta"]

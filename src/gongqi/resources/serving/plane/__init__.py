@@ -5,7 +5,8 @@ plane hands it, spends from leases that the control plane set aside in the ledge
 from which the control plane settles. All it asks of the control plane is the protocol `Control`.
 
     door      the ASGI callable: key, limits, answers and errors in the callers' own protocol
-    dialect   what an API is to the plane, and the way from it to a server; `openai` and its neighbours are such APIs
+    dialect   what an API is to the plane, and the way from it to a server
+    openai, anthropic, responses   the APIs; what is translated to chat is in `*_as_chat`, from the pieces of `chat`
     call      one call: its reservation, its attempts, what was delivered, its end
     request   a request's body: the few fields that matter, and the two changes that are made to its bytes
     stream    an answer's events: usage read from the tail, content counted

@@ -207,6 +207,7 @@ class Call:
             assert self._answered is not None, "it was read when it came"
             body, reported = self._answered
             self._end(metering.COMPLETE, reported, metering.estimated_tokens(len(answer.body or b"")))
+            body = await self._kept(body)
         else:
             assert self._way is not None, "it was turned down on its way"
             body = self._way.turned_down(answer.status, answer.body or b"")
@@ -264,9 +265,15 @@ class Call:
         if ending == metering.COMPLETE:
             self._connection = None
             connection.release_after_end()
+            ready = await self._kept(ready)
         elif ending != metering.CLIENT_GONE:
             ready = self.plane.broken_off(self._dialect.manners, self.route, ending, self.id)
         await send({"type": "http.response.body", "body": ready})
+
+    async def _kept(self, said: bytes) -> bytes:
+        if self._dialect.kept is None:
+            return said
+        return await self._dialect.kept(self.plane.control, self.key, self._asked, self._body, self._way, said)
 
     # ---- the record
 

@@ -10,12 +10,12 @@ Law: a way changes words, never money. What is counted is counted on the server'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from gongqi.resources.serving.metering import Tokens
-from gongqi.resources.serving.plane.snapshot import Route
+from gongqi.resources.serving.plane.snapshot import Control, Key, Route
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -99,7 +99,9 @@ class Manners:
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """One address. `kind` is that of the models it asks for; `ways` go by what a server speaks. What costs nothing has
-    `alone`: the gateway's own answer, where no server can be asked."""
+    `alone`: the gateway's own answer, where no server can be asked. An API that keeps answers has `recalled`, which
+    completes a request's body with what was said before, and `kept`, which is told of a whole answer or of a complete
+    stream's last events, and returns what may be said."""
 
     kind: str
     read: Callable[[bytes, Headers], Any]
@@ -107,3 +109,5 @@ class Dialect:
     ways: Mapping[str, Callable[[Any, bytes, str], Way]]
     manners: Manners
     alone: Callable[[bytes], bytes] | None = None
+    recalled: Callable[[Control, Key, Any, bytes], Awaitable[bytes]] | None = None
+    kept: Callable[[Control, Key, Any, bytes, Any, bytes], Awaitable[bytes]] | None = None

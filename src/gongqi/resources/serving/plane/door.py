@@ -22,7 +22,7 @@ import structlog
 from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
 from gongqi.kernel.words import LANGUAGES, Words, negotiate, tag
 from gongqi.resources.serving import metering
-from gongqi.resources.serving.plane import anthropic, openai, request
+from gongqi.resources.serving.plane import anthropic, openai, request, responses
 from gongqi.resources.serving.plane.call import Call, Receive, Send
 from gongqi.resources.serving.plane.dialect import Dialect, Manners, Problem
 from gongqi.resources.serving.plane.health import Health
@@ -47,6 +47,7 @@ DIALECTS = {
     "/v1/chat/completions": openai.CHAT,
     "/v1/completions": openai.COMPLETIONS,
     "/v1/embeddings": openai.EMBEDDINGS,
+    responses.PATH: responses.RESPONSES,
     "/v1/messages": anthropic.MESSAGES,
     "/v1/messages/count_tokens": anthropic.COUNT_TOKENS,
 }
@@ -69,7 +70,7 @@ class Plane:
         self._readers: dict[asyncio.Task[Any], float] = {}  # of bodies that are coming in, until when
         self.limits = Limits()
         self.health = Health()
-        self._control = control
+        self.control = control
         self._root = root
         self._limit_bytes = limit_bytes
         self._words = words
@@ -83,7 +84,7 @@ class Plane:
         self.loop = asyncio.get_running_loop()
         self.pool = Pool(self.loop, self.now)
         self.spool = Spool(self._root, self.name, limit_bytes=self._limit_bytes)
-        self.purses = Purses(self.name, self._control, self.spool, self.now)
+        self.purses = Purses(self.name, self.control, self.spool, self.now)
         await self._look()
         self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._watch_version())]
 
@@ -123,6 +124,8 @@ class Plane:
             await self._json(send, id, self._list(key))
         elif method == "GET" and path.startswith("/v1/models/"):
             await self._json(send, id, self._route(path.removeprefix("/v1/models/"), key).entry)
+        elif path.startswith(responses.PATH + "/"):
+            await self._json(send, id, await responses.of_kept(self.control, key, method, path))
         elif method == "GET" and path in ("/v1/usage",):
             await self._usage(scope, send, id, key)
         elif dialect is not None or path in ("/v1/models", "/v1/usage"):
@@ -147,6 +150,8 @@ class Plane:
         body = await self._read(scope, receive)
         asked = dialect.read(body, scope["headers"])
         route = self._within_reach(dialect, self._route(asked.model, key))
+        if dialect.recalled is not None:
+            body = await dialect.recalled(self.control, key, asked, body)
         if dialect.alone is not None and not route.targets:
             await self._json(send, id, dialect.alone(body), names=dialect.manners.names)
             return
@@ -261,7 +266,7 @@ class Plane:
         query = scope.get("query_string", b"")
         wanted = query[3:].decode("ascii", "replace")[:64] if query.startswith(b"id=") else None
         language = self._language(scope)
-        document = await asyncio.to_thread(self._control.explain, key.id, wanted, language)
+        document = await asyncio.to_thread(self.control.explain, key.id, wanted, language)
         await self._json(send, id, orjson.dumps(document))
 
     # ---- answers
@@ -381,10 +386,10 @@ class Plane:
                 log.warning("the control plane cannot be asked", error=repr(error))
 
     async def _look(self, *, anew: bool = False) -> None:
-        if anew or await asyncio.to_thread(self._control.version) != self.snapshot.version:
-            self.swap(await asyncio.to_thread(self._control.snapshot))
+        if anew or await asyncio.to_thread(self.control.version) != self.snapshot.version:
+            self.swap(await asyncio.to_thread(self.control.snapshot))
         if self.spool.has_older:
-            self._forget(await asyncio.to_thread(self._control.settled, self.name))
+            self._forget(await asyncio.to_thread(self.control.settled, self.name))
 
     def swap(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from gongqi.resources.serving.metering import Tariff
@@ -113,6 +113,18 @@ class Control(Protocol):
 
     def lease(self, plane: str, key: str, unit: str, need_nanos: int, wish_nanos: int) -> Granted:
         """Raises Refused when the budget or the funds do not reach, Unavailable when it cannot be asked now."""
+        ...
+
+    def keep(self, key: str, id: str, document: dict[str, Any]) -> None:
+        """Keep a response that the caller asked to be kept. Raises Refused when it is too much."""
+        ...
+
+    def recall(self, key: str, id: str) -> dict[str, Any]:
+        """What was kept: `input` and `response`. Raises Refused serving.response-unknown."""
+        ...
+
+    def forget(self, key: str, id: str) -> None:
+        """Raises Refused serving.response-unknown."""
         ...
 
     def explain(self, key: str, usage: str | None, language: str) -> dict[str, object]:
