@@ -109,7 +109,7 @@ class Blobs(ABC):
         """Begin an upload, or go on with the one that has this token."""
         return self.incoming.begin() if resume is None else self.incoming.resume(resume)
 
-    def put(self, chunks: Iterable[bytes] | bytes, *, sha256: str | None = None) -> Stored:
+    def put(self, chunks: Iterable[bytes | bytearray] | bytes, *, sha256: str | None = None) -> Stored:
         with self.upload() as upload:
             for chunk in [chunks] if isinstance(chunks, bytes) else chunks:
                 upload.feed(chunk)

@@ -29,6 +29,7 @@ from gongqi.resources.hub.extents import Place, Span, Whereabouts
 from gongqi.resources.hub.intake import Share
 from gongqi.resources.hub.models import Blob, ReceivedXorb
 from gongqi.resources.hub.quotas import ID, exceeded, own, quota_of, room_for
+from gongqi.resources.hub.xet.ahead import made_ahead
 from gongqi.resources.hub.xet.chunks import Chunks
 from gongqi.resources.hub.xet.hashes import Node, parse_hash, text_of
 from gongqi.resources.hub.xet.rebuild import check, rebuild
@@ -200,7 +201,7 @@ def take_shard(kernel: Kernel, caller: Caller, space: Space, content: bytes, sha
     made = [(file, file.sha256 or "", file.raw_bytes) for file in files if file.name in there]
     for file in files:
         if file.name not in there:
-            stored = kernel.blobs.put(known.rebuilt(file), sha256=file.sha256)
+            stored = kernel.blobs.put(made_ahead(known.rebuilt(file)), sha256=file.sha256)
             made.append((file, stored.sha256, stored.size))
     _note(kernel, caller, space, [(sha256, size, asked[file.name]) for file, sha256, size in made])
     return len(there) < len(files)

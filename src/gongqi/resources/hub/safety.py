@@ -218,5 +218,6 @@ def _scan(path: str, file: BinaryIO, *, text: bool) -> list[Finding]:
                     (kind, start + match.start()),
                     Finding("hub.secret", path, start + match.start(), {"kind": kind, "line": line}),
                 )
-        newlines += chunk.count(b"\n", repeated)
+        if text:  # to count them takes longer than all the rest
+            newlines += chunk.count(b"\n", repeated)
     return list(found.values())

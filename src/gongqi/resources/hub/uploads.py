@@ -8,6 +8,7 @@ so there is nothing to remove that somebody else might be bringing at the same m
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from hashlib import sha256 as sha256_of
@@ -106,18 +107,51 @@ def declared_length(request: Request) -> int | None:
 
 
 async def receive(arriving: AsyncIterator[bytes], upload: Upload, share: Share, size: int | None) -> None:
-    """Feed what arrives to an upload. Raises Refused kernel.blob-truncated, hub.quota-exceeded."""
-    held = bytearray()  # the server hands over some 64 kB at a time; the disk prefers more
-    try:
-        async for chunk in arriving:
-            share.arrived(len(chunk))
-            held += chunk
-            if len(held) >= CHUNK_BYTES:
-                await anyio.to_thread.run_sync(upload.feed, bytes(held))
-                held.clear()
-        await anyio.to_thread.run_sync(upload.feed, bytes(held))
-    except ClientDisconnect as error:
-        raise Refused("kernel.blob-truncated", got_bytes=upload.size + len(held), want_bytes=size) from error
+    """Feed what arrives to an upload: while a thread hashes and writes one part, the next comes in.
+
+    Raises Refused kernel.blob-truncated, hub.quota-exceeded.
+    """
+    held, held_bytes = list[bytes](), 0  # the server hands over some 64 kB at a time; the disk prefers more
+    async with _Feeding(upload) as feeding:
+        try:
+            async for chunk in arriving:
+                share.arrived(len(chunk))
+                held.append(chunk)
+                held_bytes += len(chunk)
+                if held_bytes >= CHUNK_BYTES:
+                    await feeding.take(held)
+                    held, held_bytes = [], 0
+            await feeding.take(held)
+            await feeding.settle()
+        except ClientDisconnect as error:
+            await feeding.settle()
+            raise Refused("kernel.blob-truncated", got_bytes=upload.size + held_bytes, want_bytes=size) from error
+
+
+class _Feeding:
+    """One part at a time is fed to the upload, by a thread; who leaves waits for it, since the file is closed then."""
+
+    def __init__(self, upload: Upload) -> None:
+        self._upload = upload
+        self._under_way: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> _Feeding:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._under_way is not None:
+            with anyio.CancelScope(shield=True):
+                await asyncio.gather(self._under_way, return_exceptions=True)
+
+    async def take(self, part: list[bytes]) -> None:
+        """Begin with the next part. Raises what became of the one before."""
+        await self.settle()
+        self._under_way = asyncio.create_task(anyio.to_thread.run_sync(lambda: self._upload.feed(b"".join(part))))
+
+    async def settle(self) -> None:
+        if self._under_way is not None:
+            await asyncio.shield(self._under_way)
+            self._under_way = None
 
 
 async def paced(request: Request) -> AsyncIterator[bytes]:

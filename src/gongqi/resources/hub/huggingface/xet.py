@@ -121,7 +121,7 @@ async def post_xorb(request: Request, kernel: Kernel, caller: Caller, space: Spa
         raise xorb_too_large(text_of(name))
     intake = intake_of(kernel)
     with intake.admit(org, size=size, room_bytes=room) as share:
-        upload = await anyio.to_thread.run_sync(lambda: held_xorbs(kernel).begin(hashed=False))
+        upload = await anyio.to_thread.run_sync(lambda: held_xorbs(kernel).begin(passing=True))
         with upload:  # left before its xorb is noted, it is gone
             arriving = _at_most(XORB_LIMIT_BYTES, paced(request), xorb_too_large(text_of(name)))
             await receive(arriving, upload, share, size)
