@@ -53,9 +53,9 @@ bench:         ## figures with the peer or the raw limit beside them
 	@scripts/bootstrap dev
 	@$(PY) -m bench
 
-bench-hub:     ## the hub's figures alone
+bench-hub:     ## the hub's figures alone, some ten minutes (nginx and curl are the machine's; 25 GB of disk for a while)
 	@scripts/bootstrap dev
-	@$(PY) -m bench hub
+	@$(PY) -m bench hub search
 
 bench-gateway: ## the model gateway beside its upstream, nginx and LiteLLM (wrk and nginx are the machine's)
 	@scripts/bootstrap dev

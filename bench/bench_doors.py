@@ -48,7 +48,7 @@ SECONDS = 4.0
 WARM_SECONDS = 1.0
 CALLS = 500
 STARTS = 5
-START_LIMIT_SECONDS = 30.0
+START_LIMIT_SECONDS = 120.0  # on a machine that is busy with much else
 SERVE = "import sys; from bench.bench_doors import serve; serve(*sys.argv[1:])"
 ROOT = Path(__file__).parents[1]
 

@@ -1,12 +1,14 @@
 """A download of 1 GiB over loopback, in one stream and in eight: from us, and from us behind nginx (X-Accel-Redirect).
 
-nginx alone serves the very file that the store holds, as one would without a hub, by turns with ours. The client is
-`curl`, one for each stream, which throws the bytes away.
+Behind nginx is the set-up of the operator's manual, read from there. nginx alone serves the very file that the store
+holds, as one would without a hub, by turns with ours. The client is `curl`, one for each stream, which throws the bytes
+away.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
 import time
@@ -20,11 +22,8 @@ from bench.hub.uploads import SIZE_BYTES
 
 STREAMS = (1, 8)
 ROUNDS = 3
-ALONE = "location /alone/ {{ alias {blobs}/; }}"
-FRONT = """
-location / {{ proxy_pass {url}; proxy_set_header Host $host; }}
-location /blobs/ {{ internal; alias {blobs}/; etag off; add_header ETag $upstream_http_etag always; }}
-"""
+ALONE = "location /alone/ {{ alias {blobs}/; }}\n"
+MANUAL = Path(__file__).parents[2] / "docs" / "en" / "operator.md"
 
 
 def direct(hub: Server, repository: str, source: Path) -> Iterator[Figure]:
@@ -37,10 +36,17 @@ def direct(hub: Server, repository: str, source: Path) -> Iterator[Figure]:
 def behind(home: Path, repository: str, source: Path) -> Iterator[Figure]:
     """From nginx, to which another server with the same home tells what to send."""
     with serving(home, GONGQI_ACCEL_PREFIX="/blobs") as hub:
-        locations = (FRONT + ALONE).format(url=hub.url, blobs=home / "blobs")
-        with nginx(locations) as port:
+        blobs = home / "blobs"
+        with nginx(_documented(hub.url, blobs) + ALONE.format(blobs=blobs)) as port:
             ours = f"http://127.0.0.1:{port}/{_file(repository)}"
             yield from _figures("from us behind nginx", ours, _alone(port, source), 0.9, hub.token)
+
+
+def _documented(url: str, blobs: Path) -> str:
+    """What the operator's manual tells nginx, for this server."""
+    shown = re.search(r"^```nginx\n.*?\n(.*?)^```$", MANUAL.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert shown
+    return shown[1].replace("http://127.0.0.1:8420", url).replace("/srv/gongqi/blobs", str(blobs))
 
 
 def _file(repository: str) -> str:

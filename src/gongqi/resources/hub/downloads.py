@@ -1,7 +1,8 @@
 """A stored file as a response, whole or in a range (RFC 9110 §14), by the shortest way that the store allows.
 
 - A folder behind a proxy that can send files: the response is empty and names the file (`X-Accel-Redirect`), and the
-  proxy sends it, ranges too. Only when the operator says so, because without such a proxy nothing would arrive.
+  proxy sends it, ranges too. Only when the operator says so, because without such a proxy nothing would arrive. HEAD is
+  answered here: there is nothing to send, and the proxy would drop most of the headers.
 - A few kilobytes: read at once, by the thread that answers.
 - A folder: the system copies the file into the connection, where the server offers that (ASGI's zero copy extension,
   doors/web/sending.py); the bytes never pass through Python.
@@ -34,7 +35,7 @@ def send_blob(request: Request, kernel: Kernel, sha256: str, headers: Mapping[st
     """The blob with these headers, `etag` among them. To be called on a thread."""
     blobs = kernel.blobs
     size, path = blobs.size(sha256), blobs.on_disk(sha256)
-    if path is not None and kernel.settings.accel_prefix:
+    if path is not None and kernel.settings.accel_prefix and request.method != "HEAD":
         where = "/".join((kernel.settings.accel_prefix, *path.parts[-3:]))
         return Response(headers={**headers, "x-accel-redirect": where}, media_type=BINARY)
     start, end = 0, size
