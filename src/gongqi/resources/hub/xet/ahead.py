@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -19,7 +19,7 @@ def made_ahead(pieces: Iterator[bytes]) -> Iterator[bytearray]:
             yield part
 
 
-def _parts(pieces: Iterator[bytes]) -> Iterator[bytearray]:
+def _parts(pieces: Iterator[bytes]) -> Generator[bytearray, None, None]:
     held = bytearray()
     for piece in pieces:
         held += piece
