@@ -3,6 +3,7 @@
 PY := .venv/bin/python
 HF := tests/resources/hub/huggingface
 LIBRARIES := $(HF)/libraries.txt
+DEFAULT := not browser and not slow and not long
 PINS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 up:            ## install, start on http://127.0.0.1:$${GONGQI_PORT:-8420}, walk the chain once
@@ -11,11 +12,11 @@ up:            ## install, start on http://127.0.0.1:$${GONGQI_PORT:-8420}, walk
 
 test:          ## the default suite on SQLite: under five minutes, no network
 	@scripts/bootstrap dev
-	@.venv/bin/pytest -m "not browser and not slow and not long" -n 2 --dist loadscope
+	@.venv/bin/pytest -m "$(DEFAULT)" -n 2 --dist loadscope
 
 test-long:     ## processes that are killed, disks that fill up, walks of the whole house, tools that others wrote
 	@scripts/bootstrap dev
-	@.venv/bin/pytest -m "long and not slow" -n 2
+	@.venv/bin/pytest -m "long and not slow" -n 2 --dist loadscope
 
 test-docs:     ## every command that the documents show, run as shown
 	@scripts/bootstrap dev
@@ -25,9 +26,9 @@ test-soak:     ## more of the same: more kills, more schemathesis examples
 	@scripts/bootstrap dev
 	@.venv/bin/pytest -m "slow and not browser" -n 2
 
-test-postgres: ## both suites on a throw-away PostgreSQL
+test-postgres: ## the default suite, and all that is killed, on a throw-away PostgreSQL
 	@scripts/bootstrap dev
-	@scripts/with-postgres .venv/bin/pytest -m "not browser and not slow" -n 2 --dist loadscope
+	@scripts/with-postgres .venv/bin/pytest tests -m "not slow and ($(DEFAULT) or crash)" -n 2 --dist loadscope
 
 test-browser:  ## the console in a real Chromium, in both languages
 	@scripts/bootstrap dev

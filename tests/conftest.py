@@ -3,8 +3,8 @@
 Every test that asks for `database_url` gets a database of its own, at the newest revision and with the tables that
 tests declare: a copy of one that was made once, because making one takes a quarter of a second.
 
-No test, no error code: whatever error a test makes is noted, and a run of the whole suite fails at its end when a code
-of the catalogue was never among them. Workers of pytest-xdist send home what they noted with their results.
+No test, no error code: whatever error a test makes is noted, and when the whole suite has run (`make test`, then `make
+test-long`) it fails at its end when a code of the catalogue was never among them. Workers of pytest-xdist send home what they noted with their results.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ from gongqi.resources.hub.formats import Finding
 
 POSTGRES = os.environ.get("GONGQI_TEST_POSTGRES")
 SOURCE = Path(__file__).parents[1] / "src" / "gongqi"
-WHOLE = ("", "not browser and not slow")  # what `-m` says when the whole suite runs
+DEFAULT = "not browser and not slow and not long"  # what `make test` says after `-m`
+LONG = "long and not slow"  # and `make test-long`
+NOTED = Path(__file__).parents[1] / ".made-codes"  # what the first of them made, for the second to add to
 MADE: set[str] = set()  # codes of the errors made so far, here and by the workers that have come home
 
 
@@ -214,7 +216,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["codes"] = sorted(MADE)
-    elif is_whole(config) and session.exitstatus == pytest.ExitCode.OK and never_made():
+        return
+    if is_run_of(config, DEFAULT) and not POSTGRES:
+        NOTED.write_text("\n".join(sorted(MADE)), "ascii")
+    if is_whole(config) and session.exitstatus == pytest.ExitCode.OK and never_made():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -226,9 +231,16 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def is_whole(config: pytest.Config) -> bool:
-    """Whether this run is of the whole suite."""
+    """Whether every test has run when this run ends: all at once, or `make test` and then `make test-long`."""
+    if is_run_of(config, LONG) and not POSTGRES and NOTED.exists():
+        MADE.update(NOTED.read_text("ascii").split())
+        return True
+    return is_run_of(config, "")
+
+
+def is_run_of(config: pytest.Config, marks: str) -> bool:
     asked = config.option
-    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS and asked.markexpr in WHOLE
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS and asked.markexpr == marks
     return everything and not (asked.keyword or asked.maxfail or asked.collectonly)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.crash]
 
 MAX_CROSSINGS = 200
 ERRANDS = 200
