@@ -4,7 +4,8 @@ Every test that asks for `database_url` gets a database of its own, at the newes
 tests declare: a copy of one that was made once, because making one takes a quarter of a second.
 
 No test, no error code: whatever error a test makes is noted, and when the whole suite has run (`make test`, then `make
-test-long`) it fails at its end when a code of the catalogue was never among them. Workers of pytest-xdist send home what they noted with their results.
+test-long`) it fails at its end when a code of the catalogue was never among them. Workers of pytest-xdist send home what
+they noted with their results.
 """
 
 from __future__ import annotations

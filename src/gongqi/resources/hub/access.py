@@ -21,6 +21,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.resources.hub import refs
 from gongqi.resources.hub.assets import ID, AssetOut, withdrawn_asset
+from gongqi.resources.hub.catalogue import refresh
 from gongqi.resources.hub.models import AccessRequest, Asset, Release, Revision
 
 Gating = Literal["open", "auto", "manual"]
@@ -68,6 +69,7 @@ def gate(ctx: Write, input: GateAsset) -> AssetOut:
     asset = ctx.find(Asset, input.asset, to="hub:asset:gate")
     asset.gated = input.gated
     ctx.session.flush()
+    refresh(ctx, asset)
     ctx.record(asset.id, gated=asset.gated)
     return AssetOut.model_validate(asset)
 
@@ -142,7 +144,7 @@ def my_request(ctx: Read, asset: str) -> AccessOut | None:
 def asked_by(ctx: Read, asset: str) -> dict[str, str]:
     """Who has asked for this asset: request → party. The caller has authorised."""
     query = select(AccessRequest.id, AccessRequest.party).where(AccessRequest.asset == asset)
-    return dict(ctx.session.execute(query).tuples().all())
+    return dict(ctx.session.execute(query).all())
 
 
 def _withdrawn(ctx: Read, revision: str) -> Release | None:

@@ -22,6 +22,15 @@ from gongqi.resources.hub.terms import ABOUT, CARD, NAMES, label, terms_of
 CARD_CHARACTERS = 20_000  # of a card's body that are looked at: more than make TERMS terms in either language
 LABELS = 200  # of one asset; a card may claim any number of tags
 BATCH = 100  # assets catalogued in one transaction: a tenth of a second
+TAGGED = {  # fields of a front matter, and how a tag for them begins
+    "tags": "",
+    "datasets": "dataset:",
+    "base_model": "base_model:",
+    "size_categories": "size_categories:",
+    "source_datasets": "source_datasets:",
+    "multilinguality": "multilinguality:",
+    "task_ids": "task_ids:",
+}
 _LICENCE = re.compile(r"[\w.+:-]+")
 _OPERATORS = frozenset({"and", "or", "with"})
 
@@ -96,7 +105,7 @@ def labels_of(ctx: Read, asset: str) -> dict[str, str]:
 
 
 def labels_on(ctx: Read, assets: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    """(name, value) of every label of these assets (or rows of their id, kind, org and visibility), each once an asset.
+    """(name, value) of every label of these assets (or rows of their id and what `_facts` reads), each once an asset.
     The caller has authorised."""
     keys = [asset.id for asset in assets]
     heads = (
@@ -114,7 +123,8 @@ def labels_on(ctx: Read, assets: Sequence[Any]) -> Iterator[tuple[str, str]]:
 
 
 def _facts(asset: Asset) -> tuple[tuple[str, str], ...]:
-    return ("kind", asset.kind), ("org", asset.org), ("visibility", asset.visibility)
+    gated = "no" if asset.gated == "open" else "yes"
+    return ("kind", asset.kind), ("org", asset.org), ("visibility", asset.visibility), ("gated", gated)
 
 
 def _claims(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -128,10 +138,18 @@ def _claims(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from ((name, value) for value in card.get(field, ()))
     yield from (("tag", value) for value in card.get("tasks", ()))
     other = card.get("other", {})
-    tags = other.get("tags")
-    yield from (("tag", value) for value in tags if isinstance(value, str)) if isinstance(tags, list) else ()
+    yield from (("tag", value) for value in stated_tags(other))
     if isinstance(library := other.get("library_name"), str):
         yield from (("library", library), ("tag", library))
+
+
+def stated_tags(other: Mapping[str, Any]) -> Iterator[str]:
+    """The tags of a front matter, and what it says under the names that clients of Hugging Face filter by."""
+    for field, prefix in TAGGED.items():
+        said = other.get(field)
+        for value in said if isinstance(said, list) else [said]:
+            if isinstance(value, str):
+                yield prefix + value
 
 
 def _texts(card: Mapping[str, Any], field: str) -> Iterator[str]:

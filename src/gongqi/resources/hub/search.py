@@ -122,7 +122,7 @@ def facets(ctx: Read, *, words: str, facts: Iterable[tuple[str, str]]) -> Facets
     if words.strip() and not needles:
         return Facets({}, 0, True)
     tiers = range(len(PLACES) if needles else 1)
-    about = (Asset.id, Asset.kind, Asset.org, Asset.visibility)  # whole assets would take as long again
+    about = (Asset.id, Asset.kind, Asset.org, Asset.visibility, Asset.gated)  # whole assets would take as long again
     fits = chain.from_iterable(
         _seen(ctx, _asked(ctx, tier, needles, labels), after=None, at_once=SAMPLE + 1, about=about) for tier in tiers
     )

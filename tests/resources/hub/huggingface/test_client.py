@@ -255,6 +255,19 @@ def test_models_and_datasets_are_found(hub: Any, api: HfApi) -> None:
     assert len(list(anyone.list_models(search="found", limit=1))) == 1
     with pytest.raises(HfHubHTTPError):
         list(anyone.list_models(sort="likes"))
+    said = (
+        b"---\nlicense: mit\ndatasets: [north/found-c]\nbase_model: north/found-b\nsize_categories: [n<1K]\n---\n# A\n"
+    )
+    api.upload_file(path_or_fileobj=said, path_in_repo="README.md", repo_id="north/found-a")
+    for tag in ("dataset:north/found-c", "base_model:north/found-b", "size_categories:n<1K"):
+        [found] = anyone.list_models(filter=tag)
+        assert found.id == "north/found-a" and tag in found.tags
+    api.update_repo_settings("north/found-b", gated="manual")
+    assert [each.id for each in anyone.list_models(search="found", gated=True)] == ["north/found-b"]
+    assert [each.id for each in anyone.list_models(search="found", gated=False)] == ["north/found-a"]
+    for given in ({"apps": "vllm"}, {"inference_provider": "all"}, {"num_parameters": "min:1B"}):
+        with pytest.raises(HfHubHTTPError, match="filtered"):
+            list(anyone.list_models(**given))
 
 
 def test_a_listing_of_many_pages_is_whole(hub: Any, api: HfApi, monkeypatch: pytest.MonkeyPatch) -> None:

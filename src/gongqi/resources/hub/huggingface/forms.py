@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from gongqi.resources.hub.browsing import Commit, Folder
+from gongqi.resources.hub.catalogue import stated_tags
 from gongqi.resources.hub.gates import FileFacts
 
 KINDS = {"model": "models", "dataset": "datasets"}  # our kind → the word in the path; others are not served here
@@ -84,8 +85,7 @@ def card_data(card: Mapping[str, Any], kind: str) -> dict[str, Any]:
 def tags(card: Mapping[str, Any], kind: str) -> list[str]:
     """What a repository can be filtered by."""
     data = card_data(card, kind)
-    own = data.get("tags")
-    found = [each for each in own if isinstance(each, str)] if isinstance(own, list) else []
+    found = [*stated_tags(data)]
     found += [each for each in (data.get("library_name"), data.get("pipeline_tag")) if isinstance(each, str)]
     found += [f"task_categories:{each}" for each in data.get("task_categories", ()) if isinstance(each, str)]
     found += [f"license:{data['license']}"] if "license" in data else []

@@ -26,6 +26,7 @@ from gongqi.resources.hub.tally import downloads_of, downloads_of_one
 
 LISTED = 100  # repositories a page when the client names no limit
 MOST_LISTED = 200
+UNKNOWN_FILTERS = frozenset({"apps", "inference", "inference_provider", "num_parameters"})  # not ignored: told
 GATED = {"open": False, "auto": "auto", "manual": "manual"}
 SORTS: dict[str, Sort] = {  # as the client says it → ours
     "": "fit",
@@ -156,10 +157,13 @@ def listing(call: Call) -> Response:
     limit = asked.get("limit", str(LISTED))
     paged = Paged(limit=_count(limit), cursor=asked.get("cursor"))
     words = " ".join(asked.getlist("search"))
+    if unknown := UNKNOWN_FILTERS & asked.keys():
+        raise Refused("hub.hf-filter-unknown", name=min(unknown))
     filters = [*asked.getlist("filter"), *(f"task_categories:{each}" for each in asked.getlist("pipeline_tag"))]
+    gated = {"true": "yes", "false": "no"}.get(asked.get("gated", "").lower())
 
     def look(ctx: Read) -> tuple[list[dict[str, Any]], str | None]:
-        facts = [("kind", call.kind), *map(forms.fact_of, filters)]
+        facts = [("kind", call.kind), *map(forms.fact_of, filters), *([("gated", gated)] if gated else [])]
         if author := asked.get("author"):
             org = members.organisation_called(ctx, author)
             if org is None:
