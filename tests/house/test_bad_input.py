@@ -27,6 +27,7 @@ from gongqi.doors.cli import laboratory
 from gongqi.doors.cli.push import push_folder
 from gongqi.kernel import clock as machine
 from gongqi.kernel.db import Base
+from gongqi.kernel.flows import FlowRow
 
 UNIT = "CNY-fen"
 # What the machinery writes on its own account, or in order to refuse: nothing that anybody sees as a fact.
@@ -123,6 +124,14 @@ class Place:
             agreement_zh="可回传真实结果。", agreement_en="True outcomes may be sent back.",
         )["id"]  # fmt: skip
         self.operator.verb("ledger:credit:grant", owner=self.org, unit=UNIT, amount=1_000)
+        self.wait(self._has_come_to_rest)
+
+    def _has_come_to_rest(self) -> bool | None:
+        """Whether nothing is under way: what writes the documents of the release would look like what is refused."""
+        with self.foundation.kernel.db.reading() as session:
+            is_due = FlowRow.wake_at <= self.foundation.kernel.clock.now()
+            busy = sqlalchemy.select(FlowRow.id).where(FlowRow.state == "open", is_due | FlowRow.owner.is_not(None))
+            return None if session.scalars(busy).first() else True
 
     def _push(self, asset: str, folder: Path, parts: Any, lineage: list[dict[str, str]]) -> str:
         kinds = {part.path: f"{part.component}:{part.license}" for part in parts}
