@@ -1,5 +1,5 @@
 # Two commands do all the set-up: `make up` runs a foundation, `make test` runs the tests.
-.PHONY: up test test-long test-soak test-docs test-postgres test-browser test-clients fuzz check bench bench-hub bench-gateway lock docs clean
+.PHONY: up test test-long test-soak test-docs test-postgres test-browser test-clients fuzz check bench bench-hub bench-gateway bench-gateway-outage lock docs clean
 PY := .venv/bin/python
 HF := tests/resources/hub/huggingface
 LIBRARIES := $(HF)/libraries.txt
@@ -58,10 +58,14 @@ bench-hub:     ## the hub's figures alone, some ten minutes (nginx and curl are 
 	@scripts/bootstrap dev
 	@$(PY) -m bench hub search
 
-bench-gateway: ## the model gateway beside its upstream, nginx and LiteLLM (wrk and nginx are the machine's)
+bench-gateway: ## the model gateway beside its upstream, nginx and LiteLLM (wrk, nginx, PostgreSQL are the machine's)
 	@scripts/bootstrap dev
 	@test -d .venv-litellm || (.venv/bin/uv venv -q .venv-litellm && .venv/bin/uv pip install -q --python .venv-litellm/bin/python "litellm[proxy]==1.108.7")
-	@$(PY) -m bench gateway
+	@scripts/with-postgres $(PY) -m bench gateway
+
+bench-gateway-outage: ## a million calls, a minute without the database inside (CALLS, OUTAGE_SECONDS)
+	@scripts/bootstrap dev
+	@$(PY) -m bench.gateway_outage
 
 docs:          ## rewrite the generated reference pages
 	@$(PY) scripts/reference

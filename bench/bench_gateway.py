@@ -1,64 +1,32 @@
 """The model gateway beside its own upstream, nginx and LiteLLM, all in one run: `make bench-gateway`.
 
 `wrk` with one thread and the model server share the second core; what is measured has the first to itself, as one
-process. The gateway does all its duties: key, limits, reservation, write-ahead record, settlement. nginx only checks the
-key; LiteLLM runs with its master key and without a database. Processor time a request is read from /proc and says more
-than the rate where a machine is busy. Peers that are not installed are left out.
+process. The gateway does all its duties: key, limits, reservation, write-ahead record; the server that settles shares
+the core of the load. nginx only checks the key; LiteLLM runs with its master key and without a database. Processor time a
+request is read from /proc and says more than the rate where a machine is busy. Peers that are not installed are left
+out. What crashes and outages do is not measured here but in `bench.gateway_outage`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
-import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+from bench import Figure, gateway_systems
+from bench.gateway_systems import BODY, Measured, cpu_seconds, free_port, started
 
-from bench import Figure
-from gongqi.doors.cli.client import Client
-
-SECONDS = 5
-LITELLM = Path(os.environ.get("LITELLM_PROXY", ".venv-litellm/bin/litellm"))
-NGINX = """
-worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
-  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  upstream models {{ server 127.0.0.1:{upstream}; keepalive 128; keepalive_requests 1000000; }}
-  server {{
-    listen 127.0.0.1:{port} reuseport; keepalive_requests 1000000;
-    location / {{
-      if ($http_authorization != "Bearer sk-bench") {{ return 401; }}
-      proxy_pass http://models; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
-    }}
-  }}
-}}
-"""
-SCRIPT = """
-wrk.method = "POST"
-wrk.headers["authorization"] = "Bearer {key}"
-wrk.headers["content-type"] = "application/json"
-wrk.body = [[{body}]]
-"""
-
-
-@dataclass(frozen=True)
-class Measured:
-    rate: float
-    p50_ms: float
-    p99_ms: float
-    cpu_us: float
+POSTGRES = os.environ.get("GONGQI_TEST_POSTGRES")  # from scripts/with-postgres
+RECORDS = 60_000  # that are drained
+FIRST_EVENTS = 200
+Cases = dict[tuple[str, int], Measured]
 
 
 def run() -> Iterator[Figure]:
@@ -66,13 +34,36 @@ def run() -> Iterator[Figure]:
         folder = Path(name)
         upstream = free_port()
         with started([sys.executable, "-m", "bench.gateway_upstream", str(upstream)], core=1, port=upstream) as model:
-            direct = measure(folder, upstream, "none", model)
-            peers = {"nginx": nginx(folder, upstream), "LiteLLM": litellm(folder, upstream)}
-            ours = gongqi(folder, upstream)
-    yield from figures(direct, ours, peers)
+            direct = gateway_systems.measure(folder, upstream, "none", model)
+            first = first_event(upstream, "none")
+            peers = {
+                "nginx": gateway_systems.nginx(folder, upstream),
+                "LiteLLM": gateway_systems.litellm(folder, upstream),
+            }
+            with gateway_systems.server(folder / "inside", upstream) as ours:
+                inside = gateway_systems.measure(folder, ours.port, ours.key, ours.process)
+            with (
+                gateway_systems.server(folder / "beside", upstream, core=1) as ours,
+                gateway_systems.gateway(ours) as (port, process),
+            ):
+                before, began = cpu_seconds(ours.process.pid), time.monotonic()
+                mine = gateway_systems.measure(folder, port, ours.key, process)
+                beside = (cpu_seconds(ours.process.pid) - before) / (time.monotonic() - began)
+                added = (first_event(port, ours.key) - first) * 1000
+            yield from figures(direct, mine, peers)
+            yield from latency(direct, mine, peers["nginx"])
+            yield Figure("gateway, first of 40 events, added at p50", added, "ms", "≤ 1")
+            yield Figure(
+                "gateway in the server's own process, 32 connections: calls/s", inside["plain", 32].rate, "1/s", "",
+                "process of its own", mine["plain", 32].rate, inside["plain", 32].rate / mine["plain", 32].rate,
+            )  # fmt: skip
+            yield Figure("server beside the gateway while it is under load: cores", beside, "", "")
+            if POSTGRES is not None:
+                yield two_processes(folder / "two", upstream, POSTGRES)
+        yield drained(folder / "drain")
 
 
-def figures(direct: dict, ours: dict, peers: dict) -> Iterator[Figure]:  # type: ignore[type-arg]
+def figures(direct: Cases, ours: Cases, peers: dict[str, Cases | None]) -> Iterator[Figure]:
     for kind, connections in (("plain", 1), ("plain", 32), ("stream", 32)):
         case, mine = (kind, connections), ours[kind, connections]
         what = f"gateway, {'40 events' if kind == 'stream' else 'in one piece'}, {connections} connections"
@@ -94,133 +85,83 @@ def figures(direct: dict, ours: dict, peers: dict) -> Iterator[Figure]:  # type:
                 yield Figure(f"{what}: processor time of {peer}", theirs.cpu_us, "µs", "", "ours", mine.cpu_us, ratio)
 
 
-def measure(folder: Path, port: int, key: str, process: subprocess.Popen[bytes]) -> dict[tuple[str, int], Measured]:
-    found = {}
-    for kind in ("plain", "stream"):
-        body = {"model": "bench", "messages": [{"role": "user", "content": "hello " * 20}], "max_tokens": 64}
-        script = folder / "load.lua"
-        script.write_text(
-            SCRIPT.format(key=key, body=json.dumps(body | ({"stream": True} if kind == "stream" else {})))
-        )
-        for connections in (1, 32):
-            found[kind, connections] = _wrk(script, port, connections, process.pid)
-    return found
+def latency(direct: Cases, ours: Cases, nginx: Cases | None) -> Iterator[Figure]:
+    """What stands between a caller and its model adds, with one connection, at the median."""
+    if nginx is not None:
+        added, theirs = (case["plain", 1].p50_ms - direct["plain", 1].p50_ms for case in (ours, nginx))
+        limit = f"≤ {2.5 * theirs:.3f}; 2.5 times what nginx adds"
+        yield Figure("gateway, one connection: added at p50", added, "ms", limit, "nginx", theirs, added / theirs)
 
 
-def _wrk(script: Path, port: int, connections: int, pid: int) -> Measured:
-    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", "--latency", "-s", str(script)]
-    url = f"http://127.0.0.1:{port}/v1/chat/completions"
-    subprocess.run([*command, "-d1s", url], check=True, capture_output=True)  # warm
-    before = cpu_seconds(pid)
-    told = subprocess.run([*command, f"-d{SECONDS}s", url], check=True, capture_output=True, text=True).stdout
-    spent = cpu_seconds(pid) - before
-    assert "Non-2xx" not in told, told
-    count = int(_found(r"(\d+) requests in", told))
-    rate = float(_found(r"Requests/sec:\s+(\S+)", told))
-    return Measured(
-        rate,
-        _ms(_found(r"(?m)^\s+50%\s+(\S+)", told)),
-        _ms(_found(r"(?m)^\s+99%\s+(\S+)", told)),
-        spent / max(count, 1) * 1e6,
-    )
+def first_event(port: int, key: str) -> float:
+    """Seconds until the first event of a stream, at the median, over one connection after the other."""
+    body = json.dumps(BODY | {"stream": True}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    took = []
+    for _ in range(FIRST_EVENTS):
+        with socket.create_connection(("127.0.0.1", port)) as line:
+            began = time.perf_counter()
+            line.sendall(head.encode() + body)
+            heard = b""
+            while b"data: " not in heard:
+                heard += line.recv(65_536)
+            took.append(time.perf_counter() - began)
+            while b"[DONE]" not in heard:
+                heard += line.recv(65_536)
+    return statistics.median(took)
 
 
-def _found(pattern: str, text: str) -> str:
-    match = re.search(pattern, text)
-    assert match is not None, text
-    return match[1]
+def two_processes(folder: Path, upstream: int, database: str) -> Figure:
+    """One gateway process on the first core; then a second one, on the core of the load, at the same port."""
+    folder.mkdir(parents=True)
+    with (
+        gateway_systems.server(folder, upstream, core=None, database=database) as ours,
+        gateway_systems.gateway(ours) as (port, process),
+    ):
+        script = gateway_systems.script_of(folder, ours.key, "plain")
+        one = gateway_systems.wrk(script, port, 32, process.pid).rate
+        with gateway_systems.gateway(ours, core=1, port=port):
+            both = gateway_systems.wrk(script, port, 32, process.pid).rate
+    return Figure(
+        "gateway, two processes, PostgreSQL, beside the load on two cores: calls/s", both, "1/s",
+        "≥ 0; at least the ratio", "one process", one, both / one, 1.6,
+    )  # fmt: skip
 
 
-def _ms(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(\w+)", text).groups()  # type: ignore[union-attr]
-    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
+def drained(folder: Path) -> Figure:
+    """How fast what was written down gets into the books, on SQLite: without a plane, in a process of its own."""
+    program = "import sys; from bench.bench_gateway import drain; drain(sys.argv[1])"
+    told = subprocess.run([sys.executable, "-c", program, str(folder)], check=True, capture_output=True, text=True)
+    seconds, processor = map(float, told.stdout.split()[-2:])
+    return Figure(
+        "gateway, settlement on SQLite: records/s", RECORDS / seconds, "1/s", "≥ 20,000", "by processor time alone",
+        RECORDS / processor, processor / seconds,
+    )  # fmt: skip
 
 
-def cpu_seconds(pid: int) -> float:
-    """Of a process and its children, who are the workers of some."""
-    total = 0
-    for each in (pid, *_children(pid)):
-        fields = Path(f"/proc/{each}/stat").read_text().rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+def drain(folder: str) -> None:
+    """Fill a spool, settle it, say how long it took and how much of that was at work."""
+    from gongqi import app
+    from gongqi.kernel.config import Settings
+    from gongqi.resources.serving import settlement
+    from gongqi.resources.serving.plane.spool import Spool
 
-
-def _children(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-# ---- the systems
-
-
-def gongqi(folder: Path, upstream: int) -> dict[tuple[str, int], Measured]:
-    port, home = free_port(), folder / "home"
-    environment = os.environ | {"GONGQI_HOME": str(home), "GONGQI_PORT": str(port)}
-    with started([sys.executable, "-m", "gongqi", "serve"], core=0, port=port, environment=environment) as process:
-        operator = Client(f"http://127.0.0.1:{port}", (home / "operator.token").read_text().strip())
-        org = operator.verb("members:organisation:create", handle="bench", name="bench")["id"]
-        operator.verb("ledger:credit:grant", owner=org, unit="CNY-fen", amount=100_000_000)
-        address = f"http://127.0.0.1:{upstream}/v1"
-        endpoint = operator.verb("serving:endpoint:add", name="bench", base_url=address, private=True)["id"]
-        target = {"endpoint": endpoint, "model": "bench"}
-        given = {"context_tokens": 8192, "output_tokens": 512, "targets": [target]}
-        route = operator.verb("serving:route:define", name="bench", org=org, **given)["id"]
-        operator.verb("billing:price:publish", route=route, input_nanos=30_000, output_nanos=60_000)
-        limits = {"requests_per_minute": 10_000_000, "tokens_per_minute": 10_000_000_000, "parallel": 1024}
-        key = operator.verb("serving:key:issue", org=org, label="bench", **limits)["secret"]
-        time.sleep(2)
-        return measure(folder, port, key, process)
-
-
-def nginx(folder: Path, upstream: int) -> dict[tuple[str, int], Measured] | None:
-    found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if found is None:
-        return None
-    port = free_port()
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, upstream=upstream, port=port))
-    with started([found, "-c", str(folder / "nginx.conf"), "-e", str(folder / "e.log")], core=0, port=port) as process:
-        return measure(folder, port, "sk-bench", process)
-
-
-def litellm(folder: Path, upstream: int) -> dict[tuple[str, int], Measured] | None:
-    if not LITELLM.exists():
-        return None
-    port = free_port()
-    address = f"http://127.0.0.1:{upstream}/v1"
-    parameters = {"model": "openai/bench", "api_base": address, "api_key": "none"}
-    told = {"model_list": [{"model_name": "bench", "litellm_params": parameters}]}
-    config = folder / "litellm.yaml"
-    config.write_text(json.dumps(told | {"general_settings": {"master_key": "sk-bench"}}))  # JSON is YAML
-    command = [str(LITELLM), "--config", str(config), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
-    with started(command, core=0, port=port, seconds=240) as process:
-        return measure(folder, port, "sk-bench", process)
-
-
-@contextlib.contextmanager
-def started(
-    command: list[str], *, core: int, port: int, environment: dict[str, str] | None = None, seconds: float = 120
-) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        ["taskset", "-c", str(core), *command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + seconds
-        while not _listens(port):
-            assert process.poll() is None and time.monotonic() < deadline, f"did not start: {command[0]}"
-            time.sleep(0.1)
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _listens(port: int) -> bool:
-    """Whether somebody answers there, be it with a refusal: a socket is open long before."""
-    with contextlib.suppress(httpx.TransportError):
-        httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False, timeout=5)
-        return True
-    return False
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    home = Path(folder)
+    kernel = app.assemble(Settings.from_environment({"GONGQI_HOME": folder}), migrate=True)
+    app.prepare(kernel)
+    spool = Spool(home / "spool", "plane_bench", limit_bytes=1 << 40)
+    now_us = time.time_ns() // 1000
+    for number in range(RECORDS):
+        spool.add(
+            [
+                "e", f"gen_{now_us // 1000 + number // 10:012x}00c0ffee{number:08x}", "org_bench", "mkey_bench",
+                "default", "mrt_bench", "mep_bench", "complete", now_us + 100 * number, 1200, 1100, 1, 20, 0, 40, False,
+                False, "price_bench", 1, "CNY-fen", 30_000, 30_000, 60_000, 3_000_000, None, 1,
+            ]
+        )  # fmt: skip
+    spool.close()
+    began, spent = time.perf_counter(), time.process_time()
+    settlement.drain(kernel, home / "spool" / "plane_bench")
+    print(time.perf_counter() - began, time.process_time() - spent)
+    kernel.db.close()

@@ -174,7 +174,8 @@ def settle_all(kernel: Kernel, root: Path) -> None:
 
 
 def drain(kernel: Kernel, folder: Path) -> None:
-    """Settle all that is in this spool now."""
+    """Settle what is in this spool now. What comes meanwhile waits for the next time: settled as it comes, call by call,
+    it would keep the books busy with itself."""
     plane = folder.name
     mark = kernel.look(lambda ctx: ctx.session.get(SpoolMark, plane))
     segment, offset = (mark.segment, mark.offset) if mark else (0, 0)
@@ -189,7 +190,10 @@ def drain(kernel: Kernel, folder: Path) -> None:
                 break
             batch = {"plane": plane, "segment": number, "start": offset, "end": end, "records": records}
             kernel.transact(lambda ctx, batch=batch: settle_batch(ctx, **batch), reason=f"gateway:{plane}:{number}")
+            is_all = end - offset < BATCH_BYTES - spool.MAX_LINE_BYTES
             segment, offset = number, end
+            if is_all:
+                break
 
 
 def end_what_was_under_way(folder: Path) -> int:

@@ -20,7 +20,7 @@ from gongqi.resources.serving.plane.spool import Spool
 
 FIRST_WISH_NANOS = 100 * NANO  # a slice is first a hundred units (¥1)
 MAX_WISH_NANOS = 100_000 * NANO  # and at most this, for keys that spend a slice in less than SOON_SECONDS
-SOON_SECONDS = 10.0
+SOON_SECONDS = 60.0  # so that the slice in hand and the next outlast a minute without the database
 IDLE_SECONDS = 30.0  # after which what is not used is given back
 QUIET_SECONDS = 1.0  # between two attempts to ask for more that failed
 ASK_SECONDS = 10.0  # how long a call waits for its lease

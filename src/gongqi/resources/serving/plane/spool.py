@@ -27,7 +27,7 @@ import orjson
 import structlog
 
 SEGMENT_BYTES = 8 << 20  # some 20,000 records: one or two batches of the settlement
-LIMIT_BYTES = 256 << 20  # some 500,000 calls that wait: a minute of the fastest machine, hours of most
+LIMIT_BYTES = 512 << 20  # some 1,200,000 calls that wait: a minute or two of the fastest machine, hours of most
 HEADROOM_BYTES = 2048  # of an admitted call: its start, its end and some progress
 FLUSH_SECONDS = 0.1
 MAX_LINE_BYTES = 4096
