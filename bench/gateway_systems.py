@@ -181,7 +181,7 @@ def litellm(folder: Path, upstream: int) -> dict[tuple[str, int], Measured] | No
     command = [str(LITELLM), "--config", str(config), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
     environment = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # it would ask the network for prices
     try:
-        with started(command, core=0, port=port, environment=environment, seconds=100) as process:
+        with started(command, core=0, port=port, environment=environment, seconds=150) as process:
             return measure(folder, port, "sk-bench", process)
     except NotStarted as system:
         print(f"left out, for it did not start: {system}", file=sys.stderr)

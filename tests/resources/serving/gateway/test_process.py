@@ -31,6 +31,8 @@ class Beside:
             base_url=f"http://127.0.0.1:{self.port}", headers={"authorization": f"Bearer {gateway.key}"}, trust_env=False,
             timeout=30,
         )  # fmt: skip
+
+    def await_answers(self) -> None:
         self.command.says("Model gateway on")
         wait_for(lambda: self.answers() or None)
 
@@ -67,14 +69,21 @@ def gateway(database: tuple[Any, str], server: Any) -> Iterator[Gateway]:
     made.foundation.stop()
 
 
+@pytest.fixture
+def beside(gateway: Gateway, database: tuple[Any, str]) -> Iterator[Beside]:
+    made = Beside(gateway, database[1])
+    try:
+        made.await_answers()
+        yield made
+    finally:
+        made.command.kill()
+
+
 def folders(gateway: Gateway) -> int:
     return len(list((gateway.foundation.settings.home / "spool").iterdir()))
 
 
-def test_calls_beside_the_server_are_settled_by_it_whatever_becomes_of_them(
-    gateway: Gateway, database: tuple[Any, str]
-) -> None:
-    beside = Beside(gateway, database[1])
+def test_calls_beside_the_server_are_settled_by_it_whatever_becomes_of_them(gateway: Gateway, beside: Beside) -> None:
     answers = [beside.call("short") for _ in range(3)]
     assert [gateway.settled(each)["output_tokens"] for each in answers] == [5, 5, 5]
     with beside.http.stream("POST", CHAT, json={"model": "short", "stream": True} | BODY) as stream:
@@ -93,8 +102,9 @@ def test_calls_beside_the_server_are_settled_by_it_whatever_becomes_of_them(
     gateway.laws_hold()
 
 
-def test_calls_go_on_and_are_settled_while_there_is_no_server(gateway: Gateway, database: tuple[Any, str]) -> None:
-    beside = Beside(gateway, database[1])
+def test_calls_go_on_and_are_settled_while_there_is_no_server(
+    gateway: Gateway, database: tuple[Any, str], beside: Beside
+) -> None:
     beside.call("short")
     gateway.foundation.stop()
     id = beside.call("short").headers["x-request-id"]
