@@ -124,8 +124,9 @@ async def receive(arriving: AsyncIterator[bytes], upload: Upload, share: Share, 
             await feeding.take(held)
             await feeding.settle()
         except ClientDisconnect as error:
+            await feeding.take(held)  # for who goes on from where it was cut
             await feeding.settle()
-            raise Refused("kernel.blob-truncated", got_bytes=upload.size + held_bytes, want_bytes=size) from error
+            raise Refused("kernel.blob-truncated", got_bytes=upload.size, want_bytes=size) from error
 
 
 class _Feeding:

@@ -6,8 +6,9 @@ import io
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -149,3 +150,25 @@ def test_what_lies_about_its_chunks_is_refused(both: Both, hub: Any, api: Any) -
     both.refused("hub.xet-xorb-unknown", post("/v1/shards", unknown))
     elsewhere = {"authorization": f"Bearer {other.token}"}
     both.refused("hub.xet-token-elsewhere", post("/v1/shards", unknown, **elsewhere))
+
+
+def test_a_commit_of_a_million_files_is_refused_and_takes_no_memory(both: Both) -> None:
+    named = line("lfsFile", path="NAME", algo="sha256", oid="0" * 64, size=1)
+
+    def sent() -> Iterator[bytes]:
+        yield HEADER
+        for thousand in range(1_000):
+            yield b"".join(named.replace(b"NAME", b"%d/%d.bin" % (thousand, number)) for number in range(1_000))
+
+    standing = both.standing()
+    Path("/proc/self/clear_refs").write_text("5", "ascii")  # the highest mark begins anew (proc_pid_clear_refs(5))
+    before = highest_memory_mib()
+    answer = both.http.post(f"/api/models/{both.repo}/commit/main", content=sent())
+    assert (answer.status_code, answer.json()["code"]) == (413, "hub.hf-lines-too-many")
+    assert highest_memory_mib() - before < 64
+    assert both.standing() == standing
+
+
+def highest_memory_mib() -> int:
+    told = Path("/proc/self/status").read_text("ascii")
+    return int(told.partition("VmHWM:")[2].split()[0]) >> 10

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from datetime import UTC, datetime
 
+import httpx
 import pytest
 from sqlalchemy import delete, update
 
+from gongqi.kernel.blobs import CHUNK_BYTES
 from gongqi.resources.hub.documents import Document, attach
 from gongqi.resources.hub.models import Release, Shelved
+from tests.house.conftest import wait_for
 from tests.resources.hub.oci.conftest import CARD, MANIFEST, Registry, code_of, digest_of
 
 FILES = {"README.md": CARD, "weights/model.safetensors": b"", "config.json": b'{"hidden_size": 8}'}
@@ -165,6 +169,36 @@ def test_a_blob_in_pieces_goes_on_where_it_stands(registry: Registry) -> None:
         assert http.get(f"/v2/{name}/tags/list").status_code == 404  # no manifest yet, so no repository
     assert registry.put(name, "v1", registry.manifest(name, {"a.txt": content})).status_code == 201
     assert registry.get(f"/v2/{name}/blobs/{digest_of(content)}", registry.donor).content == content
+
+
+@pytest.mark.parametrize("tenth", range(1, 10))
+def test_a_blob_cut_at_any_tenth_goes_on_from_there_or_is_sent_again(registry: Registry, tenth: int) -> None:
+    name, content = registry.name(), f"{tenth}".encode() * 3_000_000
+    with registry.http(registry.donor) as http:
+        where = http.post(f"/v2/{name}/blobs/uploads/").headers["location"]
+        path = where.removeprefix(registry.url)
+        with socket.create_connection(("127.0.0.1", registry.foundation.port)) as line:
+            head = f"PATCH {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {registry.donor.secret}\r\n"
+            head += f"Content-Range: 0-{len(content) - 1}\r\nContent-Length: {len(content)}\r\n\r\n"
+            cut = len(content) * tenth // 10
+            line.sendall(head.encode() + content[:cut])
+        assert registry.get(f"/v2/{name}/blobs/{digest_of(content)}", registry.donor).status_code == 404
+        start = wait_for(lambda: goes_on(http, where, content))
+        assert cut - CHUNK_BYTES <= start <= cut, "what had come in was kept"
+        ended = http.put(where, params={"digest": digest_of(content)})
+        assert (ended.status_code, ended.headers["docker-content-digest"]) == (201, digest_of(content))
+    assert registry.upload(name, content)["digest"] == digest_of(content), "and sent again it is the same"
+
+
+def goes_on(http: httpx.Client, where: str, content: bytes) -> int | None:
+    """Send what is missing, from where the upload stands, which is told; None while what was cut still holds it."""
+    stands = http.get(where)
+    if stands.status_code != 204:
+        return None
+    last = int(stands.headers["range"].partition("-")[2])
+    start = last + 1 if last else 0
+    sent = http.patch(where, content=content[start:], headers={"content-range": f"{start}-{len(content) - 1}"})
+    return start if sent.status_code == 202 else None
 
 
 def test_what_is_not_what_was_declared_is_gone(registry: Registry) -> None:
