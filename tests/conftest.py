@@ -55,8 +55,12 @@ DefaultDialect.__hash__ = lambda self: hash(type(self))  # type: ignore[method-a
 
 
 @event.listens_for(Engine, "engine_connect")
-def compile_once(connection: Connection) -> None:
+def hasten(connection: Connection) -> None:
+    """Statements are compiled once; and in this process, where no power goes and nobody is killed, a commit of SQLite
+    does not wait for the disk."""
     connection.engine._compiled_cache = COMPILED
+    if connection.dialect.name == "sqlite" and not connection.info.get("is_hasty"):
+        connection.info["is_hasty"] = bool(connection.connection.driver_connection.execute("PRAGMA synchronous=OFF"))
 
 
 @contextlib.contextmanager
