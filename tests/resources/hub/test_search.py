@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import delete
 
+from gongqi.kernel.verbs import Caller
 from gongqi.kernel.worker import Worker
-from gongqi.resources.hub import service
+from gongqi.resources.hub import search, service
 from gongqi.resources.hub.models import Catalogued
 from tests.resources.hub.test_service import refused
 
@@ -161,3 +162,25 @@ def test_an_endless_card_with_endless_tags_is_found_by_its_beginning(hub):
     hub.do(service.commit, hub.donor, asset=asset.id, message="m", files=[file])
     assert found(hub, "起") == found(hub, tag="tag1") == found(hub, kind="dataset") == ["long"]
     assert found(hub, "末尾") == found(hub, tag="tag4999") == []
+
+
+@pytest.mark.parametrize("words", ["", "诊断", "nothing like it"])
+def test_a_facet_says_how_many_one_finds_who_chooses_it(hub, model, words, monkeypatch):
+    for slug, visibility, title in (("a", "public", "诊断甲"), ("b", "private", "诊断乙"), ("c", "public", "丙")):
+        hub.asset(slug=slug, visibility=visibility, title_zh=title, title_en=slug)
+
+    def counted(actor, *facts):
+        return hub.kernel.look(lambda ctx: service.facets(ctx, words=words, facts=facts), Caller(actor))
+
+    for actor in (hub.stranger, hub.donor):
+        told = counted(actor)
+        assert told.is_all and told.counted == len(found(hub, words, actor=actor))
+        for name, values in told.counts.items():
+            for value, count in values:
+                if name not in ("visibility", "gated"):  # the search of the door does not ask for these
+                    assert len(found(hub, words, actor=actor, **{name: value})) == count, (name, value)
+                assert counted(actor, (name, value)).counted == count, (name, value)
+    assert not words.startswith("nothing") or not counted(hub.stranger).counts
+    monkeypatch.setattr(search, "SAMPLE", 1)
+    few = counted(hub.donor)
+    assert few.counted <= 1 and few.is_all == (len(found(hub, words, actor=hub.donor)) <= 1)
