@@ -50,6 +50,11 @@ check:         ## style, layers, types, generated pages
 	@.venv/bin/pyright
 	@$(PY) scripts/reference --check
 
+fuzz:          ## look for bytes that break a reader: SECONDS for each target, all or those in TARGETS
+	@scripts/bootstrap dev
+	@.venv/bin/uv pip install -q --no-deps atheris==3.0.0
+	@$(PY) -m tests.fuzz --seconds $(or $(SECONDS),60) $(TARGETS)
+
 bench:         ## figures with the peer or the raw limit beside them
 	@scripts/bootstrap dev
 	@$(PY) -m bench
