@@ -1,9 +1,10 @@
 # Two commands do all the set-up: `make up` runs a foundation, `make test` runs the tests.
-.PHONY: up test test-long test-soak test-docs test-postgres test-browser test-clients fuzz check bench bench-hub bench-gateway bench-gateway-outage lock docs clean
+.PHONY: up test test-long test-soak test-docs test-postgres test-browser test-clients test-sdks fuzz check bench bench-hub bench-gateway bench-gateway-outage lock docs clean
 PY := .venv/bin/python
 HF := tests/resources/hub/huggingface
 LIBRARIES := $(HF)/libraries.txt
 DEFAULT := not browser and not slow and not long
+SDKS := $(addprefix tests/resources/serving/gateway/test_,openai_sdk.py anthropic_sdk.py responses.py npm_sdks.py)
 PINS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 up:            ## install, start on http://127.0.0.1:$${GONGQI_PORT:-8420}, walk the chain once
@@ -20,6 +21,7 @@ test-long:     ## processes that are killed, disks that fill up, walks of the wh
 
 test-docs:     ## every command that the documents show, run as shown
 	@scripts/bootstrap dev
+	@scripts/need-node
 	@.venv/bin/pytest tests/docs -m ""
 
 test-soak:     ## more of the same: more kills, more schemathesis examples
@@ -41,6 +43,11 @@ test-clients:  ## the hub with the clients people have: both majors, transformer
 	@test -e .venv-clients/made || { $(PY) -m venv .venv-clients && .venv-clients/bin/pip install -q -r $(LIBRARIES) && touch .venv-clients/made; }
 	@.venv/bin/pytest tests/resources/hub/huggingface tests/resources/hub/oci -m ""
 	@PYTHONPATH=.venv-hf1 GONGQI_TEST_HF_MAJOR=1 .venv/bin/pytest $(HF)/test_client.py $(HF)/test_xet_client.py
+
+test-sdks:     ## the gateway with the official openai and anthropic packages of PyPI and npm, unmodified
+	@scripts/bootstrap dev
+	@scripts/need-node
+	@.venv/bin/pytest -m "" $(SDKS)
 
 check:         ## style, layers, types, generated pages
 	@scripts/bootstrap dev

@@ -27,6 +27,7 @@ from gongqi.doors.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+NODE_MODULES = ROOT / "tests" / "resources" / "serving" / "npm" / "node_modules"  # scripts/need-node fills it
 WALK_SECONDS = 240  # the walk takes half a minute; a loaded machine may take longer
 PAGE_SECONDS = 120
 
@@ -143,6 +144,8 @@ def test_every_command_shown_runs(tmp_path: Path, database_url: str) -> None:
                 continue
             folder = tmp_path / page.stem
             folder.mkdir()
+            if "node " in commands(page):  # what a reader installs by `npm install`
+                (folder / "node_modules").symlink_to(NODE_MODULES)
             done = subprocess.run(
                 ["sh", "-eux"], input=commands(page), cwd=folder, env=environment, text=True, capture_output=True,
                 timeout=PAGE_SECONDS,

@@ -16,10 +16,10 @@ from gongqi.kernel.money import UNITS
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
-from gongqi.resources.serving import kept, metering
+from gongqi.resources.serving import claims, kept, metering
 from gongqi.resources.serving.leases import grant_lease
 from gongqi.resources.serving.models import GatewayVersion, ModelEndpoint, ModelKey, ModelRoute, SpoolMark
-from gongqi.resources.serving.plane.snapshot import Granted, Key, Route, Server, Snapshot, Target
+from gongqi.resources.serving.plane.snapshot import Claimed, Granted, Key, Route, Server, Snapshot, Target
 from gongqi.resources.serving.routes import tariff_of
 from gongqi.resources.serving.usage import usage_of_key
 
@@ -49,6 +49,15 @@ class GatewayControl:
             lambda ctx: grant_lease(ctx, plane=plane, key=key, unit=unit, need_nanos=need_nanos, wish_nanos=wish_nanos),
             reason=f"gateway:{plane}",
         )
+
+    def claim(self, key: str, name: str, fingerprint: str, call: str) -> Claimed | None:
+        return self._kernel.transact(
+            lambda ctx: claims.claim(ctx, key=key, name=name, fingerprint=fingerprint, call=call),
+            reason="gateway:claim",
+        )
+
+    def unclaim(self, key: str, name: str, call: str) -> None:
+        self._kernel.transact(lambda ctx: claims.unclaim(ctx, key=key, name=name, call=call), reason="gateway:claim")
 
     def keep(self, key: str, id: str, document: dict[str, Any]) -> None:
         self._kernel.transact(lambda ctx: kept.keep(ctx, key, id, document), reason="gateway:response")

@@ -1,10 +1,10 @@
-"""The sweeps: calls whose process died between the reservation and the settlement are ended, and responses that were
-kept for their time are deleted."""
+"""The sweeps: calls whose process died between the reservation and the settlement are ended; responses that were kept
+for their time, and names of calls whose day is over, are deleted."""
 
 from __future__ import annotations
 
 from gongqi.kernel.flows import Flow, Run, Schedule
-from gongqi.resources.serving import kept
+from gongqi.resources.serving import claims, kept
 from gongqi.resources.serving.calls import MAX_SWEEP, sweep
 
 SWEEP_EVERY_SECONDS = 30
@@ -22,18 +22,22 @@ def sweep_calls(run: Run) -> int:
     return ended
 
 
-def forget_responses(run: Run) -> int:
+def forget(run: Run) -> int:
     forgotten = 0
-    for batch in range(MAX_BATCHES):
-        count = run.write(f"batch-{batch}", kept.forget_expired)
-        forgotten += count
-        if count < kept.BATCH:
-            break
+    for what, forget_batch, size in (
+        ("responses", kept.forget_expired, kept.BATCH),
+        ("claims", claims.forget_old, claims.BATCH),
+    ):
+        for batch in range(MAX_BATCHES):
+            count = run.write(f"{what}-{batch}", forget_batch)
+            forgotten += count
+            if count < size:
+                break
     return forgotten
 
 
-FLOWS = (Flow("serving.sweep", sweep_calls), Flow("serving.forget-responses", forget_responses))
+FLOWS = (Flow("serving.sweep", sweep_calls), Flow("serving.forget", forget))
 SCHEDULES = (
     Schedule("serving.sweep", SWEEP_EVERY_SECONDS),
-    Schedule("serving.forget-responses", FORGET_EVERY_SECONDS),
+    Schedule("serving.forget", FORGET_EVERY_SECONDS),
 )

@@ -287,6 +287,19 @@ class KeptResponse(Base):
     expires_at: Mapped[datetime]
 
 
+class CallClaim(Base):
+    """Which call has a name that its caller gave it (`serving.claims`): digests of the name and of the request."""
+
+    __tablename__ = "model_call_claim"
+    __table_args__ = (Index(None, "at"),)
+
+    key: Mapped[str] = mapped_column(ForeignKey("model_key.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    call: Mapped[str]
+    at: Mapped[datetime]
+
+
 class GatewayVersion(Base):
     """One row: raised whenever something changes that the data planes go by, so that they know to look."""
 

@@ -43,8 +43,8 @@ class Call:
 
     __slots__ = (
         "_answered", "_asked", "_at_us", "_attempts", "_body", "_bound", "_connection", "_delivered", "_dialect", "_ended",
-        "_first_byte", "_receive", "_snapshot", "_stopped", "_target", "_way", "began", "charge", "has_begun_answer",
-        "held", "id", "key", "plane", "reserved", "route", "segment", "sending_since", "task", "watcher",
+        "_first_byte", "_receive", "_snapshot", "_stopped", "_target", "_way", "began", "charge", "ending",
+        "has_begun_answer", "held", "id", "key", "plane", "reserved", "route", "segment", "sending_since", "task", "watcher",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,7 @@ class Call:
         self.segment = plane.spool.number
         self.sending_since = 0.0
         self.has_begun_answer = False
+        self.ending: str | None = None
         self.charge = metering.FREE
         self.task = asyncio.current_task()
         self.watcher: asyncio.Task[None] | None = None
@@ -279,6 +280,7 @@ class Call:
 
     def _end(self, ending: str, reported: Tokens | None, delivered: int) -> None:
         self._ended = True
+        self.ending = ending
         self._note("e", ending, reported, delivered)
         if self.held is not None:
             self.plane.purses.give(self.held, self.reserved, self.charge.nanos)

@@ -29,6 +29,7 @@ from gongqi.resources.serving.plane.health import Health
 from gongqi.resources.serving.plane.limits import Limits
 from gongqi.resources.serving.plane.pool import TOTAL_SECONDS, Pool
 from gongqi.resources.serving.plane.purse import Purses
+from gongqi.resources.serving.plane.retries import Retries
 from gongqi.resources.serving.plane.snapshot import EMPTY, Control, Key, Route, Server, Snapshot
 from gongqi.resources.serving.plane.spool import LIMIT_BYTES, Spool
 
@@ -70,6 +71,7 @@ class Plane:
         self._readers: dict[asyncio.Task[Any], float] = {}  # of bodies that are coming in, until when
         self.limits = Limits()
         self.health = Health()
+        self.retries = Retries(control, self.now)
         self.control = control
         self._root = root
         self._limit_bytes = limit_bytes
@@ -148,6 +150,11 @@ class Plane:
         if self.spool.is_full:
             raise Unavailable("serving.spool-full", retry_after_seconds=5)
         body = await self._read(scope, receive)
+        named = self.retries.named(key, scope["headers"], scope["path"], body, id)
+        if named is not None and (answer := self.retries.before(named)) is not None:
+            for message in answer:
+                await send(message)
+            return
         asked = dialect.read(body, scope["headers"])
         route = self._within_reach(dialect, self._route(asked.model, key))
         if dialect.recalled is not None:
@@ -162,7 +169,11 @@ class Plane:
         self._bodies_bytes += len(body)
         self.spool.under_way += 1
         used = 0
+        call: Call | None = None
         try:
+            if named is not None:
+                await self.retries.claim(named)
+                send = named.recording(send)
             held = self.purses.take(key, route.tariff.unit, reserved) if reserved else None
             if held is None and reserved:
                 held = await self.purses.wait(key, route.tariff.unit, reserved)
@@ -183,6 +194,8 @@ class Plane:
             self.spool.under_way -= 1
             self._bodies_bytes -= len(body)
             self.limits.leave(gauge, expected, used)
+            if named is not None:
+                await self.retries.over(named, call)
 
     # ---- who and what
 
@@ -364,6 +377,7 @@ class Plane:
         if count % SLOW_TICKS == 0:
             self.purses.return_idle(now)
             self.limits.forget_idle(now)
+            self.retries.forget_old(now)
 
     def _end_stuck(self, now: float) -> None:
         moment = time.time()

@@ -100,6 +100,15 @@ class Granted:
     nanos: int
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The call that has a name already; `is_over`: answered, or charged for."""
+
+    call: str
+    fingerprint: str
+    is_over: bool
+
+
 class Control(Protocol):
     """What the plane asks of the control plane. Each call may block, and is made off the event loop."""
 
@@ -113,6 +122,14 @@ class Control(Protocol):
 
     def lease(self, plane: str, key: str, unit: str, need_nanos: int, wish_nanos: int) -> Granted:
         """Raises Refused when the budget or the funds do not reach, Unavailable when it cannot be asked now."""
+        ...
+
+    def claim(self, key: str, name: str, fingerprint: str, call: str) -> Claimed | None:
+        """Make a name this call's; the call that has it when it is another's."""
+        ...
+
+    def unclaim(self, key: str, name: str, call: str) -> None:
+        """The call that had this name came to nothing and cost nothing."""
         ...
 
     def keep(self, key: str, id: str, document: dict[str, Any]) -> None:
