@@ -9,14 +9,14 @@ are estimated, and the answer says so.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
 
 from gongqi.kernel.errors import Refused
-from gongqi.resources.serving.metering import NONE, Tokens, estimated_tokens, sensible
-from gongqi.resources.serving.plane import openai, request, stream
+from gongqi.resources.serving.metering import NONE, Tokens, estimated_tokens
+from gongqi.resources.serving.plane import messages, openai, request
 from gongqi.resources.serving.plane.dialect import Answered, Dialect, Headers, Manners, Problem
 from gongqi.resources.serving.plane.messages_as_chat import MessagesAsChat
 from gongqi.resources.serving.plane.snapshot import Route
@@ -36,16 +36,24 @@ TYPES = {
 OVERLOADED = 529  # the status that Anthropic's clients know for "try again later"
 
 
-class Asked(msgspec.Struct):
-    """What is read of a request. `beta` is the caller's header of that name."""
+class Body(msgspec.Struct):
+    """What is read of a request."""
 
     model: str
     max_tokens: int = -1
     stream: bool | None = None
-    beta: bytes = b""
 
 
-_decoder = msgspec.json.Decoder(Asked)
+class Asked(NamedTuple):
+    """And the caller's header `anthropic-beta`."""
+
+    model: str
+    max_tokens: int
+    stream: bool | None
+    beta: bytes
+
+
+_decoder = msgspec.json.Decoder(Body)
 
 
 def read(body: bytes, headers: Headers) -> Asked:
@@ -58,8 +66,8 @@ def read(body: bytes, headers: Headers) -> Asked:
 
 def read_count(body: bytes, headers: Headers) -> Asked:
     asked = request.decoded(_decoder, body)
-    asked.beta = next((value for name, value in headers if name == b"anthropic-beta"), b"")
-    return asked
+    beta = next((value for name, value in headers if name == b"anthropic-beta"), b"")
+    return Asked(asked.model, asked.max_tokens, asked.stream, beta)
 
 
 def bound(asked: Asked, body: bytes, route: Route) -> Tokens:
@@ -72,43 +80,12 @@ def bound(asked: Asked, body: bytes, route: Route) -> Tokens:
 # ---- to servers that speak it
 
 
-class Counts(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-
-    def over(self, earlier: Counts) -> Counts:
-        """What is said later holds; what is not said again stays."""
-        later = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
-        return msgspec.structs.replace(earlier, **later)
-
-    def tokens(self) -> Tokens | None:
-        if self.input_tokens is None or self.output_tokens is None:
-            return None
-        read, written = self.cache_read_input_tokens or 0, self.cache_creation_input_tokens or 0
-        if self.input_tokens < 0 or read < 0 or written < 0:
-            return None
-        return sensible(self.input_tokens + read + written, read, self.output_tokens)
-
-
-class Told(msgspec.Struct):
-    """An answer, or one event of it."""
-
-    type: str = ""
-    usage: Counts | None = None
-    message: Told | None = None
-
-
-_told = msgspec.json.Decoder(Told)
-
-
 class Passage:
     """A way on which only the model's name changes."""
 
     __slots__ = ("_asked", "_body", "fields", "path")
 
-    def __init__(self, path: bytes, asked: Asked, body: bytes, _call: str) -> None:
+    def __init__(self, path: bytes, asked: Asked, body: bytes, _call: str, _bound: Tokens) -> None:
         self.path = path
         self._asked = asked
         self._body = body
@@ -118,11 +95,11 @@ class Passage:
         return request.renamed(self._body, self._asked.model, model)
 
     def answered(self, body: bytes) -> Answered:
-        counts = _read(body).usage
+        counts = messages.read(body).usage
         return Answered(body, None if counts is None else counts.tokens())
 
-    def events(self) -> Events:
-        return Events()
+    def events(self) -> messages.Events:
+        return messages.Events()
 
     def turned_down(self, status: int, body: bytes) -> bytes:
         return body
@@ -134,54 +111,8 @@ class Counting(Passage):
     __slots__ = ()
 
     def answered(self, body: bytes) -> Answered:
-        _read(body)
+        messages.read(body)
         return Answered(body, NONE)
-
-
-class Events:
-    """The events of one answer; bytes pass. Usage is in the first event and in the last but one."""
-
-    __slots__ = ("_counts", "_rest", "done", "events")
-    closing = 0
-
-    def __init__(self) -> None:
-        self.events = 0
-        self.done = False
-        self._counts = Counts()
-        self._rest = b""
-
-    @property
-    def reported(self) -> Tokens | None:
-        return self._counts.tokens()
-
-    def feed(self, data: bytes) -> bytes:
-        whole, self._rest = stream.whole_events(self._rest + data)
-        for event in stream.each(whole):
-            if event.startswith(b"event: content_block_delta"):
-                self.events += 1
-            elif event.startswith((b"event: message_start", b"event: message_delta")):
-                self._count(event)
-            elif event.startswith(b"event: message_stop"):
-                self.done = True
-            elif event.startswith(b"event: error"):
-                raise stream.Unusable("an error in place of an answer")
-        return whole
-
-    def _count(self, event: bytes) -> None:
-        for document in stream.documents(event):
-            told = _read(document)
-            counts = told.message.usage if told.message is not None else told.usage
-            if counts is not None:
-                self._counts = counts.over(self._counts)
-
-
-def _read(document: bytes) -> Told:
-    """Raises stream.Unusable when it is no object; usage that is not as it should be is none."""
-    try:
-        return _told.decode(document)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        stream.require_object(document)
-        return Told()
 
 
 # ---- how it fails
@@ -238,12 +169,12 @@ def _weigh(values: list[Any]) -> tuple[int, int]:
 MANNERS = Manners(refusal, broken_off, (b"x-request-id", b"request-id"))
 
 
-def _passage(asked: Asked, body: bytes, call: str) -> Passage:
-    return Passage(b"/v1/messages", asked, body, call)
+def _passage(asked: Asked, body: bytes, call: str, bound: Tokens) -> Passage:
+    return Passage(b"/v1/messages", asked, body, call, bound)
 
 
-def _counting(asked: Asked, body: bytes, call: str) -> Passage:
-    return Counting(b"/v1/messages/count_tokens", asked, body, call)
+def _counting(asked: Asked, body: bytes, call: str, bound: Tokens) -> Passage:
+    return Counting(b"/v1/messages/count_tokens", asked, body, call, bound)
 
 
 MESSAGES = Dialect("chat", read, bound, {SPEAKER: _passage, **dict.fromkeys(openai.SPEAKERS, MessagesAsChat)}, MANNERS)

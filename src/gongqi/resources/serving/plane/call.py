@@ -140,7 +140,7 @@ class Call:
         self._attempts += 1
         self._target = target
         streams = bool(self._asked.stream)
-        way = self._way = self._dialect.ways[target.server.speaks](self._asked, self._body, self.id)
+        way = self._way = self._dialect.ways[target.server.speaks](self._asked, self._body, self.id, self._bound)
         body = way.forwarded(target.model)
         data = self.plane.head_of(target.server, way.path) + b"%d\r\n%s\r\n" % (len(body), way.fields) + body
         connection = self._connection = await self._connect(target)

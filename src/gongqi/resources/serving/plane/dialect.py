@@ -106,7 +106,7 @@ class Dialect:
     kind: str
     read: Callable[[bytes, Headers], Any]
     bound: Callable[[Any, bytes, Route], Tokens]
-    ways: Mapping[str, Callable[[Any, bytes, str], Way]]
+    ways: Mapping[str, Callable[[Any, bytes, str, Tokens], Way]]
     manners: Manners
     alone: Callable[[bytes], bytes] | None = None
     recalled: Callable[[Control, Key, Any, bytes], Awaitable[bytes]] | None = None

@@ -39,7 +39,7 @@ class MessagesAsChat:
     path = b"/v1/chat/completions"
     fields = b""
 
-    def __init__(self, asked: Any, body: bytes, call: str) -> None:
+    def __init__(self, asked: Any, body: bytes, call: str, _bound: Tokens) -> None:
         self._asked = asked
         self._body = body
         self._id = "msg_" + call.removeprefix("gen_")

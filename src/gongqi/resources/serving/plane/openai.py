@@ -1,13 +1,17 @@
-"""OpenAI's chat completions, completions and embeddings, to servers that speak the same: bytes pass as they come."""
+"""OpenAI's chat completions, completions and embeddings: to servers that speak the same bytes pass as they come; to
+servers that speak Anthropic's Messages chat is translated."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import orjson
 
+from gongqi.resources.serving.metering import Tokens
 from gongqi.resources.serving.plane import request, stream
-from gongqi.resources.serving.plane.dialect import Answered, Dialect, Manners, Problem
+from gongqi.resources.serving.plane.chat_as_messages import ChatAsMessages
+from gongqi.resources.serving.plane.dialect import Answered, Dialect, Manners, Problem, Way
 
 SPEAKERS = ("openai", "openai-responses")  # the second also speaks the Responses API
 TYPES = {  # what OpenAI's clients tell errors apart by
@@ -23,7 +27,7 @@ class Passage:
     __slots__ = ("_asked", "_body", "path")
     fields = b""
 
-    def __init__(self, path: bytes, asked: request.Asked, body: bytes, _call: str) -> None:
+    def __init__(self, path: bytes, asked: request.Asked, body: bytes, _call: str, _bound: Tokens) -> None:
         self.path = path
         self._asked = asked
         self._body = body
@@ -59,11 +63,11 @@ def _document(problem: Problem) -> bytes:
 MANNERS = Manners(refusal, broken_off)
 
 
-def _dialect(kind: str, path: bytes) -> Dialect:
+def _dialect(kind: str, path: bytes, **ways: Callable[[request.Asked, bytes, str, Tokens], Way]) -> Dialect:
     way = partial(Passage, path)
-    return Dialect(kind, request.read, request.bound, dict.fromkeys(SPEAKERS, way), MANNERS)
+    return Dialect(kind, request.read, request.bound, {**dict.fromkeys(SPEAKERS, way), **ways}, MANNERS)
 
 
-CHAT = _dialect("chat", b"/v1/chat/completions")
+CHAT = _dialect("chat", b"/v1/chat/completions", anthropic=ChatAsMessages)
 COMPLETIONS = _dialect("completions", b"/v1/completions")
 EMBEDDINGS = _dialect("embeddings", b"/v1/embeddings")

@@ -1,4 +1,5 @@
-"""OpenAI's Responses: to servers that speak them bytes pass; to servers that speak chat they are translated.
+"""OpenAI's Responses: to servers that speak them bytes pass; to servers that speak chat, or Anthropic's Messages, they are
+translated.
 
 (platform.openai.com/docs/api-reference/responses.) **Nothing is kept unless the caller says `"store": true`.** OpenAI keeps
 where nothing is said; we do not, and no server is let to: what goes to one says `"store": false`. Kept is input and
@@ -18,6 +19,7 @@ import structlog
 from gongqi.kernel.errors import Refused
 from gongqi.resources.serving.metering import Tokens, sensible
 from gongqi.resources.serving.plane import openai, request, stream
+from gongqi.resources.serving.plane.chat_as_messages import ChatAsMessages
 from gongqi.resources.serving.plane.dialect import Answered, Dialect, Headers, Manners, Problem
 from gongqi.resources.serving.plane.responses_as_chat import Document, ResponsesAsChat
 from gongqi.resources.serving.plane.snapshot import Control, Key, Route
@@ -88,7 +90,7 @@ class Passage:
     path = b"/v1/responses"
     fields = b""
 
-    def __init__(self, asked: Asked, body: bytes, _call: str) -> None:
+    def __init__(self, asked: Asked, body: bytes, _call: str, _bound: Tokens) -> None:
         self._asked = asked
         self._body = body
         self._events: Events | None = None
@@ -161,7 +163,62 @@ def _reported(response: bytes) -> Tokens | None:
     return sensible(counts.input_tokens, cached or 0, counts.output_tokens)
 
 
-Way = Passage | ResponsesAsChat
+class Through:
+    """To a server that speaks Anthropic's Messages: said as chat, and that as messages; and the answer back."""
+
+    path = ChatAsMessages.path
+    fields = ChatAsMessages.fields
+
+    def __init__(self, asked: Asked, body: bytes, call: str, bound: Tokens) -> None:
+        self._near = ResponsesAsChat(asked, body, call, bound)
+        self._call = call
+        self._bound = bound
+
+    @property
+    def response(self) -> Document:
+        return self._near.response
+
+    def forwarded(self, model: str) -> bytes:
+        chat = self._near.forwarded(model)
+        self._far = ChatAsMessages(request.read(chat), chat, self._call, self._bound)
+        return self._far.forwarded(model)
+
+    def answered(self, body: bytes) -> Answered:
+        chat, reported = self._far.answered(body)
+        return Answered(self._near.answered(chat).body, reported)
+
+    def events(self) -> ThroughEvents:
+        return ThroughEvents(self._near, self._far)
+
+    def turned_down(self, status: int, body: bytes) -> bytes:
+        return self._far.turned_down(status, body)
+
+
+class ThroughEvents:
+    """Two retellings, one of what the other told. Counted is what the server sent."""
+
+    def __init__(self, near: ResponsesAsChat, far: ChatAsMessages) -> None:
+        self._near = near.events()
+        self._far = far.events()
+        self.closing = self._far.closing
+
+    @property
+    def reported(self) -> Tokens | None:
+        return self._far.reported
+
+    @property
+    def events(self) -> int:
+        return self._far.events
+
+    @property
+    def done(self) -> bool:
+        return self._far.done
+
+    def feed(self, data: bytes) -> bytes:
+        return self._near.feed(self._far.feed(data))
+
+
+Way = Passage | ResponsesAsChat | Through
 
 
 # ---- what is kept
@@ -239,6 +296,5 @@ def broken_off(problem: Problem) -> bytes:
 
 
 MANNERS = Manners(openai.refusal, broken_off)
-RESPONSES = Dialect(
-    "chat", read, bound, {SPEAKER: Passage, "openai": ResponsesAsChat}, MANNERS, recalled=recalled, kept=kept
-)
+WAYS = {SPEAKER: Passage, "openai": ResponsesAsChat, "anthropic": Through}
+RESPONSES = Dialect("chat", read, bound, WAYS, MANNERS, recalled=recalled, kept=kept)

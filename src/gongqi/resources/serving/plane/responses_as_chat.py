@@ -42,7 +42,7 @@ class ResponsesAsChat:
     path = b"/v1/chat/completions"
     fields = b""
 
-    def __init__(self, asked: Any, body: bytes, call: str) -> None:
+    def __init__(self, asked: Any, body: bytes, call: str, _bound: Tokens) -> None:
         self._asked = asked
         self._body = body
         self._answer = Telling(call.removeprefix("gen_"), asked, request.prompt_estimate(body))
