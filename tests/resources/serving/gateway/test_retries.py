@@ -89,7 +89,7 @@ def test_of_calls_that_come_at_once_one_is_made(gateway: Gateway) -> None:
         answers = list(threads.map(lambda _: ask(gateway, "at-once", model), range(4)))
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
     refused = next(answer for answer in answers if answer.status_code == 409)
-    assert refused.json()["error"]["code"] == "serving.retry-under-way" and refused.headers["retry-after"] == "1"
+    assert refused.json()["error"]["code"] == "serving.retry-under-way"
     assert len(gateway.upstream.seen) == asked + 1
     assert ask(gateway, "at-once", model).status_code == 200
 

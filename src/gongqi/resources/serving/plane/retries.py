@@ -83,7 +83,7 @@ class Retries:
         return None
 
     def before(self, again: Named) -> list[dict[str, Any]] | None:
-        """The answer it was given before. Raises Refused: serving.retry-differs, serving.retry-answered; Unavailable
+        """The answer it was given before. Raises Refused: serving.retry-differs, serving.retry-answered,
         serving.retry-under-way."""
         known = self._known.get((again.owner, again.name))
         if known is None:
@@ -91,7 +91,7 @@ class Retries:
         if known.fingerprint != again.fingerprint:
             raise Refused("serving.retry-differs", call=known.call)
         if not known.is_over:
-            raise Unavailable("serving.retry-under-way", call=known.call, retry_after_seconds=1)
+            raise Refused("serving.retry-under-way", call=known.call)
         if known.answer is None:
             raise Refused("serving.retry-answered", call=known.call)
         return known.answer
@@ -114,7 +114,7 @@ class Retries:
             raise Refused("serving.retry-differs", call=found.call)
         if found.is_over:
             raise Refused("serving.retry-answered", call=found.call)
-        raise Unavailable("serving.retry-under-way", call=found.call, retry_after_seconds=2)
+        raise Refused("serving.retry-under-way", call=found.call)
 
     async def over(self, named: Named, call: Call | None) -> None:
         """The call has ended, or was refused before it began (None)."""
