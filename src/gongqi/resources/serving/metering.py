@@ -34,7 +34,7 @@ MAX_TOKENS = 10**7  # of one call; times MAX_NANOS it is still below what a BIGI
 COMPLETE, CLIENT_GONE, KEY_REVOKED = "complete", "client-gone", "key-revoked"
 CUT, TIMED_OUT, KILLED, REFUSED = "cut", "timed-out", "killed", "refused"
 ENDINGS = (COMPLETE, CLIENT_GONE, KEY_REVOKED, CUT, TIMED_OUT, KILLED, REFUSED)
-_CALLER_LEFT = (CLIENT_GONE, KEY_REVOKED)
+_PROMPT_IS_PAID = frozenset((COMPLETE, CLIENT_GONE, KEY_REVOKED))
 
 
 class Tokens(NamedTuple):
@@ -114,11 +114,11 @@ def charge(
     estimated = reported is None
     if reported is None:
         reported = Tokens(prompt, 0, delivered)
-    if ending not in (COMPLETE, *_CALLER_LEFT):
+    if ending not in _PROMPT_IS_PAID:
         reported = Tokens(0, 0, reported.output)
     input, output = min(reported.input, bound.input), min(reported.output, bound.output)
     tokens = Tokens(input, min(reported.cached, input), output)
-    capped = (input, output) != (reported.input, reported.output)
+    capped = input < reported.input or output < reported.output
     return Charge(tokens, cost(tokens, tariff), estimated, capped)
 
 

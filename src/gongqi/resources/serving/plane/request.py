@@ -93,8 +93,9 @@ def bound(asked: Asked, body: bytes, route: Route) -> Tokens:
 
 
 def prompt_bound(body: bytes, route: Route, not_text: Sequence[bytes]) -> int:
-    if any(mark in body for mark in not_text):
-        return route.context_tokens
+    for mark in not_text:
+        if mark in body:
+            return route.context_tokens
     return min(len(body), route.context_tokens)
 
 
