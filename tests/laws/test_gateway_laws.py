@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.metering import ENDINGS, NANO, Tariff, Tokens
-from gongqi.resources.serving.plane import request, spool, stream
+from gongqi.resources.serving.plane import chat_as_messages, request, responses, responses_as_chat, spool, stream
 from gongqi.resources.serving.plane.messages_as_chat import Retelling
 from gongqi.resources.serving.plane.pool import is_allowed
 
@@ -179,3 +181,38 @@ def test_a_translated_stream_is_whole_however_it_is_cut_and_each_block_is_opened
     said = [event["delta"].get("text", "") for event in told if event["type"] == "content_block_delta"]
     assert "".join(said) == "".join(words)
     assert told[-2]["delta"]["stop_reason"] == "tool_use" and told[-2]["usage"]["output_tokens"] == 9
+
+
+def spoken_by_anthropic(words: list[str]) -> bytes:
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}
+    ]
+    events.append({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
+    events += [
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}} for word in words
+    ]
+    events.append({"type": "content_block_stop", "index": 0})
+    events.append({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}})
+    events.append({"type": "message_stop"})
+    return b"".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events)
+
+
+RETELLINGS = {  # how a stream is retold, and in which API it comes
+    "messages": (lambda: Retelling("msg_1", "m", 7, wants_thought=True), thoughtful),
+    "responses": (lambda: responses_as_chat.Retelling(responses_as_chat.Telling("1", RESPONSE, 7)), thoughtful),
+    "chat": (lambda: chat_as_messages.Retelling("c1", "m", wants_usage=True), spoken_by_anthropic),
+}
+RESPONSE = responses.Asked("m")
+TIMES = re.compile(rb'"(?:created|created_at|completed_at)":\d+')
+
+
+@pytest.mark.parametrize("into", RETELLINGS)
+@given(words=st.lists(st.text(min_size=1, max_size=8), max_size=5), size=st.integers(1, 90))
+def test_however_a_stream_is_cut_into_pieces_it_is_retold_the_same(into: str, words: list[str], size: int) -> None:
+    make, speak = RETELLINGS[into]
+    data, at_once, cut = speak(words), make(), make()
+    whole = at_once.feed(data)
+    pieces = b"".join(cut.feed(data[at : at + size]) for at in range(0, len(data), size))
+    assert TIMES.sub(b"", pieces) == TIMES.sub(b"", whole)
+    assert (cut.reported, cut.events, cut.done) == (at_once.reported, at_once.events, True)
+    assert cut.reported == Tokens(3, 0, 9)
