@@ -166,8 +166,8 @@ def one(number: int, org: str, language: Language, chance: random.Random) -> Ite
     kind, visibility = ("model", "dataset", "code", "agent")[number % 4], "private" if number % 10 == 0 else "public"
     asset = {
         "id": mint("ast", at), "org": org, "slug": f"asset-{number}", "kind": kind, "visibility": visibility, "version": 1,
-        "title_zh": language.zh(chance, 8), "title_en": language.en(chance, 4), "summary_zh": language.zh(chance, 30),
-        "summary_en": language.en(chance, 12), "created_at": at,
+        "gated": "open", "standing": "open", "title_zh": language.zh(chance, 8), "title_en": language.en(chance, 4),
+        "summary_zh": language.zh(chance, 30), "summary_en": language.en(chance, 12), "created_at": at,
     }  # fmt: skip
     card = {"license": LICENCES[number % 3], "tasks": [TASKS[number % 4]], "languages": ["zh"]}
     body = language.zh(chance, 400) + "。\n" + language.en(chance, 150)
