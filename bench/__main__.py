@@ -23,7 +23,10 @@ def main(arguments: list[str]) -> None:
     wanted = [name for name in modules if not names or name.removeprefix("bench_") in names]
     if not wanted:
         sys.exit(f"bench: no benchmark named {' or '.join(names)}")
-    figures = (figure for name in wanted for figure in importlib.import_module(f"bench.{name}").run())
+    chosen = [importlib.import_module(f"bench.{name}") for name in wanted]
+    for module in chosen:  # what is missing is said at once, not after half an hour
+        getattr(module, "check_programs", lambda: None)()
+    figures = (figure for module in chosen for figure in module.run())
     if "--markdown" in arguments:
         for cells in (COLUMNS, ("---",) * len(COLUMNS)):
             print("| " + " | ".join(cells) + " |")

@@ -21,8 +21,10 @@ from gongqi.kernel.config import Settings
 GROWTH_LIMIT_MIB = 128
 
 
+__all__ = ["check_programs", "run"]
+
+
 def run() -> Iterator[Figure]:
-    check_programs()
     with tempfile.TemporaryDirectory(prefix="gongqi-bench-") as name:
         folder = Path(name)
         home, source = folder / "home", folder / "weights.bin"
