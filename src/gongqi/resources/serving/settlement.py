@@ -159,8 +159,6 @@ class Settler:
 def settle_all(kernel: Kernel, root: Path) -> None:
     """Settle what is in the spools of the living, and settle and remove those of the dead."""
     for folder in spool.folders(root):
-        if not (folder / "lock").exists():
-            continue  # about to be begun
         try:
             lock = spool.hold(folder / "lock")
         except BlockingIOError:

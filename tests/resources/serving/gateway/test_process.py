@@ -3,14 +3,18 @@ call is settled once, by whoever is left."""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from gongqi.resources.serving.plane import spool
 from tests.house.conftest import Command, Foundation, wait_for
 
 from .conftest import CHAT, Gateway, open_gateway
@@ -118,3 +122,20 @@ def test_calls_go_on_and_are_settled_while_there_is_no_server(
     gateway.foundation = Foundation(database[0] / "home", database[1])
     wait_for(lambda: True if folders(gateway) == 1 and gateway.balance("held") == 0 else None)
     gateway.laws_hold()
+
+
+def test_a_spool_that_is_taken_for_a_dead_ones_while_it_begins_is_begun_again(tmp_path: Path) -> None:
+    folder = tmp_path / "plane"
+    folder.mkdir()
+    lock = spool.hold(folder / "lock")
+
+    def remove() -> None:
+        shutil.rmtree(folder)
+        lock.close()
+
+    threading.Timer(0.1, remove).start()
+    made = spool.Spool(tmp_path, "plane")
+    made.add(["l", "lease"])
+    assert made.write()
+    assert spool.read_from(folder / "00000001.log", 0, 4096)[0] == [["l", "lease"]]
+    made.close()

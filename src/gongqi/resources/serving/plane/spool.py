@@ -15,9 +15,11 @@ new calls: those under way have their room, because every call admitted has set 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +33,8 @@ LIMIT_BYTES = 512 << 20  # some 1,200,000 calls that wait: a minute or two of th
 HEADROOM_BYTES = 2048  # of an admitted call: its start, its end and some progress
 FLUSH_SECONDS = 0.1
 MAX_LINE_BYTES = 4096
+CLAIM_TRIES = 500
+CLAIM_SECONDS = 0.01  # between two of them
 
 log = structlog.get_logger("gongqi.serving.spool")
 
@@ -40,7 +44,6 @@ class Spool:
 
     def __init__(self, root: Path, plane: str, *, limit_bytes: int = LIMIT_BYTES) -> None:
         self.folder = root / plane
-        self.folder.mkdir(parents=True, mode=0o700)
         self.limit_bytes = limit_bytes
         self.under_way = 0
         self.is_failing = False
@@ -187,11 +190,17 @@ def folders(root: Path) -> Iterator[Path]:
 
 
 def claim(folder: Path) -> IO[str]:
-    """The lock of a folder of one's own: it is seen only when it is held."""
-    begun = folder / "lock.new"
-    lock = hold(begun)
-    begun.rename(folder / "lock")
-    return lock
+    """A new folder and its lock. Whoever settles may find it before it is held, take it for a dead one's and remove it;
+    then it is made again."""
+    for _ in range(CLAIM_TRIES):
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            lock = hold(folder / "lock")
+            if (folder / "lock").exists():
+                return lock
+            lock.close()
+        time.sleep(CLAIM_SECONDS)
+    raise BlockingIOError(f"{folder} cannot be held")
 
 
 def hold(path: Path) -> IO[str]:
