@@ -240,6 +240,11 @@ def outage_of(error: DBAPIError) -> Unavailable | None:
     return None
 
 
+def _from_json(stored: str | float) -> Any:
+    """SQLite keeps a bare number as a number."""
+    return orjson.loads(stored) if isinstance(stored, str) else stored
+
+
 def _sqlite_engine(url: URL, *, writer: bool) -> Engine:
     engine = create_engine(
         url,
@@ -247,7 +252,7 @@ def _sqlite_engine(url: URL, *, writer: bool) -> Engine:
         pool_size=1 if writer else READER_POOL,
         max_overflow=0,
         pool_timeout=WRITER_WAIT_SECONDS,
-        json_deserializer=orjson.loads,
+        json_deserializer=_from_json,
         connect_args={"timeout": WRITER_WAIT_SECONDS, "check_same_thread": False},
     )
 

@@ -172,9 +172,10 @@ def test_more_connections_than_are_taken_are_closed(place: Place, monkeypatch: p
     monkeypatch.setattr(wire, "MAX_CONNECTIONS", 1)
     with place.connect(get("/")) as line:
         assert line.recv(65_536)
-        with pytest.raises(ConnectionError):
-            assert place.say(get("/")) != b"", "closed before it was heard"
-            raise AssertionError("it was heard")
+        heard = b""
+        with contextlib.suppress(ConnectionError):  # what was sent before the end is a reset, what comes after is not
+            heard = place.say(get("/"))
+        assert heard == b""
 
 
 def test_the_application_hears_that_its_caller_has_left(place: Place) -> None:
