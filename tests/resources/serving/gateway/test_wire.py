@@ -83,8 +83,11 @@ class Place:
             return everything(line)
 
     def close(self) -> None:
-        self._server.close()
-        self.do(self.wires.close(0.1))
+        async def end() -> None:
+            self._server.close()  # on its own loop: it counts its connections there
+            await self.wires.close(0.1)
+
+        self.do(end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
