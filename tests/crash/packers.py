@@ -62,7 +62,7 @@ def bring(home: Path) -> None:
     """All that a client sends, from the start."""
     kernel, caller = kernel_in(home), Caller(DONOR)
     space = rebuilding.Space((home / "asset").read_text(), extents.FIRST)
-    with rebuilding.held_xorbs(kernel).begin(hashed=False) as upload:
+    with rebuilding.held_xorbs(kernel).begin(passing=True) as upload:
         upload.feed(b"".join(map(sim.pack, CHUNKS)))
         rebuilding.take_xorb(kernel, caller, space, sim.name_of(CHUNKS), upload)
     with Intake().admit(ORG, size=None, room_bytes=1 << 30) as share:

@@ -66,7 +66,9 @@ def test_what_is_withdrawn_is_refused_with_the_reason_on_every_path_and_its_proo
     thing, owner = chain.donated(PUBLIC), chain.owner
     chain.opened(thing, "public")
     bundle = tmp_path / "before.zip"
-    chain.foundation.client().download(f"/api/v1/hub/release/{thing.release}/bundle", bundle)
+    address = f"/api/v1/hub/release/{thing.release}/bundle"
+    wait_for(lambda: chain.stranger.http.get(address).status_code == 200 or None)  # its entry is in the log by then
+    chain.foundation.client().download(address, bundle)
     owner.verb("hub:asset:withdraw", asset=thing.asset, reason="a consent was taken back")
     for who in ("stranger", "member"):
         assert all_are(walk(chain, thing, who, BYTES_BY), 410)
