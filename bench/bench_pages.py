@@ -211,7 +211,14 @@ class Given:
         openness = "private" if number % 10 == 0 else "public"
         # The tables of every dataset are read once; a hundred thousand would be read while pages are measured.
         kind = "dataset" if number % 100 == 0 else ("model", "code", "agent", "tool")[number % 4]
-        said = {"id": asset, "org": org, "slug": f"asset-{number}", "kind": kind, "visibility": openness, "gated": "open"}
+        said = {
+            "id": asset,
+            "org": org,
+            "slug": f"asset-{number}",
+            "kind": kind,
+            "visibility": openness,
+            "gated": "open",
+        }
         said |= WORDS
         yield Asset, said | dated
         yield Blob, {"sha256": digest, "size": 1000, "at": at}
