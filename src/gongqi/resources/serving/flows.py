@@ -3,7 +3,10 @@ for their time, and names of calls whose day is over, are deleted."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gongqi.kernel.flows import Flow, Run, Schedule
+from gongqi.kernel.verbs import Write
 from gongqi.resources.serving import claims, kept
 from gongqi.resources.serving.calls import MAX_SWEEP, sweep
 
@@ -12,28 +15,24 @@ FORGET_EVERY_SECONDS = 3600
 MAX_BATCHES = 100  # 50,000 calls a sweep; what is left waits for the next
 
 
-def sweep_calls(run: Run) -> int:
-    ended = 0
+def in_batches(run: Run, name: str, work: Callable[[Write], int], size: int) -> int:
+    """Do `work` until it finds less than `size`; how much there was."""
+    done = 0
     for batch in range(MAX_BATCHES):
-        count = run.write(f"batch-{batch}", sweep)
-        ended += count
-        if count < MAX_SWEEP:
+        count = run.write(f"{name}-{batch}", work)
+        done += count
+        if count < size:
             break
-    return ended
+    return done
+
+
+def sweep_calls(run: Run) -> int:
+    return in_batches(run, "batch", sweep, MAX_SWEEP)
 
 
 def forget(run: Run) -> int:
-    forgotten = 0
-    for what, forget_batch, size in (
-        ("responses", kept.forget_expired, kept.BATCH),
-        ("claims", claims.forget_old, claims.BATCH),
-    ):
-        for batch in range(MAX_BATCHES):
-            count = run.write(f"{what}-{batch}", forget_batch)
-            forgotten += count
-            if count < size:
-                break
-    return forgotten
+    responses = in_batches(run, "responses", kept.forget_expired, kept.BATCH)
+    return responses + in_batches(run, "claims", claims.forget_old, claims.BATCH)
 
 
 FLOWS = (Flow("serving.sweep", sweep_calls), Flow("serving.forget", forget))

@@ -265,6 +265,8 @@ def test_models_and_datasets_are_found(hub: Any, api: HfApi) -> None:
     api.update_repo_settings("north/found-b", gated="manual")
     assert [each.id for each in anyone.list_models(search="found", gated=True)] == ["north/found-b"]
     assert [each.id for each in anyone.list_models(search="found", gated=False)] == ["north/found-a"]
+    with pytest.raises(HfHubHTTPError, match="gated"):
+        list(anyone.list_models(gated="perhaps"))  # type: ignore[arg-type]
     for given in ({"apps": "vllm"}, {"inference_provider": "all"}, {"num_parameters": "min:1B"}):
         with pytest.raises(HfHubHTTPError, match="filtered"):
             list(anyone.list_models(**given))

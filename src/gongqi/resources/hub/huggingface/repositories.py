@@ -27,6 +27,7 @@ from gongqi.resources.hub.tally import downloads_of, downloads_of_one
 LISTED = 100  # repositories a page when the client names no limit
 MOST_LISTED = 200
 UNKNOWN_FILTERS = frozenset({"apps", "inference", "inference_provider", "num_parameters"})  # not ignored: told
+GATED_ASKED = {"true": "yes", "false": "no"}  # as the client says it → the value of the label
 GATED = {"open": False, "auto": "auto", "manual": "manual"}
 SORTS: dict[str, Sort] = {  # as the client says it → ours
     "": "fit",
@@ -160,7 +161,9 @@ def listing(call: Call) -> Response:
     if unknown := UNKNOWN_FILTERS & asked.keys():
         raise Refused("hub.hf-filter-unknown", name=min(unknown))
     filters = [*asked.getlist("filter"), *(f"task_categories:{each}" for each in asked.getlist("pipeline_tag"))]
-    gated = {"true": "yes", "false": "no"}.get(asked.get("gated", "").lower())
+    gated = GATED_ASKED.get(asked.get("gated", "").lower())
+    if "gated" in asked and gated is None:
+        raise Refused("hub.hf-body-invalid", where="gated", why="neither true nor false")
 
     def look(ctx: Read) -> tuple[list[dict[str, Any]], str | None]:
         facts = [("kind", call.kind), *map(forms.fact_of, filters), *([("gated", gated)] if gated else [])]
