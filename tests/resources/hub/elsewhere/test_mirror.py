@@ -23,7 +23,7 @@ from gongqi.resources.hub.elsewhere import mirroring, shared
 from gongqi.resources.hub.elsewhere.outside import Outside
 from gongqi.resources.hub.elsewhere.shared import Fetch, Fetches
 from gongqi.resources.hub.models import Blob
-from tests.house.conftest import Foundation
+from tests.house.conftest import Foundation, wait_for
 from tests.resources.hub.elsewhere.conftest import CARD, Here
 from tests.sim.upstream import Upstream, serving
 
@@ -144,6 +144,22 @@ def test_many_who_ask_at_once_share_one_fetch_and_read_while_it_comes(here: Here
         again = get(here, resolve("w.bin"))
         assert again.content == content
         assert upstream.asked[f"/datasets/far/thing/resolve/{upstream.sha}/w.bin"] == bodies <= 7  # six heads, one body
+
+
+def test_a_reader_who_comes_when_the_fetch_has_just_ended_reads_from_the_store(
+    here: Here, mirror: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, begin = random.randbytes(MEGABYTES), Fetch.chunks
+
+    def late(fetch: Fetch, start: int, end: int) -> Iterator[bytes]:
+        wait_for(lambda: fetch._is_over or None)
+        return begin(fetch, start, end)
+
+    monkeypatch.setattr(Fetch, "chunks", late)
+    with serving(far(late_bin=content)) as upstream:
+        mirror(upstream.url)
+        assert get(here, resolve("late.bin")).content == content
+        assert get(here, resolve("late.bin"), range="bytes=7-99").content == content[7:100]
 
 
 def test_a_cut_line_is_gone_on_with_and_a_lie_is_neither_kept_nor_ever_whole(here: Here, mirror: Any) -> None:
