@@ -10,7 +10,7 @@ those whom an entry of theirs concerns: a receipt, which anybody it is handed to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -38,6 +38,7 @@ from gongqi.kernel.verbs import Entry, Input, Output, Page, Paged, Read, Write, 
 SEQUENCE = "evidence.sequence"
 READ = "evidence:entry:read"
 MAX_ABOUT = 200  # entries about one subject that a page shows
+STREAM_ROWS = 1_000
 
 
 # ---- for the kernel and the rooms above ------------------------------------------------------------
@@ -284,6 +285,17 @@ def get_private(ctx: Read, input: EntryKey) -> PrivateOut:
 def last_recorded(session: Session) -> datetime | None:
     """When the newest entry was recorded."""
     return session.scalar(select(EntryRow.at).order_by(EntryRow.id.desc()).limit(1))
+
+
+def newest_of(session: Session, kind: str) -> EntryOut | None:
+    row = session.scalar(select(EntryRow).where(EntryRow.kind == kind).order_by(EntryRow.id.desc()).limit(1))
+    return EntryOut.model_validate(row) if row else None
+
+
+def every_of(session: Session, kind: str) -> Iterator[EntryOut]:
+    """All entries of one kind, oldest first: for books that keep marks in the log."""
+    rows = select(EntryRow).where(EntryRow.kind == kind).order_by(EntryRow.id)
+    return map(EntryOut.model_validate, session.scalars(rows.execution_options(yield_per=STREAM_ROWS)))
 
 
 def log_size(ctx: Read) -> int:

@@ -3,8 +3,9 @@
 What it proves: every transaction is the one its digest and its key say, its lines sum to zero per unit, each posting
 carries the balance that the postings before it make, no account was under its floor, balances and holds agree with the
 postings. Somebody who drops the triggers and edits a row is found; somebody who rewrites a transaction with its digest,
-every later balance and the balance table makes a book that is true in itself, and is found by the evidence that the
-transactions left in the log.
+every later balance and the balance table makes a book that is true in itself, and is found by the marks that the log
+holds: each has the digest of the book up to a transaction (see `flows`). What `gongqi verify log` says of the log then
+holds for the book up to the newest mark.
 
 Memory: one integer per account and unit; rows are streamed.
 """
@@ -19,10 +20,12 @@ from typing import Any
 from sqlalchemy import BigInteger, cast, func, select
 from sqlalchemy.orm import Session
 
+from gongqi.books.evidence import service as evidence
 from gongqi.books.ledger import rules
 from gongqi.books.ledger.models import Account, Balance, Hold, Posting, Transaction
 from gongqi.kernel.verbs import Output
 
+ANCHORED = "ledger.book-anchored"  # the kind of entry that marks how far the book has come
 STREAM_ROWS = 5_000
 MAX_FINDINGS = 20  # one is a reason to stop trusting; twenty show where to look
 
@@ -59,6 +62,8 @@ class Book:
 
     owners: dict[str, tuple[str, int | None]]  # account → (unit, floor)
     balances: dict[str, int] = field(default_factory=dict)
+    anchors: dict[int, evidence.EntryOut] = field(default_factory=dict)  # by the sequence they reach, not yet passed
+    digest: str = rules.EMPTY_BOOK
     transactions: int = 0
     postings: int = 0
 
@@ -70,7 +75,8 @@ def check(session: Session) -> list[Finding]:
 
 def report(session: Session) -> CheckOut:
     accounts = session.execute(select(Account.id, Account.unit, Account.floor))
-    book = Book({id: (unit, floor) for id, unit, floor in accounts})
+    anchors = {entry.facts["through"]: entry for entry in evidence.every_of(session, ANCHORED)}
+    book = Book({id: (unit, floor) for id, unit, floor in accounts}, anchors=anchors)
     findings: list[Finding] = []
     for finding in _findings(session, book):
         findings.append(finding)
@@ -95,6 +101,8 @@ def report(session: Session) -> CheckOut:
 def _findings(session: Session, book: Book) -> Iterator[Finding]:
     yield from _accounts(session)
     yield from _transactions(session, book)
+    for entry in book.anchors.values():
+        yield Finding(what="anchor-unmet", row=f"evidence_entry/{entry.id}", want=str(entry.facts["through"]))
     yield from _balances(session, book)
     yield from _holds(session, book)
 
@@ -118,6 +126,7 @@ def _transactions(session: Session, book: Book) -> Iterator[Finding]:
             yield Finding(what="posting-without-transaction", row=f"ledger_posting/{sequence}")
             sequence, postings = next(groups, (None, iter(())))
         book.transactions += 1
+        yield from _anchor(book, head)
         if sequence != head.sequence:
             yield Finding(what="transaction-without-postings", row=f"ledger_transaction/{head.id}")
             continue
@@ -125,6 +134,15 @@ def _transactions(session: Session, book: Book) -> Iterator[Finding]:
         sequence, postings = next(groups, (None, iter(())))
     if sequence is not None:
         yield Finding(what="posting-without-transaction", row=f"ledger_posting/{sequence}")
+
+
+def _anchor(book: Book, head: Any) -> Iterator[Finding]:
+    book.digest = rules.chained(book.digest, head.sequence, head.id, head.payload_digest)
+    entry = book.anchors.pop(head.sequence, None)
+    if entry and (entry.facts["digest"], entry.facts["transactions"]) != (book.digest, book.transactions):
+        yield Finding(
+            what="anchor-false", row=f"evidence_entry/{entry.id}", want=entry.facts["digest"], got=book.digest
+        )
 
 
 def _transaction(book: Book, head: Any, postings: Sequence[Any]) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gongqi.books.ledger import service
-from gongqi.books.ledger.flows import EXPIRE, SCHEDULE
+from gongqi.books.ledger.flows import FLOWS, SCHEDULES
 from gongqi.books.ledger.pages import FIGURES, VIEWS
 from gongqi.books.ledger.policy import POLICIES
 from gongqi.kernel.room import Room
@@ -22,8 +22,8 @@ ROOM = Room(
         service.check_book,
     ),
     policies=POLICIES,
-    flows=(EXPIRE,),
-    schedules=(SCHEDULE,),
+    flows=FLOWS,
+    schedules=SCHEDULES,
     views=VIEWS,
     figures=FIGURES,
 )

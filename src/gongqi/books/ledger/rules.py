@@ -37,6 +37,7 @@ CACHED_KINDS = 256
 AVAILABLE = "available"
 HELD = "held"
 ISSUED = "issued"
+EMPTY_BOOK = "0" * 64  # what the digest of the first transaction rests on
 FOUNDATION = "foundation"  # the owner of the accounts that issue units
 
 Fact = str | int | bool | None
@@ -125,6 +126,11 @@ def digest(
     """SHA-256 of what was decided; the order of the lines is not part of it."""
     payload = [kind, subject, sorted(map(tuple, lines)), dict(facts), reverses]
     return sha256(orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def chained(before: str, sequence: int, transaction: str, payload_digest: str) -> str:
+    """The digest of the book up to this transaction, from that of the book up to the one before it."""
+    return sha256(f"{before} {sequence} {transaction} {payload_digest}".encode()).hexdigest()
 
 
 def digest_of(draft: Draft) -> str:

@@ -30,7 +30,9 @@ LAYERS = {
 BACK = ("scenarios.outcomes", "credits.paid", "ledger.transactions", "evidence.size")  # MAX_BACK of the picture
 LATEST = 8  # entries of evidence: what a reader takes in at a glance
 RECENT = 40  # entries among which they are found
-EVERYDAY = frozenset({"members.link-made", "members.token-issued", "members.token-revoked"})  # in the log, not news
+EVERYDAY = frozenset(  # in the log, not news
+    {"members.link-made", "members.token-issued", "members.token-revoked", "ledger.book-anchored"}
+)
 
 
 @dataclass(frozen=True, slots=True)
