@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 import onnx.checker
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from gongqi.resources.hub.formats import PARSER_FAULTS, Finding, printable
@@ -23,11 +24,14 @@ COMPILED_OPERATOR = "EPContext"  # com.microsoft: carries or names a program com
 
 
 def parse(data: bytes) -> onnx.ModelProto:
-    """Raises ValueError for bytes that are no ModelProto."""
+    """Raises ValueError for bytes that are no ModelProto, or one whose names are no text."""
     try:
-        return onnx.ModelProto.FromString(data)
+        model = onnx.ModelProto.FromString(data)
     except DecodeError as fault:
         raise ValueError(str(fault)) from fault
+    if any(_is_no_text(message) for message in _messages(model)):
+        raise ValueError("a string that is not UTF-8")
+    return model
 
 
 def judge(path: str, model: onnx.ModelProto, siblings: frozenset[str]) -> list[Finding]:
@@ -45,6 +49,14 @@ def _messages(root: Message) -> Iterator[Any]:
         for field, value in message.ListFields():
             if field.message_type is not None:
                 pending.extend([value] if isinstance(value, Message) else value)
+
+
+def _is_no_text(message: Any) -> bool:
+    """Whether a string of this message is not UTF-8: of a proto2 message, as ONNX has them, protobuf gives its bytes."""
+    strings = (value for field, value in message.ListFields() if field.type == FieldDescriptor.TYPE_STRING)
+    return any(
+        isinstance(each, bytes) for value in strings for each in ([value] if isinstance(value, (str, bytes)) else value)
+    )
 
 
 def _operator_findings(path: str, model: onnx.ModelProto, messages: list[Any]) -> list[Finding]:
