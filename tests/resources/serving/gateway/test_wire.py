@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,11 @@ import pytest
 
 from gongqi.resources.serving.plane import wire
 from gongqi.resources.serving.plane.wire import Wires
+from tests.house.conftest import wait_for
 
 PIECE = b"x" * 65_536
+LARGE = 32 << 20
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
 
 
 class Echo:
@@ -25,7 +29,11 @@ class Echo:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         path = scope["path"]
-        body, more = b"", path != "/refuse"
+        body, more = b"", path not in ("/refuse", "/leave")
+        if path == "/leave":
+            await asyncio.sleep(3600)
+        if path == "/later":
+            await asyncio.sleep(0.3)
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -38,6 +46,10 @@ class Echo:
             return
         if path == "/break":
             raise RuntimeError("as asked")
+        if path == "/headers":
+            body = b" ".join(name for name, _ in scope["headers"])
+        if path == "/large":
+            body = b"x" * LARGE
         told = body or f"{scope['method']} {path} {scope['query_string'].decode()}".encode()
         if path in ("/stream", "/flood"):
             await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -70,6 +82,13 @@ class Place:
         self.do(listen())
         self.port = self._server.sockets[0].getsockname()[1]
 
+    def tasks(self) -> list[Any]:
+        return [each.exchange.task for each in list(self.wires.open) if each.exchange is not None]
+
+    async def give_up(self) -> None:
+        for task in self.tasks():
+            task.cancel()
+
     def do(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
 
@@ -85,16 +104,21 @@ class Place:
     def close(self) -> None:
         async def end() -> None:
             self._server.close()  # on its own loop: it counts its connections there
+            tasks = self.tasks()
             await self.wires.close(0.1)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
         self.do(end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
 
-def everything(line: socket.socket) -> bytes:
+def everything(line: socket.socket, least: int | None = None) -> bytes:
+    """All until the other side closes, or as many bytes as are waited for."""
     heard = b""
-    while data := line.recv(65_536):
+    while (least is None or len(heard) < least) and (data := line.recv(65_536)):
         heard += data
     return heard
 
@@ -171,6 +195,67 @@ def test_who_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
     place.close()
 
 
+@pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\nhost: ", CHUNKED + b"1\r\nx\r\n0\r\nlast: "])
+def test_a_header_without_end_is_not_waited_for(place: Place, head: bytes) -> None:
+    with place.connect(head) as line, pytest.raises(ConnectionError):
+        for _ in range(4096):  # 64 MiB
+            line.sendall(b"x" * 16_384)
+
+
+def test_a_body_that_nobody_reads_is_not_taken_from_the_line(place: Place) -> None:
+    with place.connect(b"POST /leave HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n") as line:
+        line.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            for _ in range(4096):
+                line.sendall(b"x" * 16_384)
+        [held] = [each.exchange._held for each in place.wires.open]
+        assert held <= 2 * wire.MAX_UNREAD_BYTES
+    body = b"x" * 1_000_000
+    with place.connect(b"POST /later HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)) as line:
+        assert everything(line, len(body)).endswith(body)
+        line.sendall(get("/again"))
+        assert line.recv(65_536).endswith(b"GET /again ")
+
+
+def test_a_trailer_is_no_header(place: Place) -> None:
+    head = CHUNKED.replace(b"POST /", b"POST /headers")
+    told = place.say(head + b"2\r\nhi\r\n0\r\nx-api-key: stolen\r\n\r\n")
+    assert told.endswith(b"host transfer-encoding connection")
+
+
+def test_an_answer_to_head_has_no_body(place: Place) -> None:
+    for path in ("/", "/stream"):
+        told = place.say(get(path, "connection: close").replace(b"GET", b"HEAD"))
+        assert told.startswith(b"HTTP/1.1 200 OK") and told.endswith(b"\r\n\r\n") and told.count(b"\r\n\r\n") == 1
+
+
+def test_an_old_client_is_sent_no_chunks(place: Place) -> None:
+    told = place.say(get("/stream", "connection: keep-alive", version="1.0"))
+    head, _, body = told.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head and body == 3 * b"GET /stream "
+
+
+def test_an_answer_that_is_given_up_ends_its_connection(place: Place) -> None:
+    with place.connect(get("/hold")) as line:
+        wait_for(lambda: tasks if (tasks := place.tasks()) else None)
+        place.do(place.give_up())
+        assert everything(line) == b""
+
+
+def test_who_does_not_take_an_answer_is_not_waited_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "SEND_SECONDS", 0.3)
+    monkeypatch.setattr(wire, "TICK_SECONDS", 0.05)
+    with place.connect(get("/large")):
+        wait_for(lambda: True if place.wires.open else None)
+        wait_for(lambda: True if not place.wires.open else None)
+    with place.connect(get("/large", "connection: close")) as line:  # who takes some, however slowly, is
+        heard = line.recv(1 << 20)
+        while piece := line.recv(1 << 20):
+            heard += piece
+            time.sleep(0.01)
+    assert heard.count(b"x") == LARGE
+
+
 def test_more_connections_than_are_taken_are_closed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_CONNECTIONS", 1)
     with place.connect(get("/")) as line:
@@ -198,6 +283,17 @@ def test_a_slow_reader_slows_the_writer_and_gets_all(place: Place) -> None:
         [held] = [each.transport.get_write_buffer_size() for each in place.wires.open]
         assert 0 < held < 4 * len(PIECE), "what is not read is not written"
         assert everything(line).count(b"x") == 160 * len(PIECE)
+
+
+def test_a_server_that_ends_waits_for_the_rest_of_a_request(place: Place) -> None:
+    with place.connect(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhe") as line:
+        wait_for(lambda: tasks if (tasks := place.tasks()) else None)
+        closing = threading.Thread(target=lambda: place.do(place.wires.close(20)))
+        closing.start()
+        time.sleep(0.1)
+        line.sendall(b"llo")
+        assert everything(line).endswith(b"\r\n\r\nhello")
+        closing.join()
 
 
 def test_a_server_that_ends_lets_what_is_under_way_end(place: Place) -> None:

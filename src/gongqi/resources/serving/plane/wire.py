@@ -6,7 +6,9 @@ back of a proxy that does TLS; the server's own port speaks through uvicorn as b
 
 - A request that comes before the answer to the one before it (pipelining) is not taken, and the connection closes after
   that answer; RFC 9112 section 9.3.2 leaves this to servers.
-- A head is bounded in size and time, a body by whoever reads it. One clock watches all connections.
+- A head is bounded in size and time, also one that never ends; a body by whoever reads it, and what nobody reads is not
+  taken from the line. Trailers are dropped (section 6.5.1): none of them is a header.
+- Whoever does not take what is said, for as long as SEND_SECONDS, is hung up on. One clock watches all connections.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ import structlog
 
 MAX_CONNECTIONS = 4096
 MAX_HEAD_BYTES = 32 << 10  # address and headers of a request
+MAX_UNREAD_BYTES = 256 << 10  # of a body, before its reader has to take some
 IDLE_SECONDS = 75.0  # between two requests, and for a head to come in
+SEND_SECONDS = 60.0  # in which a caller must take some of what waits for it
 TICK_SECONDS = 1.0
 
 STATUS = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
@@ -39,13 +43,16 @@ class Exchange:
     """One request and its answer: what ASGI calls `receive` and `send`."""
 
     __slots__ = (
-        "_expects", "_has_length", "_head", "_is_read", "_pieces", "_waiter", "_wire", "is_kept", "is_over", "is_whole",
-        "task",
+        "_chunks", "_expects", "_has_body", "_head", "_held", "_is_read", "_pieces", "_waiter", "_wire", "is_kept",
+        "is_over", "is_whole", "task",
     )  # fmt: skip
 
-    def __init__(self, wire: Wire, *, is_kept: bool, expects: bool) -> None:
+    def __init__(self, wire: Wire, *, is_kept: bool, expects: bool, has_body: bool, chunks: bool) -> None:
         self.is_kept = is_kept  # whether the connection lives on after the answer
-        self.is_over = self.is_whole = self._is_read = self._has_length = False
+        self.is_over = self.is_whole = self._is_read = False
+        self._has_body = has_body  # what answers HEAD has none
+        self._chunks = chunks  # whether the caller knows them, and then whether the answer comes in them
+        self._held = 0  # bytes that nobody has read; the line rests while they are too many
         self._wire = wire
         self._expects = expects
         self._head = b""
@@ -57,8 +64,9 @@ class Exchange:
             await app(scope, self.receive, self.send)
         except Exception as error:  # the door's own log has said more
             log.error("an answer broke", path=scope["path"], error=repr(error))
-        if not self.is_over:
-            self._wire.transport.abort()
+        finally:  # also when it was given up
+            if not self.is_over:
+                self._wire.transport.abort()
 
     async def receive(self) -> Message:
         if self._expects:
@@ -67,8 +75,8 @@ class Exchange:
         while not self.is_over:
             if self._pieces or (self.is_whole and not self._is_read):
                 body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-                self._pieces.clear()
                 self._is_read = self.is_whole
+                self.forget()
                 return {"type": "http.request", "body": body, "more_body": not self.is_whole}
             self._waiter = self._wire.loop.create_future()
             await self._waiter
@@ -81,7 +89,9 @@ class Exchange:
             self._begin(message)
             return
         body, more = message.get("body", b""), message.get("more_body", False)
-        if not self._has_length:
+        if not self._has_body:
+            body = b""
+        elif self._chunks:
             body = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
             body += b"" if more else b"0\r\n\r\n"
         self._wire.transport.write(self._head + body if self._head else body)
@@ -95,20 +105,33 @@ class Exchange:
 
     def _begin(self, message: Message) -> None:
         lines = [STATUS[message["status"]], b"date: ", self._wire.wires.date, b"\r\n"]
+        has_length = False
         for name, value in message["headers"]:
             lines += (name, b": ", value, b"\r\n")
-            self._has_length = self._has_length or name == b"content-length"
-        if not self._has_length:
+            has_length = has_length or name == b"content-length"
+        self._chunks = self._chunks and not has_length
+        if self._chunks:
             lines.append(b"transfer-encoding: chunked\r\n")
+        self.is_kept = self.is_kept and (has_length or self._chunks)  # or its end is the end of the connection
         lines.append(b"\r\n" if self.is_kept else b"connection: close\r\n\r\n")
         self._head = b"".join(lines)
-        if not self._has_length:
+        if not has_length:
             self._wire.transport.write(self._head)
             self._head = b""
 
     def feed(self, data: bytes) -> None:
+        if self._held <= MAX_UNREAD_BYTES < self._held + len(data):
+            self._wire.transport.pause_reading()
+        self._held += len(data)
         self._pieces.append(data)
         self.wake()
+
+    def forget(self) -> None:
+        """What came has been read, or never will be."""
+        if self._held > MAX_UNREAD_BYTES:
+            self._wire.transport.resume_reading()
+        self._pieces.clear()
+        self._held = 0
 
     def leave(self) -> None:
         self.is_over = True
@@ -135,6 +158,8 @@ class Wire(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
+        self._frame_bytes = 0  # that came since there was a head or a piece of a body
+        self._unsent_bytes = 0
         self._expects = False
 
     # ---- asyncio's
@@ -149,8 +174,11 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
+        self._frame_bytes += len(data)
         try:
             self._parser.feed_data(data)
+            if self._frame_bytes > MAX_HEAD_BYTES:  # the parser holds a header, a trailer, until all of it has come
+                self._reject(431)
         except httptools.HttpParserUpgrade:  # answered as if nothing else had been asked for
             self._close_after()
         except httptools.HttpParserError:
@@ -164,6 +192,8 @@ class Wire(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.drained = self.loop.create_future()
+        self.since = self.loop.time()
+        self._unsent_bytes = self.transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
         drained, self.drained = self.drained, None
@@ -187,7 +217,7 @@ class Wire(asyncio.Protocol):
             self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_deaf:
+        if self._is_deaf or self.exchange is not None:  # or a trailer
             return
         self._count(len(name) + len(value))
         name = name.lower()
@@ -202,14 +232,20 @@ class Wire(asyncio.Protocol):
             "type": "http", "method": self._parser.get_method().decode("ascii"), "query_string": query,
             "path": unquote(path.decode("ascii", "replace")), "headers": self._headers,
         }  # fmt: skip
-        exchange = self.exchange = Exchange(self, is_kept=self._parser.should_keep_alive(), expects=self._expects)
+        self._frame_bytes = 0
+        exchange = self.exchange = Exchange(
+            self, is_kept=self._parser.should_keep_alive(), expects=self._expects, has_body=scope["method"] != "HEAD",
+            chunks=self._parser.get_http_version() not in ("0.9", "1.0"),
+        )  # fmt: skip
         exchange.task = self.loop.create_task(exchange.run(self.wires.app, scope))
 
     def on_body(self, body: bytes) -> None:
+        self._frame_bytes = 0
         if not self._is_deaf and self.exchange is not None:
             self.exchange.feed(body)
 
     def on_message_complete(self) -> None:
+        self._frame_bytes = 0
         if not self._is_deaf and self.exchange is not None:
             self.exchange.is_whole = True
             self.exchange.wake()
@@ -220,7 +256,9 @@ class Wire(asyncio.Protocol):
         """The answer is written. What was not read of its request would be taken for the next one."""
         self.exchange = None
         self.since = self.loop.time()
-        if not (exchange.is_kept and exchange.is_whole):
+        if exchange.is_kept and exchange.is_whole:
+            exchange.forget()
+        else:
             self.transport.close()
 
     def close(self) -> None:
@@ -228,7 +266,18 @@ class Wire(asyncio.Protocol):
         if self.exchange is None:
             self.transport.close()
         else:
-            self._close_after()
+            self.exchange.is_kept = False
+
+    def look(self, now: float) -> None:
+        """Hang up on who says nothing, or does not take what is said."""
+        if self.drained is not None:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self._unsent_bytes:
+                self._unsent_bytes, self.since = unsent, now
+            elif now - self.since > SEND_SECONDS:
+                self.transport.abort()
+        elif self.exchange is None and now - self.since > IDLE_SECONDS:
+            self.transport.abort()  # and not wait for the last few bytes of an answer to be taken
 
     def _close_after(self) -> None:
         self._is_deaf = True
@@ -283,6 +332,5 @@ class Wires:
             self.date = formatdate(usegmt=True).encode()
             now = self.loop.time()
             for wire in list(self.open):
-                if wire.exchange is None and now - wire.since > IDLE_SECONDS:
-                    wire.transport.close()
+                wire.look(now)
             await asyncio.sleep(TICK_SECONDS)
