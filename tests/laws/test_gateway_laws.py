@@ -55,6 +55,8 @@ def test_nobody_pays_more_than_was_reserved_nor_for_nothing(
         assert charge.nanos == 0 and charge.tokens == metering.NONE
     if ending in ("cut", "timed-out", "killed"):
         assert charge.tokens.input == 0, "the prompt of an answer that broke off is not paid"
+    if ending not in ("refused", "complete"):
+        assert charge.tokens.output >= min(delivered, bound.output), "what was delivered is paid"
 
 
 @given(st.one_of(st.none(), st.booleans(), st.floats(), st.text(max_size=3), st.integers()), counts)
@@ -140,9 +142,11 @@ def test_what_is_no_record_is_not_taken_for_one(line: bytes) -> None:
 def test_no_server_is_where_clouds_keep_their_secrets_nor_at_home_unless_that_is_allowed(address: Any) -> None:
     if is_allowed(str(address), private=False):
         assert address.is_global and is_allowed(str(address), private=True)
-    assert not is_allowed("169.254.169.254", private=True)
-    assert not is_allowed("::ffff:169.254.169.254", private=True)
-    assert not is_allowed("64:ff9b::7f00:1", private=False)
+    for secret in ("169.254.169.254", "::ffff:169.254.169.254", "168.63.129.16", "192.0.0.192", "fd20:ce::254"):
+        assert not is_allowed(secret, private=True)
+    for carried in ("64:ff9b::7f00:1", "64:ff9b:1::7f00:1", "::7f00:1"):
+        assert not is_allowed(carried, private=False)
+    assert is_allowed("::1", private=True) and not is_allowed("::1", private=False)
     assert is_allowed("127.0.0.1", private=True) and not is_allowed("127.0.0.1", private=False)
 
 
@@ -195,6 +199,19 @@ def spoken_by_anthropic(words: list[str]) -> bytes:
     events.append({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}})
     events.append({"type": "message_stop"})
     return b"".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events)
+
+
+def test_a_tool_that_is_called_with_nothing_is_called_with_an_empty_object() -> None:
+    block = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    events: list[dict[str, Any]] = [{"type": "content_block_start", "index": 0, "content_block": block}]
+    events += [{"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": ""}}]
+    events += [{"type": "content_block_stop", "index": 0}] * 2
+    told = chat_as_messages.Retelling("c1", "m", wants_usage=False).feed(
+        b"".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events)
+    )
+    deltas = [json.loads(document)["choices"][0]["delta"] for document in stream.documents(told)]
+    said = [call["function"]["arguments"] for delta in deltas for call in delta["tool_calls"]]
+    assert said == ["", "{}"]
 
 
 RETELLINGS = {  # how a stream is retold, and in which API it comes

@@ -27,6 +27,7 @@ from gongqi.resources.serving.plane.snapshot import Granted
 
 HOLD_HOURS = 24  # a data plane that is not settled for so long is gone
 SHARE = 4  # a lease takes at most this part of what is left, unless one call needs more: others spend, too
+BATCH = 500  # looked at in one transaction
 CLEARING = "clearing"  # where a route's fees wait
 
 
@@ -95,6 +96,23 @@ def end_leases(ctx: Write, leases: Sequence[Lease]) -> None:
 def end_leases_of(ctx: Write, plane: str) -> None:
     """End all leases of a data plane that is gone and whose spool is settled."""
     end_leases(ctx, list(ctx.session.scalars(select(Lease).where(Lease.plane == plane, Lease.state == "open"))))
+
+
+def end_lost(ctx: Write) -> int:
+    """End a batch of the leases of data planes that vanished with their spools: nothing has been charged to them for
+    HOLD_HOURS, so that what they held has gone back, and the budget must have it back, too. Returns how many there were."""
+    until = ctx.now - timedelta(hours=HOLD_HOURS)
+    old = select(Lease).where(Lease.state == "open", Lease.at <= until).order_by(Lease.at).limit(BATCH)
+    lost = [lease for lease in ctx.session.scalars(old) if _is_lost(ctx, lease)]
+    end_leases(ctx, lost)
+    return len(lost)
+
+
+def _is_lost(ctx: Read, lease: Lease) -> bool:
+    if lease.hold is None:
+        return True
+    held = ledger.hold(ctx, lease.hold)
+    return held.state != "open" or held.expires_at <= ctx.now
 
 
 def periods(ctx: Read) -> tuple[str, str]:

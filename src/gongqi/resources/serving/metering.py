@@ -114,6 +114,8 @@ def charge(
     estimated = reported is None
     if reported is None:
         reported = Tokens(prompt, 0, delivered)
+    elif ending != COMPLETE and delivered > reported.output:  # it counts only at the end, which did not come
+        reported, estimated = reported._replace(output=delivered), True
     if ending not in _PROMPT_IS_PAID:
         reported = Tokens(0, 0, reported.output)
     input, output = min(reported.input, bound.input), min(reported.output, bound.output)

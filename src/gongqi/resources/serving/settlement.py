@@ -157,18 +157,29 @@ class Settler:
 
 
 def settle_all(kernel: Kernel, root: Path) -> None:
-    """Settle what is in the spools of the living, and settle and remove those of the dead."""
+    """Settle what is in the spools of the living, and settle and remove those of the dead. One that cannot be settled
+    does not keep the others from it; it is raised when they are."""
+    failures: list[Exception] = []
     for folder in spool.folders(root):
         try:
-            lock = spool.hold(folder / "lock")
-        except BlockingIOError:
-            drain(kernel, folder)
-            continue
-        with lock:
-            end_what_was_under_way(folder)
-            drain(kernel, folder)
-            kernel.transact(lambda ctx, plane=folder.name: end_leases_of(ctx, plane), reason=f"gateway:{folder.name}")
-            shutil.rmtree(folder)
+            settle(kernel, folder)
+        except Exception as error:  # said by whoever asked
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup("spools that cannot be settled", failures)
+
+
+def settle(kernel: Kernel, folder: Path) -> None:
+    try:
+        lock = spool.hold(folder / "lock")
+    except BlockingIOError:
+        drain(kernel, folder)
+        return
+    with lock:
+        end_what_was_under_way(folder)
+        drain(kernel, folder)
+        kernel.transact(lambda ctx: end_leases_of(ctx, folder.name), reason=f"gateway:{folder.name}")
+        shutil.rmtree(folder)
 
 
 def drain(kernel: Kernel, folder: Path) -> None:
@@ -217,4 +228,5 @@ def end_what_was_under_way(folder: Path) -> int:
             file.flush()
             os.fsync(file.fileno())
         made.rename(folder / f"{number + 1:08d}.log")
+        spool.sync_folder(folder)
     return len(last)

@@ -186,10 +186,14 @@ def server(sim: ModuleType) -> Iterator[Any]:
 def gateway(
     tmp_path_factory: pytest.TempPathFactory, new_database: Callable[..., Any], server: Any
 ) -> Iterator[Gateway]:
+    """After whatever a module's tests have done with it, the laws hold."""
     folder = tmp_path_factory.mktemp("gateway")
     with new_database(folder) as url:
         made = open_gateway(folder, url, server)
         yield made
+        eventually(lambda: not made.plane.calls)
+        time.sleep(1.5)  # the last are settled
+        made.laws_hold()
         made.foundation.stop()
 
 

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
 
-from tests.resources.serving.gateway.conftest import INPUT_NANOS, OUTPUT_NANOS, Gateway, eventually
+from tests.resources.serving.gateway.conftest import INPUT_NANOS, OUTPUT_NANOS, Gateway
 
 ASKED: Any = [{"role": "user", "content": "你好"}]
 FUNCTION = {"name": "weather", "description": "d", "parameters": {"type": "object"}, "strict": True}
 TOOL: Any = {"type": "function", "function": FUNCTION}
 TEXT = "w0 w1 w2 w3 w4 "
-
-
-@pytest.fixture(scope="module", autouse=True)
-def the_laws_hold(gateway: Gateway) -> Iterator[None]:
-    yield
-    eventually(lambda: not gateway.plane.calls)
-    time.sleep(1.5)  # the last are settled
-    gateway.laws_hold()
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +137,28 @@ def test_a_server_of_another_kind_stands_in(client: openai.OpenAI, gateway: Gate
     assert raw.parse().choices[0].message.content == TEXT
     record = gateway.settled(raw.headers["x-request-id"])
     assert (record["attempts"], record["cost_nanos"]) == (2, 7 * INPUT_NANOS + 5 * OUTPUT_NANOS)
+
+
+def test_a_server_that_cannot_be_told_leaves_the_call_to_one_that_can(client: openai.OpenAI, gateway: Gateway) -> None:
+    gateway.spoken_route("anthropic", "other-claude", "words=5")
+    targets = [
+        {"endpoint": gateway.endpoints["anthropic"], "model": "words=5", "rank": 0},
+        {"endpoint": gateway.endpoint, "model": "words=5", "rank": 1},
+    ]
+    gateway.route("several", targets=targets)
+    raw = client.chat.completions.with_raw_response.create(model="several", messages=ASKED, n=2)
+    assert gateway.upstream.seen[-1]["n"] == 2
+    assert gateway.settled(raw.headers["x-request-id"])["attempts"] == 1
+
+
+def test_a_turn_that_says_nothing_is_none(client: openai.OpenAI, gateway: Gateway) -> None:
+    said: Any = [*ASKED, {"role": "assistant", "content": ""}, {"role": "user", "content": "?"}]
+    refused: Any = [*ASKED, {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}, *ASKED]
+    told: Any = [*ASKED, {"role": "assistant", "content": None, "refusal": "no"}, *ASKED]
+    for messages, turns in ((said, 1), (refused, 3), (told, 3)):
+        client.chat.completions.create(model="claude", messages=messages)
+        assert len(gateway.upstream.seen[-1]["messages"]) == turns
+        assert all(turn["content"] for turn in gateway.upstream.seen[-1]["messages"])
 
 
 @pytest.mark.parametrize("streams", [False, True])

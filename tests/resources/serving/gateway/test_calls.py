@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gongqi.kernel.words import LANGUAGES
-from gongqi.resources.serving.plane import door
+from gongqi.resources.serving.plane import bodies
 from tests.resources.serving.gateway.conftest import CHAT, INPUT_NANOS, OUTPUT_NANOS, UNIT, Gateway
 
 TEXT = {"role": "user", "content": "你好"}
@@ -188,7 +188,7 @@ def test_cached_input_is_charged_at_its_own_rate(gateway: Gateway) -> None:
         (404, "serving.route-unknown", b'{"model":"unpriced"}'),
         (400, "serving.output-too-long", b'{"model":"small","max_tokens":513}'),
         (400, "serving.choices-too-many", b'{"model":"small","n":129}'),
-        (413, "kernel.body-too-large", b'{"model":"small","x":"' + b"x" * door.MAX_BODY_BYTES + b'"}'),
+        (413, "kernel.body-too-large", b'{"model":"small","x":"' + b"x" * bodies.MAX_BODY_BYTES + b'"}'),
     ],
 )
 def test_what_cannot_be_forwarded_is_refused(gateway: Gateway, status: int, code: str, content: bytes) -> None:

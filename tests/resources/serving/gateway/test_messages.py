@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.resources.serving.gateway.conftest import INPUT_NANOS, OUTPUT_NANOS, Gateway, eventually
+from tests.resources.serving.gateway.conftest import INPUT_NANOS, OUTPUT_NANOS, Gateway
 
 MESSAGES = "/v1/messages"
 TOOL = {"name": "weather", "input_schema": {"type": "object"}}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def the_laws_hold(gateway: Gateway) -> Iterator[None]:
+def routes(gateway: Gateway) -> None:
     gateway.route("talk", "words=5")
     gateway.spoken_route("anthropic", "claude", "words=5")
-    yield
-    eventually(lambda: not gateway.plane.calls)
-    time.sleep(1.5)  # the last are settled
-    gateway.laws_hold()
 
 
 def ask(gateway: Gateway, model: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
@@ -88,16 +82,25 @@ def test_usage_that_is_missing_is_estimated_and_says_so(gateway: Gateway, speaks
     assert gateway.settled(ask(gateway, name))["is_estimated"]
 
 
-@pytest.mark.parametrize("speaks", ["openai", "anthropic"])
-def test_a_stream_that_is_cut_is_charged_for_what_was_delivered(gateway: Gateway, speaks: str) -> None:
-    name = f"cut-{speaks}"
-    gateway.spoken_route(speaks, name, "words=9+nousage+cut=4")
+@pytest.mark.parametrize(
+    ("speaks", "script"),
+    [("openai", "words=9+cut=4"), ("anthropic", "words=9+nousage+cut=4"), ("anthropic", "words=9+cut=4")],
+)
+def test_a_stream_that_is_cut_is_charged_for_what_was_delivered(gateway: Gateway, speaks: str, script: str) -> None:
+    name = f"cut-{speaks}-{len(script)}"
+    gateway.spoken_route(speaks, name, script)
     id, events = told(gateway, name)
     assert events[-1]["error"]["details"]["error_code"] == "serving.broken-off"
     said = [event for event in events if event["type"] == "content_block_delta"]
     record = gateway.settled(id)
     assert (record["ending"], record["input_tokens"]) == ("cut", 0)
     assert record["output_tokens"] == len(said) > 0 and record["is_estimated"]
+
+
+def test_an_answer_that_was_cut_short_while_it_called_a_tool_says_so(gateway: Gateway) -> None:
+    model = gateway.scripted("finish=length")
+    assert ask(gateway, model, tools=[TOOL]).json()["stop_reason"] == "max_tokens"
+    assert told(gateway, model, tools=[TOOL])[1][-2]["delta"]["stop_reason"] == "max_tokens"
 
 
 def test_arguments_that_are_no_json_are_no_answer_and_cost_nothing(gateway: Gateway) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,19 +12,11 @@ import pytest
 from gongqi.resources.serving import kept
 from gongqi.resources.serving.plane import responses_as_chat
 from tests.house.conftest import wait_for
-from tests.resources.serving.gateway.conftest import INPUT_NANOS, OUTPUT_NANOS, Gateway, eventually
+from tests.resources.serving.gateway.conftest import INPUT_NANOS, OUTPUT_NANOS, Gateway
 
 TOOL: Any = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}
 TEXT = "w0 w1 w2 w3 w4 "
 MODELS = ("gpt", "talk")  # passed through, and translated to chat
-
-
-@pytest.fixture(scope="module", autouse=True)
-def the_laws_hold(gateway: Gateway) -> Iterator[None]:
-    yield
-    eventually(lambda: not gateway.plane.calls)
-    time.sleep(1.5)  # the last are settled
-    gateway.laws_hold()
 
 
 @pytest.fixture(scope="module")

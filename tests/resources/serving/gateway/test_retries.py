@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -15,18 +13,14 @@ from gongqi.resources.serving.metering import NANO
 from gongqi.resources.serving.models import CallClaim
 from gongqi.resources.serving.plane import retries
 from tests.house.conftest import wait_for
-from tests.resources.serving.gateway.conftest import CHAT, Gateway, eventually
+from tests.resources.serving.gateway.conftest import CHAT, Gateway
 
 ASKED = [{"role": "user", "content": "你好"}]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def the_laws_hold(gateway: Gateway) -> Iterator[None]:
+def routes(gateway: Gateway) -> None:
     gateway.route("talk", "words=5")
-    yield
-    eventually(lambda: not gateway.plane.calls)
-    time.sleep(1.5)  # the last are settled
-    gateway.laws_hold()
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ when content has been delivered, `e` at the end, all of one form. Who pays is de
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from gongqi.resources.serving import metering
 from gongqi.resources.serving.metering import Tokens
 from gongqi.resources.serving.plane import request, stream
 from gongqi.resources.serving.plane.dialect import Answered, Asked, Dialect, Way
+from gongqi.resources.serving.plane.health import MAX_REST_SECONDS
 from gongqi.resources.serving.plane.pool import Answer, Connection, Failed
 from gongqi.resources.serving.plane.purse import Slice
 from gongqi.resources.serving.plane.snapshot import Key, Route, Target
@@ -34,6 +36,8 @@ PASSED_ON = frozenset((400, 413, 415, 422))  # the request's own faults, which i
 ENDINGS = {  # what a failure in the middle of an answer makes of the call
     "timed-out": metering.TIMED_OUT,
 }
+
+_WHOLE = re.compile(rb"\d{1,18}")
 
 log = structlog.get_logger("gongqi.serving.call")
 
@@ -77,7 +81,7 @@ class Call:
         self._target: Target | None = None
         self._first_byte: float | None = None
         self._connection: Connection | None = None
-        self._stopped: str | None = None
+        self._stopped = None if key.id in plane.snapshot.key_ids else metering.KEY_REVOKED  # while it waited
         self._answered: Answered | None = None
         self._delivered = 0
         self._ended = False
@@ -120,34 +124,39 @@ class Call:
     async def _attempt_all(self) -> Answer:
         """The first answer of the servers in their order. Raises Unavailable when there is none."""
         failure: GongqiError | None = None
-        for target in self.plane.health.order(self.route, self.plane.now())[:MAX_ATTEMPTS]:
+        health = self.plane.health
+        for target in health.order(self.route, self.plane.now())[:MAX_ATTEMPTS]:
+            if not health.tries(target, self.plane.now()):
+                continue  # another call does meanwhile
             try:
                 answer = await self._attempt(target)
+            except Refused as refused:  # it cannot be said to this server; to the next it may
+                failure = failure or refused
             except Failed as failed:
                 failure = self._failed(target, failed)
             else:
                 if answer.status == 200 or answer.status in PASSED_ON:
-                    self.plane.health.worked(target)
+                    health.worked(target)
                     return answer
                 failure = self._turned_away(target, answer)
             self._drop_connection()
             if self._stopped is not None:
                 break
-        assert failure is not None, "there is at least one target"
+        assert failure is not None, "the first may be tried"
         raise failure
 
     async def _attempt(self, target: Target) -> Answer:
-        self._attempts += 1
-        self._target = target
         streams = bool(self._asked.stream)
         way = self._way = self._dialect.ways[target.server.speaks](self._asked, self._body, self.id, self._bound)
         body = way.forwarded(target.model)
+        self._attempts += 1
+        self._target = target
         data = self.plane.head_of(target.server, way.path) + b"%d\r\n%s\r\n" % (len(body), way.fields) + body
         connection = self._connection = await self._connect(target)
         try:
             answer = await self._exchange(connection, data, streams)
         except Failed as failed:
-            if failed.kind == "stopped" or not connection.is_stale:
+            if failed.kind in ("stopped", "timed-out") or not connection.is_stale:
                 raise
             connection.release()
             connection = self._connection = await self.plane.pool.fresh(target.server)
@@ -186,7 +195,7 @@ class Call:
         """An answer that is none. What it says may speak of the operator's own affairs, so it is not passed on."""
         log.warning("model server refused", server=target.server.name, call=self.id, status=answer.status)
         wait = answer.headers.get(b"retry-after", b"")
-        rest = float(wait) if wait.isdigit() else None
+        rest = float(min(int(wait), MAX_REST_SECONDS)) if _WHOLE.fullmatch(wait) else None
         now = self.plane.now()
         if answer.status == 429:
             self.plane.health.failed(target, now, rest if rest is not None else 1.0)

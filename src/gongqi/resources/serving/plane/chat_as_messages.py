@@ -102,6 +102,8 @@ def as_messages(document: Document, limit: int) -> Document:
             system += _parts(message["content"])
         else:
             role, blocks = _turn(message)
+            if not blocks:
+                continue  # Anthropic knows no empty turn
             if turns and turns[-1]["role"] == role:  # results of tools called at once belong together
                 turns[-1]["content"] += blocks
             else:
@@ -141,7 +143,7 @@ def _turn(message: Document) -> tuple[str, list[Document]]:
         return "user", [{"type": "tool_result", "tool_use_id": message["tool_call_id"], "content": _parts(content)}]
     if role not in ("user", "assistant"):
         raise Refused("serving.untranslatable", what=role)
-    blocks = _parts(content)
+    blocks = _parts(content or message.get("refusal"))
     for call in message.get("tool_calls") or ():
         function = call["function"]
         given = msgspec.json.decode(function["arguments"] or "{}")
@@ -159,8 +161,8 @@ def _parts(content: Any) -> list[Document]:
 
 def _part(part: Document) -> Document:
     kind = part["type"]
-    if kind == "text":
-        return {"type": "text", "text": part["text"]}
+    if kind in ("text", "refusal"):
+        return {"type": "text", "text": part[kind]}
     if kind == "image_url":
         return {"type": "image", "source": _source(part["image_url"]["url"])}
     if kind == "file" and part["file"].get("file_data"):
@@ -216,6 +218,7 @@ class Retelling:
         self._head = _head(id, "chat.completion.chunk", model)
         self._wants_usage = wants_usage
         self._calls: dict[int, int] = {}  # blocks that are calls of tools, and which
+        self._unsaid: int | None = None  # a call of which no argument has been said
 
     @property
     def reported(self) -> Tokens | None:
@@ -237,7 +240,7 @@ class Retelling:
         if event.type == "message_start":
             return self._chunk({"role": "assistant", "content": ""})
         if event.type == "content_block_start" and event.content_block.type == "tool_use":
-            number = self._calls[event.index] = len(self._calls)
+            number = self._unsaid = self._calls[event.index] = len(self._calls)
             block = event.content_block
             function = {"name": block.name, "arguments": ""}
             return self._chunk(
@@ -245,6 +248,8 @@ class Retelling:
             )
         if event.type == "content_block_delta":
             return self._delta(event)
+        if event.type == "content_block_stop" and self._unsaid is not None:  # OpenAI's clients read JSON
+            return self._arguments(self._unsaid, "{}")
         if event.type == "message_delta":
             return self._chunk({}, FINISHES.get(event.delta.stop_reason or "", "stop"))
         if event.type == "message_stop":
@@ -259,9 +264,12 @@ class Retelling:
         if delta.thinking:
             return self._chunk({"reasoning_content": delta.thinking})
         if delta.partial_json and event.index in self._calls:
-            part = {"index": self._calls[event.index], "function": {"arguments": delta.partial_json}}
-            return self._chunk({"tool_calls": [part]})
+            return self._arguments(self._calls[event.index], delta.partial_json)
         return b""
+
+    def _arguments(self, number: int, said: str) -> bytes:
+        self._unsaid = None
+        return self._chunk({"tool_calls": [{"index": number, "function": {"arguments": said}}]})
 
     def _chunk(self, delta: Document, finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}

@@ -23,6 +23,7 @@ from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
 from gongqi.kernel.words import LANGUAGES, Words, negotiate, tag
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.plane import anthropic, openai, request, responses
+from gongqi.resources.serving.plane.bodies import Bodies
 from gongqi.resources.serving.plane.call import Call, Receive, Send
 from gongqi.resources.serving.plane.dialect import Dialect, Manners, Problem
 from gongqi.resources.serving.plane.health import Health
@@ -35,9 +36,6 @@ from gongqi.resources.serving.plane.spool import LIMIT_BYTES, Spool
 
 PREFIX = "/v1/"
 MAX_CALLS = 1024  # under way at once in this process; each holds a body and a connection
-MAX_BODY_BYTES = 16 << 20  # a prompt with pictures
-MAX_BODIES_BYTES = 256 << 20  # of all calls under way
-BODY_SECONDS = 60.0  # for a request's body to come in
 TICK_SECONDS = 0.05  # how often what waits is written, and time-outs are looked for; most calls end within one
 LOOK_SECONDS = 0.5  # how often the version is asked for: a revoked key stops within a second
 ANEW_LOOKS = 20  # after which all is read anew: an organisation may have been suspended, a credential changed
@@ -68,7 +66,7 @@ class Plane:
         self.snapshot = EMPTY
         self.now = time.monotonic
         self.calls: set[Call] = set()
-        self._readers: dict[asyncio.Task[Any], float] = {}  # of bodies that are coming in, until when
+        self.bodies = Bodies(self.now)
         self.limits = Limits()
         self.health = Health()
         self.retries = Retries(control, self.now)
@@ -77,7 +75,6 @@ class Plane:
         self._limit_bytes = limit_bytes
         self._words = words
         self._heads: dict[tuple[str, bytes], bytes] = {}
-        self._bodies_bytes = 0
         self._count = 0
         self._mark = secrets.token_hex(4)
         self._tasks: list[asyncio.Task[None]] = []
@@ -145,11 +142,27 @@ class Plane:
         dialect: Dialect,
         begun: list[Call],
     ) -> None:
-        if len(self.calls) >= MAX_CALLS or self._bodies_bytes > MAX_BODIES_BYTES:
+        if self.bodies.coming + self.spool.under_way >= MAX_CALLS:
             raise Unavailable("serving.plane-full")
         if self.spool.is_full:
             raise Unavailable("serving.spool-full", retry_after_seconds=5)
-        body = await self._read(scope, receive)
+        body = await self.bodies.read(scope["headers"], receive)
+        try:
+            await self._admit(scope, receive, send, id, key, dialect, begun, body)
+        finally:
+            self.bodies.free(len(body))
+
+    async def _admit(
+        self,
+        scope: dict[str, Any],
+        receive: Receive,
+        send: Send,
+        id: str,
+        key: Key,
+        dialect: Dialect,
+        begun: list[Call],
+        body: bytes,
+    ) -> None:
         named = self.retries.named(key, scope["headers"], scope["path"], body, id)
         if named is not None and (answer := self.retries.before(named)) is not None:
             for message in answer:
@@ -166,7 +179,6 @@ class Plane:
         reserved = metering.reserve(bound, route.tariff)
         expected = min(request.prompt_estimate(body), bound.input) + bound.output
         gauge = self.limits.enter(key, expected, self.now())
-        self._bodies_bytes += len(body)
         self.spool.under_way += 1
         used = 0
         call: Call | None = None
@@ -192,7 +204,6 @@ class Plane:
                 used = call.charge.tokens.input + call.charge.tokens.output
         finally:
             self.spool.under_way -= 1
-            self._bodies_bytes -= len(body)
             self.limits.leave(gauge, expected, used)
             if named is not None:
                 await self.retries.over(named, call)
@@ -242,37 +253,6 @@ class Plane:
         first, last = (orjson.dumps(routes[place].name) if routes else b"null" for place in (0, -1))
         form = b'{"object":"list","data":[%s],"has_more":false,"first_id":%s,"last_id":%s}'
         return form % (b",".join(route.entry for route in routes), first, last)
-
-    async def _read(self, scope: dict[str, Any], receive: Receive) -> bytes:
-        """The whole body, refused as soon as it is known to be too large. Raises Refused, Unavailable."""
-        for name, value in scope["headers"]:
-            if name == b"content-length" and int(value) > MAX_BODY_BYTES:
-                raise Refused("kernel.body-too-large", limit_bytes=MAX_BODY_BYTES)
-            if name == b"content-encoding" and value != b"identity":
-                raise Refused("serving.request-unreadable", why="content-encoding")
-        reader = asyncio.current_task()
-        assert reader is not None, "it is read in a task"
-        deadline = self._readers[reader] = self.now() + BODY_SECONDS
-        pieces: list[bytes] = []
-        size = 0
-        try:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Unavailable("serving.caller-left")
-                pieces.append(message.get("body", b""))
-                size += len(pieces[-1])
-                if size > MAX_BODY_BYTES:
-                    raise Refused("kernel.body-too-large", limit_bytes=MAX_BODY_BYTES)
-                if not message.get("more_body"):
-                    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        except asyncio.CancelledError:
-            if self.now() < deadline:
-                raise
-            reader.uncancel()
-            raise Refused("serving.request-too-slow") from None
-        finally:
-            del self._readers[reader]
 
     async def _usage(self, scope: dict[str, Any], send: Send, id: str, key: Key) -> None:
         """What was charged, and why: one call (`?id=`) or the latest of this key."""
@@ -368,9 +348,7 @@ class Plane:
             if call.watcher is None and now - call.began > TICK_SECONDS:
                 call.outlast()
         self.spool.write()
-        for reader, deadline in self._readers.items():
-            if deadline <= now:
-                reader.cancel()
+        self.bodies.tick(now)
         if count % 5 == 0:
             self.pool.tick(now)
             self._end_stuck(now)

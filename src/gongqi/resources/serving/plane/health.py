@@ -15,7 +15,7 @@ from gongqi.resources.serving.plane.snapshot import Route, Target
 
 FAILURES = 5
 REST_SECONDS = 5.0
-MAX_REST_SECONDS = 120.0  # however long a server asks to be left alone
+MAX_REST_SECONDS = 120  # however long a server asks to be left alone
 
 
 class _State:
@@ -31,7 +31,7 @@ class Health:
         self._states: dict[tuple[str, str], _State] = {}
 
     def order(self, route: Route, now: float) -> Sequence[Target]:
-        """The targets to try, in this order. Raises Unavailable serving.upstream-resting when all rest."""
+        """The targets that may be tried, in this order. Raises Unavailable serving.upstream-resting when all rest."""
         if not self._states and len(route.targets) == 1:
             return route.targets
         awake = [target for target in route.targets if self._is_awake(target, now)]
@@ -49,23 +49,28 @@ class Health:
             self._states.pop(_place(target), None)
 
     def failed(self, target: Target, now: float, rest_seconds: float | None = None) -> None:
+        """`rest_seconds`: how long it asked for, at most MAX_REST_SECONDS."""
         state = self._states.setdefault(_place(target), _State())
         state.failures += 1
         if rest_seconds is not None:
-            state.rests_until = now + min(rest_seconds, MAX_REST_SECONDS)
+            state.rests_until = now + rest_seconds
         elif state.failures >= FAILURES:
             state.rests_until = now + REST_SECONDS
+
+    def tries(self, target: Target, now: float) -> bool:
+        """Whether a call may try it now. Of one that has rested one call tries; the others wait for what it finds."""
+        if not self._is_awake(target, now):
+            return False
+        state = self._states.get(_place(target))
+        if state is not None and state.rests_until:
+            state.rests_until = now + REST_SECONDS
+        return True
 
     def _is_awake(self, target: Target, now: float) -> bool:
         if not self._states:
             return True
         state = self._states.get(_place(target))
-        if state is None or not state.rests_until:
-            return True
-        if now < state.rests_until:
-            return False
-        state.rests_until = now + REST_SECONDS  # this call tries; the others wait for what it finds
-        return True
+        return state is None or now >= state.rests_until
 
 
 def _place(target: Target) -> tuple[str, str]:

@@ -74,7 +74,7 @@ class MessagesAsChat:
         for block in blocks:
             if block["type"] == "tool_use":
                 block["input"] = _input(arguments.get(block["input"], ""))
-                reason = "tool_use"
+                reason = "tool_use" if reason == "end_turn" else reason
         counted = reported or Tokens(request.prompt_estimate(self._body), 0, estimated_tokens(len(body)))
         told = _message(self._id, self._asked.model, blocks, usage_of(counted)) | {
             "stop_reason": reason, "stop_sequence": stopped_at

@@ -33,8 +33,15 @@ MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32 << 10
 HIGH_WATER_BYTES = 256 << 10  # of a stream that its reader does not keep up with
 
-_METADATA = frozenset(map(ipaddress.ip_address, ("169.254.169.254", "100.100.100.200", "fd00:ec2::254")))
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"),
+    )
+)  # of Amazon and most others, Alibaba, Azure, Oracle; Amazon's and Google's by IPv6
+_CARRIERS = tuple(
+    map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96"))
+)  # of an IPv4 address at the end
 
 log = structlog.get_logger("gongqi.serving.pool")
 
@@ -52,7 +59,7 @@ def is_allowed(address: str, *, private: bool) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is None and ip in _NAT64:
+        if inner is None and not ip.is_loopback and any(ip in each for each in _CARRIERS):
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_allowed(str(inner), private=private)
@@ -90,6 +97,7 @@ class Connection(asyncio.Protocol):
         self._is_draining = False
         self._headers: dict[bytes, bytes] = {}
         self._header_bytes = 0
+        self._frame_bytes = 0  # that came since there was a head or a piece of a body
         self._seen_bytes = False
         self._must_close = False
         self._used = 0
@@ -107,7 +115,7 @@ class Connection(asyncio.Protocol):
         self._streams = streams
         self._is_streaming = self._has_head = self._is_complete = self._seen_bytes = False
         self._headers = {}
-        self._header_bytes = 0
+        self._header_bytes = self._frame_bytes = 0
         now = self._pool.now()
         self.ends_at = now + TOTAL_SECONDS
         self.deadline = min(now + self.server.first_byte_seconds, self.ends_at)
@@ -193,10 +201,14 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self._seen_bytes = True
+        self._frame_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self.fail(Failed("broken", type(error).__name__))
+            return
+        if self._frame_bytes > MAX_HEADER_BYTES:  # the parser holds a header until all of it has come
+            self.fail(Failed("broken", "headers"))
             return
         if self._is_streaming:
             self.deadline = min(self._pool.now() + IDLE_SECONDS, self.ends_at)
@@ -228,6 +240,7 @@ class Connection(asyncio.Protocol):
         self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
+        self._frame_bytes = 0
         status = self._parser.get_status_code()
         if status < 200:
             self._headers = {}
@@ -242,6 +255,7 @@ class Connection(asyncio.Protocol):
             self._wake()
 
     def on_body(self, data: bytes) -> None:
+        self._frame_bytes = 0
         self._pieces.append(data)
         self._held += len(data)
         if not self._is_streaming and self._held > MAX_ANSWER_BYTES:

@@ -22,6 +22,7 @@ from gongqi.resources.serving.plane.snapshot import Route
 MAX_CHOICES = 128  # `n` times prompts: each is an answer of full length, and reserved for
 _ESCAPED = b"\\u00"  # an ASCII letter written as an escape could hide a second name
 _NOT_TEXT = (b'"image_url"', b'"input_audio"', b'"file"', b'"video_url"')  # few bytes, many tokens
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # which nobody writes so but to hide one of these
 
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -85,7 +86,8 @@ def bound(asked: Asked, body: bytes, route: Route) -> Tokens:
     """
     if route.kind == "embeddings":
         return Tokens(len(body))
-    wanted = output_bound(asked.max_completion_tokens or asked.max_tokens or route.output_tokens, route)
+    largest = max(asked.max_completion_tokens or 0, asked.max_tokens or 0)  # servers differ in which they go by
+    wanted = output_bound(largest or route.output_tokens, route)
     choices = max(asked.n or 1, asked.best_of or 1) * _prompts(bytes(asked.prompt))
     if choices > MAX_CHOICES:
         raise Refused("serving.choices-too-many", wanted=choices, limit=MAX_CHOICES)
@@ -93,9 +95,8 @@ def bound(asked: Asked, body: bytes, route: Route) -> Tokens:
 
 
 def prompt_bound(body: bytes, route: Route, not_text: Sequence[bytes]) -> int:
-    for mark in not_text:
-        if mark in body:
-            return route.context_tokens
+    if any(mark in body for mark in not_text) or _ESCAPED_LETTER.search(body):
+        return route.context_tokens
     return min(len(body), route.context_tokens)
 
 

@@ -228,7 +228,7 @@ async def recalled(control: Control, key: Key, asked: Asked, body: bytes) -> byt
     """The body with what was said before it. Raises Refused serving.response-unknown."""
     if asked.previous_response_id is None:
         return body
-    kept = await asyncio.to_thread(control.recall, key.id, asked.previous_response_id)
+    kept = await asyncio.to_thread(control.recall, key.id, asked.previous_response_id[:MAX_ID])
     document = request.whole(body)
     document["input"] = [*kept["input"], *kept["response"]["output"], *items(document.get("input"))]
     del document["previous_response_id"]

@@ -50,6 +50,12 @@ class Named:
         self.answer: list[dict[str, Any]] | None = None
         self.size = 0
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer was given to its end."""
+        last = self.answer[-1] if self.answer else {}
+        return last.get("type") == "http.response.body" and not last.get("more_body")
+
     def recording(self, send: Send) -> Send:
         """Remember what is sent, as long as it is not too much."""
         self.answer = []
@@ -99,6 +105,8 @@ class Retries:
     async def claim(self, named: Named) -> None:
         """Make the name this call's. Raises as `before` does, and Unavailable serving.retry-unclaimed."""
         place = (named.owner, named.name)
+        if place in self._known:  # since it was looked for
+            raise Refused("serving.retry-under-way", call=self._known[place].call)
         if len(self._known) >= MAX_NAMES:
             self._drop(next(iter(self._known)))
         self._known[place] = named  # before anything is waited for: who comes meanwhile sees it under way
@@ -126,7 +134,7 @@ class Retries:
             await self._give_up(named)
             return
         named.is_over = True
-        if call.ending != metering.COMPLETE:
+        if call.ending != metering.COMPLETE or not named.is_whole:
             named.answer, named.size = None, 0
         self._bytes += named.size
         for oldest in list(self._known.values()):

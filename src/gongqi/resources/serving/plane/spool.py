@@ -48,11 +48,14 @@ class Spool:
         self.under_way = 0
         self.is_failing = False
         self._lock = claim(self.folder)
+        sync_folder(root)
         self._waiting: list[bytes] = []
         self.number = 0
+        self._listed = 0  # up to which segment the folder's list is on disk
         self._size = 0
         self._older = 0  # bytes in earlier segments that are not deleted yet
         self._descriptor = -1
+        self._full: list[int] = []  # segments that are written and not yet flushed for the last time
         self._dirty = threading.Event()
         self._closing = threading.Event()
         self._guard = threading.Lock()
@@ -111,7 +114,9 @@ class Spool:
         self._closing.set()
         self._dirty.set()
         self._flusher.join()
+        self._flush_now()
         os.close(self._descriptor)
+        self._descriptor = -1  # a call that ends later still writes nowhere, and not where the number is used again
         self._lock.close()
 
     def _next_segment(self) -> None:
@@ -123,25 +128,46 @@ class Spool:
                 raise
             return  # the present one grows on, and the next write tries again
         with self._guard:
-            old, self._descriptor = self._descriptor, descriptor
+            if self._descriptor >= 0:
+                self._full.append(self._descriptor)
+            self._descriptor = descriptor
         self._older, self._size = self._older + self._size, 0
         self.number += 1
-        if old >= 0:
-            os.close(old)
+        self._dirty.set()
 
     def _flush(self) -> None:
         while not self._closing.is_set():
             self._dirty.wait()
             self._dirty.clear()
-            with self._guard:
-                descriptor = os.dup(self._descriptor)
-            try:
-                os.fdatasync(descriptor)
-            except OSError as error:
-                log.error("spool cannot be flushed", folder=str(self.folder), error=str(error))
-            finally:
-                os.close(descriptor)
+            self._flush_now()
             self._closing.wait(FLUSH_SECONDS)
+
+    def _flush_now(self) -> None:
+        """The present segment, those that were begun before it, and the folder's list of them."""
+        with self._guard:
+            full, self._full = self._full, []
+            files = [*full, os.dup(self._descriptor)]
+        try:
+            for file in files:
+                os.fdatasync(file)
+            if self._listed < self.number:
+                listed = self.number
+                sync_folder(self.folder)
+                self._listed = listed
+        except OSError as error:
+            log.error("spool cannot be flushed", folder=str(self.folder), error=str(error))
+        finally:
+            for file in files:
+                os.close(file)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the list of what is in a folder on disk: without it a file may be flushed and not be found."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def line_of(record: list[Any]) -> bytes:
