@@ -41,7 +41,8 @@ from gongqi.members import VOCABULARY
 from gongqi.members.bootstrap import bootstrap_operator
 from gongqi.resources.serving.control import GatewayControl
 from gongqi.resources.serving.engine import Engine
-from gongqi.resources.serving.plane.door import PREFIX, Plane
+from gongqi.resources.serving.plane.door import PREFIX, Door
+from gongqi.resources.serving.plane.process import Plane
 from gongqi.resources.serving.plane.wire import Wires
 from gongqi.resources.serving.settlement import Settler
 from gongqi.rooms import ROOMS
@@ -118,7 +119,7 @@ def application(kernel: Kernel) -> ASGIApp:
             worker.stop()
         kernel.db.close()
 
-    return _Front(app, plane, lifespan)
+    return _Front(app, Door(plane), lifespan)
 
 
 def data_plane(kernel: Kernel) -> Plane:
@@ -143,14 +144,14 @@ async def settled(kernel: Kernel, plane: Plane) -> AsyncIterator[None]:
 class _Front:
     """Calls of models go to the data plane before all else; the worker runs for as long as the server does."""
 
-    def __init__(self, app: ASGIApp, plane: Plane, lifespan: object) -> None:
+    def __init__(self, app: ASGIApp, door: Door, lifespan: object) -> None:
         self.app = app
-        self.plane = plane
+        self.door = door
         self.lifespan = lifespan
 
     async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
         if scope["type"] == "http" and scope["path"].startswith(PREFIX):
-            await self.plane(scope, receive, send)
+            await self.door(scope, receive, send)
             return
         if scope["type"] != "lifespan":
             await self.app(scope, receive, send)
@@ -240,7 +241,7 @@ def serve_calls(kernel: Kernel, listener: socket.socket) -> None:
             loop.add_signal_handler(each, stopping.set)
         plane = data_plane(kernel)
         async with settled(kernel, plane):
-            wires = Wires(plane, loop)
+            wires = Wires(Door(plane), loop)
             server = await loop.create_server(wires, sock=listener, backlog=BACKLOG)
             settle_memory()
             await stopping.wait()

@@ -100,7 +100,7 @@ class Gateway:
 
     @property
     def plane(self) -> Any:
-        return self.foundation.application.plane
+        return self.foundation.application.door.plane
 
     def http(self, key: str | None = None, **more: Any) -> httpx.Client:
         headers = {"authorization": f"Bearer {key or self.key}"}

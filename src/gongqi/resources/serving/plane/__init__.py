@@ -5,6 +5,9 @@ plane hands it, spends from leases that the control plane set aside in the ledge
 from which the control plane settles. All it asks of the control plane is the protocol `Control`.
 
     door      the ASGI callable: key, limits, answers and errors in the callers' own protocol
+    process   the parts of one process's plane, what it goes by, and its clocks
+    wire      HTTP/1.1 towards callers, where there is no web server around the plane
+    bodies    requests' bodies as they come in
     dialect   what an API is to the plane, and the way from it to a server
     openai, anthropic, responses   the APIs; what is translated to chat is in `*_as_chat`, from the pieces of `chat`
     call      one call: its reservation, its attempts, what was delivered, its end

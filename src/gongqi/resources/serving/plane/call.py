@@ -25,7 +25,7 @@ from gongqi.resources.serving.plane.purse import Slice
 from gongqi.resources.serving.plane.snapshot import Key, Route, Target
 
 if TYPE_CHECKING:
-    from gongqi.resources.serving.plane.door import Plane
+    from gongqi.resources.serving.plane.process import Plane
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -227,7 +227,7 @@ class Call:
         kind = b"application/json"
         if body is answer.body:
             kind = answer.headers.get(b"content-type", kind)
-        headers = self.plane.headers(self.id, kind, len(body), self._dialect.manners.names)
+        headers = self._dialect.manners.headers(self.id, kind, len(body))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -240,7 +240,7 @@ class Call:
         noted = 0.0
         self.has_begun_answer = True
         kind = b"text/event-stream; charset=utf-8"
-        headers = self.plane.headers(self.id, kind, None, self._dialect.manners.names)
+        headers = self._dialect.manners.headers(self.id, kind, None)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             while data := await connection.read():

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from gongqi.resources.serving.plane import stream
+from gongqi.resources.serving.plane.dialect import Overheard
 
 MAX_CALLS = 256  # calls of tools in one answer; what is open is remembered by number
 
@@ -100,27 +101,12 @@ def _of(choice: Choice) -> Iterator[Piece]:
         yield Piece(END, choice.finish_reason, name=stopped_at)
 
 
-class Retold:
-    """A chat stream's events, retold. What is counted is counted on what the server sent. Who retells writes `begin`,
-    `tell` and `end`."""
-
-    closing = stream.Events.closing
+class Retold(Overheard):
+    """A chat stream's events, retold. Who retells writes `begin`, `tell` and `end`."""
 
     def __init__(self) -> None:
-        self._heard = stream.Events(keeps_usage=False)
+        super().__init__(stream.Events(keeps_usage=False))
         self._has_begun = False
-
-    @property
-    def reported(self):
-        return self._heard.reported
-
-    @property
-    def events(self) -> int:
-        return self._heard.events
-
-    @property
-    def done(self) -> bool:
-        return self._heard.done
 
     def feed(self, data: bytes) -> bytes:
         whole = self._heard.feed(data)

@@ -15,7 +15,7 @@ import orjson
 from gongqi.kernel.errors import Refused
 from gongqi.resources.serving.metering import Tokens
 from gongqi.resources.serving.plane import messages, request, stream
-from gongqi.resources.serving.plane.dialect import Answered
+from gongqi.resources.serving.plane.dialect import Answered, Overheard
 
 SAME = ("top_p", "stream")
 REFUSED = (
@@ -208,29 +208,15 @@ def _head(id: str, kind: str, model: str) -> Document:
     return {"id": id, "object": kind, "created": int(time.time()), "model": model}
 
 
-class Retelling:
-    """The events of one answer as chunks. What is counted is counted on what the server sent."""
-
-    closing = messages.Events.closing
+class Retelling(Overheard):
+    """The events of one answer as chunks."""
 
     def __init__(self, id: str, model: str, *, wants_usage: bool) -> None:
-        self._heard = messages.Events()
+        super().__init__(messages.Events())
         self._head = _head(id, "chat.completion.chunk", model)
         self._wants_usage = wants_usage
         self._calls: dict[int, int] = {}  # blocks that are calls of tools, and which
         self._unsaid: int | None = None  # a call of which no argument has been said
-
-    @property
-    def reported(self) -> Tokens | None:
-        return self._heard.reported
-
-    @property
-    def events(self) -> int:
-        return self._heard.events
-
-    @property
-    def done(self) -> bool:
-        return self._heard.done
 
     def feed(self, data: bytes) -> bytes:
         whole = self._heard.feed(data)

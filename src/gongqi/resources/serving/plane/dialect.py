@@ -18,6 +18,7 @@ from gongqi.resources.serving.metering import Tokens
 from gongqi.resources.serving.plane.snapshot import Control, Key, Route
 
 Headers = Sequence[tuple[bytes, bytes]]
+_PLAIN = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
 class Asked(Protocol):
@@ -49,6 +50,26 @@ class Events(Protocol):
     def done(self) -> bool: ...
 
     def feed(self, data: bytes) -> bytes: ...
+
+
+class Overheard:
+    """A server's events, told otherwise than they were heard. What counts is what the server sent."""
+
+    def __init__(self, heard: Events) -> None:
+        self._heard = heard
+        self.closing = heard.closing
+
+    @property
+    def reported(self) -> Tokens | None:
+        return self._heard.reported
+
+    @property
+    def events(self) -> int:
+        return self._heard.events
+
+    @property
+    def done(self) -> bool:
+        return self._heard.done
 
 
 class Way(Protocol):
@@ -94,6 +115,13 @@ class Manners:
     refusal: Callable[[Problem], tuple[int, bytes]]
     broken_off: Callable[[Problem], bytes]
     names: tuple[bytes, ...] = (b"x-request-id",)
+
+    def headers(self, call: str, kind: bytes, length: int | None) -> list[tuple[bytes, bytes]]:
+        """Of an answer; `length` None where it streams."""
+        given = [(b"content-type", kind), *[(name, call.encode()) for name in self.names], *_PLAIN]
+        if length is not None:
+            given.append((b"content-length", b"%d" % length))
+        return given
 
 
 @dataclass(frozen=True, slots=True)

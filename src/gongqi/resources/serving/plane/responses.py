@@ -20,7 +20,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.resources.serving.metering import Tokens, sensible
 from gongqi.resources.serving.plane import openai, request, stream
 from gongqi.resources.serving.plane.chat_as_messages import ChatAsMessages
-from gongqi.resources.serving.plane.dialect import Answered, Dialect, Headers, Manners, Problem
+from gongqi.resources.serving.plane.dialect import Answered, Dialect, Headers, Manners, Overheard, Problem
 from gongqi.resources.serving.plane.responses_as_chat import Document, ResponsesAsChat
 from gongqi.resources.serving.plane.snapshot import Control, Key, Route
 
@@ -194,28 +194,15 @@ class Through:
         return self._far.turned_down(status, body)
 
 
-class ThroughEvents:
-    """Two retellings, one of what the other told. Counted is what the server sent."""
+class ThroughEvents(Overheard):
+    """Two retellings, one of what the other told."""
 
     def __init__(self, near: ResponsesAsChat, far: ChatAsMessages) -> None:
+        super().__init__(far.events())
         self._near = near.events()
-        self._far = far.events()
-        self.closing = self._far.closing
-
-    @property
-    def reported(self) -> Tokens | None:
-        return self._far.reported
-
-    @property
-    def events(self) -> int:
-        return self._far.events
-
-    @property
-    def done(self) -> bool:
-        return self._far.done
 
     def feed(self, data: bytes) -> bytes:
-        return self._near.feed(self._far.feed(data))
+        return self._near.feed(self._heard.feed(data))
 
 
 Way = Passage | ResponsesAsChat | Through

@@ -1,0 +1,170 @@
+"""One process's data plane: its parts, what it goes by, and the clocks that drive it.
+
+The fast clock writes what waits and looks for time-outs; the slow one asks whether there is a new snapshot to go by. An
+ordinary call has no timer of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import structlog
+
+from gongqi.kernel.errors import GongqiError, Unavailable
+from gongqi.kernel.words import LANGUAGES, Words
+from gongqi.resources.serving import metering
+from gongqi.resources.serving.plane import anthropic
+from gongqi.resources.serving.plane.bodies import Bodies
+from gongqi.resources.serving.plane.call import Call
+from gongqi.resources.serving.plane.dialect import Manners, Problem
+from gongqi.resources.serving.plane.health import Health
+from gongqi.resources.serving.plane.limits import Limits
+from gongqi.resources.serving.plane.pool import TOTAL_SECONDS, Pool
+from gongqi.resources.serving.plane.purse import Purses
+from gongqi.resources.serving.plane.retries import Retries
+from gongqi.resources.serving.plane.snapshot import EMPTY, Control, Route, Server, Snapshot
+from gongqi.resources.serving.plane.spool import LIMIT_BYTES, Spool
+
+TICK_SECONDS = 0.05  # how often what waits is written, and time-outs are looked for; most calls end within one
+LOOK_SECONDS = 0.5  # how often the version is asked for: a revoked key stops within a second
+ANEW_LOOKS = 20  # after which all is read anew: an organisation may have been suspended, a credential changed
+SEND_SECONDS = 60.0  # a caller that does not read for so long has left
+SLOW_TICKS = 20  # ticks between two rounds of what need not be quick
+
+log = structlog.get_logger("gongqi.serving.plane")
+
+
+class Plane:
+    """`start` within the event loop that serves; `close` before that loop ends."""
+
+    def __init__(
+        self, name: str, control: Control, words: Words, root: Path, *, limit_bytes: int = LIMIT_BYTES
+    ) -> None:
+        self.name = name
+        self.snapshot = EMPTY
+        self.now = time.monotonic
+        self.calls: set[Call] = set()
+        self.bodies = Bodies(self.now)
+        self.limits = Limits()
+        self.health = Health()
+        self.retries = Retries(control, self.now)
+        self.control = control
+        self._root = root
+        self._limit_bytes = limit_bytes
+        self._words = words
+        self._heads: dict[tuple[str, bytes], bytes] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pool = Pool(self.loop, self.now)
+        self.spool = Spool(self._root, self.name, limit_bytes=self._limit_bytes)
+        self.purses = Purses(self.name, self.control, self.spool, self.now)
+        await self._look()
+        self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._watch_version())]
+
+    def _forget(self, segment: int) -> None:
+        """Delete what is settled, but for what the calls under way began in: there they are looked for after a death."""
+        self.spool.forget(min([segment, *(call.segment for call in self.calls)]))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.purses.close()
+        self.pool.close()
+        self.spool.close()
+
+    # ---- for calls
+
+    def head_of(self, server: Server, path: bytes) -> bytes:
+        """The head of a request to this server, up to the number that is the length of its body."""
+        head = self._heads.get((server.id, path))
+        if head is None:
+            host = f"[{server.host}]" if ":" in server.host else server.host
+            lines = [
+                f"POST {server.path}{path.decode().removeprefix('/v1')} HTTP/1.1", f"host: {host}:{server.port}",
+                "content-type: application/json", "accept-encoding: identity", "user-agent: gongqi",
+            ]  # fmt: skip
+            is_anthropic = server.speaks == anthropic.SPEAKER
+            if is_anthropic:
+                lines.append(f"anthropic-version: {anthropic.VERSION}")
+            if server.credential:
+                lines.append(f"{'x-api-key:' if is_anthropic else 'authorization: Bearer'} {server.credential}")
+            head = self._heads[(server.id, path)] = ("\r\n".join(lines) + "\r\ncontent-length: ").encode()
+        return head
+
+    def problem(self, error: GongqiError, language: str, id: str) -> Problem:
+        """What a caller is told, in the words of the catalogue."""
+        status, localized = 0, {}
+        for each in LANGUAGES:
+            status, message, remedy = self._words.error(error, each)
+            localized[each] = {"message": message, "remedy": remedy}
+        text = localized[language]
+        return Problem(status, error.code, f"{text['message']} {text['remedy']}", localized, id)
+
+    def broken_off(self, manners: Manners, route: Route, ending: str, id: str) -> bytes:
+        """The last event of an answer that did not come to its end."""
+        error = Unavailable("serving.broken-off", model=route.name, ending=ending)
+        return manners.broken_off(self.problem(error, "en", id))
+
+    # ---- its clocks
+
+    async def _tick(self) -> None:
+        count = 0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            count += 1
+            try:
+                self._turn(count, self.now())
+            except Exception as error:  # a clock that stops would stop every time-out
+                log.error("the plane's clock missed a turn", exc_info=error)
+
+    def _turn(self, count: int, now: float) -> None:
+        for call in self.calls:
+            if call.watcher is None and now - call.began > TICK_SECONDS:
+                call.outlast()
+        self.spool.write()
+        self.bodies.tick(now)
+        if count % 5 == 0:
+            self.pool.tick(now)
+            self._end_stuck(now)
+        if count % SLOW_TICKS == 0:
+            self.purses.return_idle(now)
+            self.limits.forget_idle(now)
+            self.retries.forget_old(now)
+
+    def _end_stuck(self, now: float) -> None:
+        moment = time.time()
+        for call in list(self.calls):
+            if call.key.expires_at <= moment:
+                call.stop(metering.KEY_REVOKED)
+            stuck = call.sending_since and now - call.sending_since > SEND_SECONDS
+            if (stuck or now - call.began > TOTAL_SECONDS + SEND_SECONDS) and call.task is not None:
+                call.stop(metering.CLIENT_GONE)
+                call.task.cancel()
+
+    async def _watch_version(self) -> None:
+        count = 0
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            count += 1
+            try:
+                await self._look(anew=count % ANEW_LOOKS == 0)
+            except Exception as error:  # the database is away: go by what is known
+                log.warning("the control plane cannot be asked", error=repr(error))
+
+    async def _look(self, *, anew: bool = False) -> None:
+        if anew or await asyncio.to_thread(self.control.version) != self.snapshot.version:
+            self.swap(await asyncio.to_thread(self.control.snapshot))
+        if self.spool.has_older:
+            self._forget(await asyncio.to_thread(self.control.settled, self.name))
+
+    def swap(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._heads.clear()
+        for call in list(self.calls):
+            if call.key.id not in snapshot.key_ids:
+                call.stop(metering.KEY_REVOKED)
