@@ -17,7 +17,7 @@ test:          ## the default suite on SQLite: under five minutes, no network
 
 test-long:     ## processes that are killed, disks that fill up, walks of the whole house, tools that others wrote
 	@scripts/bootstrap dev
-	@.venv/bin/pytest -m "long and not slow" -n 2 --dist loadscope
+	@.venv/bin/pytest -m "long and not slow" -n 2 --dist loadscope --timeout 600
 
 test-docs:     ## every command that the documents show, run as shown
 	@scripts/bootstrap dev
@@ -30,7 +30,7 @@ test-soak:     ## more of the same: more kills, more schemathesis examples
 
 test-postgres: ## the default suite, and all that is killed, on a throw-away PostgreSQL
 	@scripts/bootstrap dev
-	@scripts/with-postgres .venv/bin/pytest tests -m "not slow and ($(DEFAULT) or crash)" -n 2 --dist loadscope
+	@scripts/with-postgres .venv/bin/pytest tests -m "not slow and ($(DEFAULT) or crash)" -n 2 --dist loadscope --timeout 600
 
 test-browser:  ## the console in a real Chromium, in both languages
 	@scripts/bootstrap dev

@@ -134,7 +134,7 @@ def test_a_server_killed_between_reservation_and_settlement_owes_nobody(scene):
         assert market.infer([(1.0, 2.0)], key=key)["parameters"]["call"] == call
     later = FixedClock(datetime.now().astimezone() + timedelta(seconds=120))
     market.kernel.clock = later
-    market.work()
+    market.work(sweep=True)
     market.infer([(99.0, 2.0)], key="stuck")
     states = [call.state for call in all_calls(market)]
     assert set(states) <= {"settled", "released"}

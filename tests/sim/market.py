@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -114,9 +114,12 @@ class Market:
         declared = self.kernel.house.reads[read]
         return query(self.kernel, declared, Caller(actor), declared.input.model_validate(values))
 
-    def work(self) -> None:
-        """Everything that is due now, on this thread."""
+    def work(self, *, sweep: bool = False) -> None:
+        """Everything that is due now, on this thread; what a schedule begins only to `sweep`, for that is most of it."""
+        house = self.kernel.house
+        self.kernel.house = house if sweep else replace(house, schedules=())
         Worker(self.kernel).run_until_idle()
+        self.kernel.house = house
 
     # --- upstream
 

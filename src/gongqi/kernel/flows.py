@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, or_, select, update
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, bindparam, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from gongqi.kernel.db import Base, Json
@@ -85,6 +85,22 @@ class StepRow(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     output: Mapped[Any | None] = mapped_column(Json)
     at: Mapped[datetime]
+
+
+# Built once: making a statement costs more than running it, and these run at every step and event.
+_RENEW = (
+    update(FlowRow)
+    .where(FlowRow.id == bindparam("flow"), FlowRow.owner == bindparam("holder"), FlowRow.attempt == bindparam("turn"))
+    .where(FlowRow.state == "open")
+    .values(wake_at=bindparam("lease"))
+    .execution_options(synchronize_session=False)
+)
+_WAKE = (
+    update(FlowRow)
+    .where(FlowRow.waits_for == bindparam("waited_for"), FlowRow.state == "open")
+    .values(wake_at=bindparam("now"), waits_for=None, woken_by=bindparam("event"))
+    .execution_options(synchronize_session=False)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +173,7 @@ def bring_forward(session: Session, now: datetime, *, seconds: float) -> int:
 
 
 def wake_waiters(session: Session, waits_for: str, now: datetime, *, event: str) -> None:
-    values = {"wake_at": now, "waits_for": None, "woken_by": event}
-    session.execute(
-        update(FlowRow)
-        .where(FlowRow.waits_for == waits_for, FlowRow.state == "open")
-        .values(values)
-        .execution_options(synchronize_session=False)
-    )
+    session.execute(_WAKE, {"waited_for": waits_for, "now": now, "event": event})
 
 
 class Run:
@@ -260,13 +270,8 @@ class Run:
     def fence(self, session: Session) -> None:
         """Renew the lease in this transaction, or stop: someone else has taken the flow over."""
         lease = self.kernel.clock.now() + timedelta(seconds=LEASE_SECONDS)
-        held = session.execute(
-            update(FlowRow)
-            .where(FlowRow.id == self.id, FlowRow.owner == self._owner, FlowRow.attempt == self._attempt)
-            .where(FlowRow.state == "open")
-            .values(wake_at=lease)
-            .execution_options(synchronize_session=False)
-        )
+        claim = {"flow": self.id, "holder": self._owner, "turn": self._attempt}
+        held = session.execute(_RENEW, claim | {"lease": lease})
         if held.rowcount != 1:  # type: ignore[attr-defined]
             raise Fenced
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from gongqi.kernel import flows
 from gongqi.kernel.db import UtcTime
 from gongqi.kernel.errors import Broken, GongqiError, Refused
-from gongqi.kernel.flows import Again, Fenced, FlowRow, Run, Schedule, StepRow, Suspended, new_row
+from gongqi.kernel.flows import Again, Fenced, FlowRow, Run, StepRow, Suspended, new_row
 
 if TYPE_CHECKING:
     from gongqi.kernel.room import Kernel
@@ -33,6 +33,20 @@ _SLEEPS = (
     FlowRow.wake_at > _NOW,
 )
 _ASLEEP = select(FlowRow.id).where(*_SLEEPS).limit(1)
+_IN_TURN = (
+    select(FlowRow)
+    .where(FlowRow.state == "open", FlowRow.wake_at <= _NOW)
+    .order_by(FlowRow.wake_at)
+    .with_for_update(skip_locked=True)
+)
+_FIRST = _IN_TURN.limit(1)
+_OTHER_DELIVERIES = _IN_TURN.where(
+    FlowRow.kind == flows.DELIVERY, FlowRow.id != bindparam("first"), FlowRow.owner.is_(None)
+).limit(flows.MAX_DELIVERIES - 1)
+_STEPS = select(StepRow).where(StepRow.flow_id.in_(bindparam("flows", expanding=True)))
+_BEGUN = select(FlowRow.key).where(
+    FlowRow.kind.in_(bindparam("kinds", expanding=True)), FlowRow.key.in_(bindparam("keys", expanding=True))
+)
 _ROUSE = update(FlowRow).where(*_SLEEPS).values(wake_at=_NOW).execution_options(synchronize_session=False)
 
 PACE_SECONDS = 0.05  # between two looks for work while nudges keep coming
@@ -161,19 +175,12 @@ class Worker:
     def _claim(self, session: Session) -> list[tuple[FlowRow, dict[str, Any]]]:
         """Take the flow that is due first; when that is a delivery, which is short, take a batch of them."""
         now = self.kernel.clock.now()
-        due = (
-            select(FlowRow)
-            .where(FlowRow.state == "open", FlowRow.wake_at <= now)
-            .order_by(FlowRow.wake_at)
-            .with_for_update(skip_locked=True)
-        )
-        rows = list(session.scalars(due.limit(1)))
+        rows = list(session.scalars(_FIRST, {"now": now}))
         if rows and rows[0].kind == flows.DELIVERY and rows[0].owner is None:
             # One whose worker died is taken alone: were it the cause, it would take the others down with it.
-            others = due.where(FlowRow.kind == flows.DELIVERY, FlowRow.id != rows[0].id, FlowRow.owner.is_(None))
-            rows += session.scalars(others.limit(flows.MAX_DELIVERIES - 1))
+            rows += session.scalars(_OTHER_DELIVERIES, {"now": now, "first": rows[0].id})
         steps: dict[str, dict[str, Any]] = {row.id: {} for row in rows}
-        for step in session.scalars(select(StepRow).where(StepRow.flow_id.in_(steps))):
+        for step in session.scalars(_STEPS, {"flows": list(steps)}):
             steps[step.flow_id][step.name] = step.output
         for row in rows:
             if row.owner is not None:  # its lease ran out: that worker died, or was stopped for very long
@@ -272,19 +279,18 @@ class Worker:
         return values | {"wake_at": now + timedelta(seconds=pause)}
 
     def _tick_schedules(self) -> None:
+        """Start what has a new slot; all at once, for after a restart that is everything."""
         now = self.kernel.clock.now()
-        for schedule in self.kernel.house.schedules:
-            slot = int(now.timestamp()) // schedule.every_seconds
-            if self._slots.get(schedule.kind) == slot:
-                continue
-            key = f"{schedule.kind}@{slot}"
+        slots = {each.kind: int(now.timestamp()) // each.every_seconds for each in self.kernel.house.schedules}
+        new = {f"{kind}@{slot}": kind for kind, slot in slots.items() if self._slots.get(kind) != slot}
 
-            def begin(session: Session, schedule: Schedule = schedule, key: str = key) -> None:
-                if not session.scalar(select(FlowRow.id).where(FlowRow.kind == schedule.kind, FlowRow.key == key)):
-                    session.add(new_row(schedule.kind, key, {}, now))
+        def begin(session: Session) -> None:
+            begun = set(session.scalars(_BEGUN, {"kinds": list(new.values()), "keys": list(new)}))
+            session.add_all(new_row(kind, key, {}, now) for key, kind in new.items() if key not in begun)
 
+        if new:
             self.kernel.db.write(begin)
-            self._slots[schedule.kind] = slot
+            self._slots = slots
 
 
 def _is_dead(owner: str) -> bool:

@@ -253,10 +253,10 @@ def cut_short(market, monkeypatch, key="k"):
 
 def test_a_call_cut_between_reservation_and_settlement_is_given_back(market, deployment, clock, monkeypatch):
     cut_short(market, monkeypatch)
-    market.work()
+    market.work(sweep=True)
     assert market.calls()[0].state == "reserved" and market.balance("application") == 997
     clock.advance(seconds=calls.HOLD_SECONDS)
-    market.work()
+    market.work(sweep=True)
     assert market.calls()[0].state == "released" and market.balance("application") == 1000
     assert market.book_holds()
 
@@ -267,7 +267,7 @@ def test_the_retry_of_a_cut_call_pays_once_whenever_it_comes(market, deployment,
     cut_short(market, monkeypatch)
     clock.advance(seconds=seconds)
     if swept:
-        market.work()
+        market.work(sweep=True)
     market.infer(key="k")
     market.work()
     assert [call.state for call in market.calls()] == ["settled"]
