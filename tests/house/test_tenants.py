@@ -116,6 +116,9 @@ class World:
             own.verb("members:site:create", handle=f"{CANARY}-site", name=f"{CANARY} site", role="member", **inside)
         )
 
+        tier = {"tier": "silver", "reason": f"a {CANARY} sponsor"}
+        self.keep(self.foundation.operator.verb("members:tier:set", **tier, **inside))
+
         def invited(person: str) -> str:
             given = {"handle": f"{CANARY}-guest-{person}", "name": f"{CANARY} guest", "email": f"{CANARY}@example.org"}
             return self.keep(own.verb("members:person:create", role="member", **given, **inside))
@@ -385,6 +388,10 @@ VERBS: dict[str, tuple[str, Given]] = {
         "401 403 403 200 200",
         lambda w, p: {"party": w.of["agent"][p], "label": f"{CANARY} token"},
     ),
+    "members:tier:set": (
+        "401 403 403 403 200",
+        lambda w, p: {"org": w.north, "tier": "gold", "reason": f"a {CANARY} sponsor"},
+    ),
     "members:party:suspend": ("401 403 403 200 200", lambda w, p: {"party": w.of["agent"][p]}),
     "members:party:restore": ("401 403 403 200 200", lambda w, p: {"party": w.of["suspended"][p]}),
     "members:token:revoke": ("401 404 404 200 200", lambda w, p: {"token": w.of["token"][p]}),
@@ -510,6 +517,7 @@ READS: dict[str, tuple[str, Given]] = {
     "ledger:book:check": ("401 403 403 403 200", nothing),
     "members:party:list": ("200/10 200/10 200/18 200/18 200/18", lambda w, p: {"org": w.north}),
     "members:party:get": ("404 404 200 200 200", lambda w, p: {"party": w.site}),
+    "members:tier:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"org": w.north}),
     "members:membership:list": ("200/0 200/0 200/18 200/18 200/18", lambda w, p: {"org": w.north}),
     "members:me:show": ("401 200 200 200 200", nothing),
     "members:token:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"party": w.of["agent"]["owner"]}),

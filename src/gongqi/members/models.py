@@ -60,6 +60,23 @@ class Membership(Base):
     until: Mapped[datetime | None]
 
 
+class OrganisationTier(Base):
+    """A tier of membership that an organisation was given, and why; at most one is in force. `until` None: without end.
+
+    Ended tiers stay: they say by which price a call was charged. `reason` is what an operator wrote, sealed in the log.
+    """
+
+    __tablename__ = "organisation_tier"
+    __table_args__ = (Index(None, "org", "until"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    org: Mapped[str] = mapped_column(ForeignKey("party.id"))
+    tier: Mapped[str]
+    reason: Mapped[str]
+    since: Mapped[datetime]
+    until: Mapped[datetime | None]
+
+
 class Token(Base):
     """A bearer token of a party. `shown` is its beginning, for telling tokens apart; null `scopes` narrow nothing.
 

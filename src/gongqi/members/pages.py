@@ -39,6 +39,7 @@ def load_party(ctx: Read, key: str) -> dict[str, Any]:
         "inside": inside,
         "names": service.names(ctx, ids - {FOUNDATION}),
         "tokens": tokens,
+        "tiers": _tiers(ctx, key) if party.kind == "organisation" else [],
         "now": ctx.now,
         "verbs": service.actions(ctx, key),
     }
@@ -71,6 +72,10 @@ def _given(ids: list[str | None], ways_in: Sequence[service.SessionOut | service
 
 def _tokens(ctx: Read, party: str) -> list[service.TokenOut]:
     return service.list_tokens.run(ctx, service.ListTokens(party=party, limit=MAX_PAGE, cursor=None)).items
+
+
+def _tiers(ctx: Read, org: str) -> list[service.TierOut]:
+    return service.list_tiers.run(ctx, service.ListTiers(org=org, limit=MAX_PAGE, cursor=None)).items
 
 
 def _memberships(ctx: Read, **which: str) -> list[service.MembershipOut]:

@@ -350,6 +350,7 @@ def actions(ctx: Read, key: str) -> list[tuple[str, dict[str, str]]]:
     if party.kind == "organisation":
         verbs = ("members:membership:grant", "members:person:create", "members:agent:create", "members:site:create")
         found += [(verb, {"org": key}) for verb in verbs if ctx.actor.may(verb, key)]
+        found += [("members:tier:set", {"org": key})] if ctx.actor.may("members:tier:set") else []
     return found
 
 

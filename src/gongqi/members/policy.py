@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, and_, false, or_, select, true
 
 from gongqi.kernel.access import FOUNDATION, Actor, Policy, Rule, any_of, owned_by_actor, where, within
-from gongqi.members.models import ConsoleSession, Membership, Party, Token
+from gongqi.members.models import ConsoleSession, Membership, OrganisationTier, Party, Token
 from gongqi.members.rules import MACHINES
 
 REVIEWER = "reviewer"
@@ -83,6 +83,7 @@ POLICIES = (
             "members:membership:end": any_of(owned_by_actor(Membership.party), within(Membership.org)),
         },
     ),
+    Policy(OrganisationTier, read="members:tier:read", rules={"members:tier:read": within(OrganisationTier.org)}),
     Policy(
         Token,
         read="members:token:read",

@@ -31,6 +31,8 @@ MAX_EMAIL = 254  # RFC 5321 §4.5.3.1.3 less the angle brackets
 FOUNDATION_HANDLE = "foundation"  # of the organisation that the foundation itself is
 MAX_NAME = 120
 MAX_SCOPES = 50
+MAX_REASON = 300  # a sentence or two: why somebody decided so
+GENERAL = "general"  # the tier of every organisation that was given none
 MAX_USER_AGENT = 1000
 
 TOKEN_MAX_DAYS = 366

@@ -1,7 +1,7 @@
 """The members room's verbs and reads, and the plain functions that doors and other rooms call. By idea:
 
-`parties` (who there is, who belongs where) → `actors` (from a secret to an actor) → `tokens`, `sessions` (ways in) →
-`bootstrap` (the first minute).
+`parties` (who there is, who belongs where) → `tiers` (of membership) → `actors` (from a secret to an actor) → `tokens`,
+`sessions` (ways in) → `bootstrap` (the first minute).
 """
 
 from gongqi.members.actors import actor_for_session, actor_for_token, note_use
@@ -63,6 +63,7 @@ from gongqi.members.sessions import (
     set_password,
     sign_in,
 )
+from gongqi.members.tiers import ListTiers, SetTier, Tier, TierOut, list_tiers, set_tier, tiers_of
 from gongqi.members.tokens import (
     IssuedOut,
     IssueToken,
@@ -90,6 +91,7 @@ __all__ = [
     "ListMemberships",
     "ListParties",
     "ListSessions",
+    "ListTiers",
     "ListTokens",
     "MakeLink",
     "MeOut",
@@ -102,7 +104,10 @@ __all__ = [
     "RevokeToken",
     "SessionOut",
     "SetPassword",
+    "SetTier",
     "SignedInOut",
+    "Tier",
+    "TierOut",
     "TokenOut",
     "actions",
     "actor_for_session",
@@ -125,6 +130,7 @@ __all__ = [
     "list_memberships",
     "list_parties",
     "list_sessions",
+    "list_tiers",
     "list_tokens",
     "make_link",
     "names",
@@ -137,8 +143,10 @@ __all__ = [
     "restore",
     "revoke_token",
     "set_password",
+    "set_tier",
     "show_me",
     "shown_name",
     "sign_in",
     "suspend",
+    "tiers_of",
 ]

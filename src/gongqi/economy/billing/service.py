@@ -16,19 +16,37 @@ from gongqi.economy.billing.models import Price
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.money import unit_named
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
+from gongqi.members import service as members
 from gongqi.resources.serving import service as serving
 
 ID = 64
+MAX_TIERS = 10  # there are four beside the general one
 
 
-class PublishPrice(Input):
+class Rates(Input):
     """Nanos a token: thousandths of a booked unit a million tokens. `cached_nanos` None: cached input costs as input."""
 
-    route: str = Field(max_length=ID)
-    unit: str = Field("CNY-fen", max_length=40)
     input_nanos: int = Field(ge=0, le=serving.MAX_NANOS)
     cached_nanos: int | None = Field(None, ge=0, le=serving.MAX_NANOS)
     output_nanos: int = Field(ge=0, le=serving.MAX_NANOS)
+
+    def whole(self) -> dict[str, int]:
+        cached = self.input_nanos if self.cached_nanos is None else self.cached_nanos
+        return {"input_nanos": self.input_nanos, "cached_nanos": cached, "output_nanos": self.output_nanos}
+
+
+class TierRates(Rates):
+    """What organisations of this tier pay in place of the general price."""
+
+    tier: members.Tier
+
+
+class PublishPrice(Rates):
+    """The general price in `unit`, and those of the tiers that have their own."""
+
+    route: str = Field(max_length=ID)
+    unit: str = Field("CNY-fen", max_length=40)
+    tiers: list[TierRates] = Field([], max_length=MAX_TIERS)
 
 
 class ListPrices(Paged):
@@ -49,6 +67,7 @@ class PriceOut(Output):
     input_nanos: int
     cached_nanos: int
     output_nanos: int
+    tiers: dict[str, serving.RatesOut]
     evidence: str
     published_at: datetime
 
@@ -60,22 +79,20 @@ def publish_price(ctx: Write, input: PublishPrice) -> PriceOut:
     if route.state != "ready":
         raise Refused("serving.route-retired", name=route.name)
     unit = unit_named(input.unit)
+    tiers = {each.tier: each.whole() for each in input.tiers}
+    if len(tiers) < len(input.tiers) or serving.GENERAL in tiers:
+        raise Refused("billing.tier-twice")
     last = ctx.session.scalar(select(func.max(Price.number)).where(Price.route == route.id))
     price = Price(
-        id=ctx.new_id("price"), route=route.id, number=(last or 0) + 1, unit=unit.code, input_nanos=input.input_nanos,
-        cached_nanos=input.input_nanos if input.cached_nanos is None else input.cached_nanos,
-        output_nanos=input.output_nanos, published_at=ctx.now,
+        id=ctx.new_id("price"), route=route.id, number=(last or 0) + 1, unit=unit.code, **input.whole(), tiers=tiers,
+        published_at=ctx.now,
     )  # fmt: skip
     price.evidence = ctx.record(
-        price.id, route=route.id, number=price.number, unit=price.unit, input_nanos=price.input_nanos,
-        cached_nanos=price.cached_nanos, output_nanos=price.output_nanos,
-    )  # fmt: skip
+        price.id, route=route.id, number=price.number, unit=price.unit, **input.whole(), tiers=tiers
+    )
     ctx.add(price)
     ctx.session.flush()
-    tariff = serving.Tariff(
-        price.id, price.number, price.unit, price.input_nanos, price.cached_nanos, price.output_nanos
-    )
-    serving.set_tariff(ctx, route.id, tariff)
+    serving.set_tariff(ctx, route.id, serving.Tariff(price.id, price.number, price.unit, **input.whole()), tiers)
     return PriceOut.model_validate(price)
 
 

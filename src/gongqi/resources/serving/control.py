@@ -20,7 +20,7 @@ from gongqi.resources.serving import claims, kept, metering
 from gongqi.resources.serving.leases import grant_lease
 from gongqi.resources.serving.models import GatewayVersion, ModelEndpoint, ModelKey, ModelRoute, SpoolMark
 from gongqi.resources.serving.plane.snapshot import Claimed, Granted, Key, Route, Server, Snapshot, Target
-from gongqi.resources.serving.routes import tariff_of
+from gongqi.resources.serving.routes import tariffs_of
 from gongqi.resources.serving.usage import usage_of_key
 
 CREDENTIALS = "credentials"  # folder in the home
@@ -95,7 +95,7 @@ def load(ctx: Read, home: Path) -> Snapshot:
         for row in ctx.session.scalars(select(ModelEndpoint).where(ModelEndpoint.state == "ready"))
         if (server := _server(row, home)) is not None
     }
-    routes = {}
+    offered: dict[str, dict[str, Route]] = {metering.GENERAL: {}}
     for row in ctx.session.scalars(select(ModelRoute).where(ModelRoute.state == "ready").order_by(ModelRoute.name)):
         targets = tuple(
             Target(servers[each["endpoint"]], each["model"], each["weight"], each["rank"])
@@ -103,12 +103,14 @@ def load(ctx: Read, home: Path) -> Snapshot:
             if each["endpoint"] in servers
         )
         if row.tariff is not None and targets:
-            tariff = tariff_of(row.tariff)
-            entry = orjson.dumps(_entry(row, tariff))
-            routes[row.name] = Route(
-                row.id, row.name, row.kind, targets, row.context_tokens, row.output_tokens, tariff, entry
-            )
-    return Snapshot(_version(ctx), keys := _keys(ctx), routes, frozenset(key.id for key in keys.values()))
+            for tier, tariff in tariffs_of(row.tariff).items():
+                entry = orjson.dumps(_entry(row, tariff))
+                offered.setdefault(tier, {})[row.name] = Route(
+                    row.id, row.name, row.kind, targets, row.context_tokens, row.output_tokens, tariff, entry
+                )
+    routes = offered.pop(metering.GENERAL)
+    tiers = {tier: routes | own for tier, own in offered.items()}
+    return Snapshot(_version(ctx), keys := _keys(ctx), routes, frozenset(key.id for key in keys.values()), tiers)
 
 
 def _version(ctx: Read) -> int:
@@ -118,11 +120,13 @@ def _version(ctx: Read) -> int:
 def _keys(ctx: Read) -> dict[bytes, Key]:
     live = select(ModelKey).where(ModelKey.revoked_at.is_(None), ModelKey.expires_at > ctx.now)
     rows = list(ctx.session.scalars(live))
-    parties = members.parties_of(ctx, {row.org for row in rows})
+    orgs = {row.org for row in rows}
+    parties, tiers = members.parties_of(ctx, orgs), members.tiers_of(ctx, orgs)
     return {
         bytes.fromhex(row.digest): Key(
             row.id, row.org, row.project, None if row.routes is None else frozenset(row.routes),
             row.requests_per_minute, row.tokens_per_minute, row.parallel, row.expires_at.timestamp(),
+            tiers.get(row.org, metering.GENERAL),
         )
         for row in rows
         if parties[row.org].state == "active"
@@ -151,7 +155,7 @@ def _entry(row: ModelRoute, tariff: metering.Tariff) -> dict[str, Any]:
     """Its line in the list of models: what OpenAI's and Anthropic's clients know, which do not disturb each other, and
     under `gongqi` what only we say."""
     rates = {"input": tariff.input_nanos, "cached_input": tariff.cached_nanos, "output": tariff.output_nanos}
-    price = {"id": tariff.price, "version": tariff.version, "unit": tariff.unit}
+    price = {"id": tariff.price, "version": tariff.version, "tier": tariff.tier, "unit": tariff.unit}
     price |= {f"{name}_per_million_tokens": exact(nanos * MILLION, tariff.unit) for name, nanos in rates.items()}
     more = {
         "kind": row.kind, "licence": row.licence, "openness": row.openness, "release": row.release,

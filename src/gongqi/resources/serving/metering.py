@@ -31,6 +31,8 @@ BYTES_A_TOKEN = 4  # an estimate's rate: byte-pair vocabularies average 3.5 to 4
 MAX_NANOS = 10**11  # 100 booked units a token, a thousand times the dearest price known
 MAX_TOKENS = 10**7  # of one call; times MAX_NANOS it is still below what a BIGINT holds
 
+GENERAL = "general"  # the tier whose price everybody pays who has no other (`members.tiers`)
+
 COMPLETE, CLIENT_GONE, KEY_REVOKED = "complete", "client-gone", "key-revoked"
 CUT, TIMED_OUT, KILLED, REFUSED = "cut", "timed-out", "killed", "refused"
 ENDINGS = (COMPLETE, CLIENT_GONE, KEY_REVOKED, CUT, TIMED_OUT, KILLED, REFUSED)
@@ -50,7 +52,7 @@ NONE = Tokens()
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """Nanos a token, from price list `price`; a call keeps the version that it was made under."""
+    """Nanos a token, from price list `price`, for callers of `tier`; a call keeps the version that it was made under."""
 
     price: str
     version: int
@@ -58,6 +60,7 @@ class Tariff:
     input_nanos: int
     cached_nanos: int
     output_nanos: int
+    tier: str = GENERAL
 
 
 def free(tariff: Tariff) -> Tariff:

@@ -239,8 +239,9 @@ class SpoolMark(Base):
 
 
 class Usage(Base):
-    """One call of the gateway, settled: who pays, for what, at which price, and how it ended. The log and the bill are
-    this one row. What was said is not kept. The order of the columns is the order in which `insert_rows` fills them."""
+    """One call of the gateway, settled: who pays, for what, at which price (that of `tier`), and how it ended. The log and
+    the bill are this one row. What was said is not kept. The order of the columns is the order in which `insert_rows`
+    fills them."""
 
     __tablename__ = "model_usage"
     __table_args__ = (Index(None, "org", "id"), Index(None, "key", "id"), Index(None, "evidence"))
@@ -270,6 +271,7 @@ class Usage(Base):
     cost_nanos: Mapped[int]
     lease: Mapped[str | None]
     snapshot: Mapped[int]
+    tier: Mapped[str]
     evidence: Mapped[str]
 
 

@@ -8,6 +8,7 @@ plane goes by it. A route without a tariff is not offered: nobody should call wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ from gongqi.resources.serving.models import ModelEndpoint, ModelRoute
 ROUTE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$"  # as model names are: `org/model-1.5:latest`
 MAX_TARGETS = 16
 MAX_CONTEXT = 10_000_000
+_KEPT = ("price", "version", "unit", "input_nanos", "cached_nanos", "output_nanos")  # of a tariff, on its route
 
 
 class TargetIn(Input):
@@ -60,8 +62,17 @@ class ListRoutes(Paged):
     state: str | None = Field(None, pattern="^(ready|retired)$")
 
 
+class RatesOut(Output):
+    """Nanos a token."""
+
+    input_nanos: int
+    cached_nanos: int
+    output_nanos: int
+
+
 class TariffOut(Output):
-    """Nanos a token: 10⁻⁹ of a booked unit, so 30,000 is 30 fen a million tokens."""
+    """Nanos a token: 10⁻⁹ of a booked unit, so 30,000 of a fen is 30 fen a million tokens. `tiers`: where a tier of
+    membership has its own."""
 
     price: str
     version: int
@@ -69,6 +80,7 @@ class TariffOut(Output):
     input_nanos: int
     cached_nanos: int
     output_nanos: int
+    tiers: dict[str, RatesOut] = Field(default_factory=dict)
 
 
 class RouteOut(Output):
@@ -159,10 +171,11 @@ def get_targets(ctx: Read, input: OneRoute) -> RouteWithTargets:
 # --- for billing, above ----------------------------------------------------------------------------------------------
 
 
-def set_tariff(ctx: Write, route: str, tariff: Tariff) -> None:
-    """Calls admitted from now on cost this. The room above has authorised it and left the evidence."""
+def set_tariff(ctx: Write, route: str, tariff: Tariff, tiers: Mapping[str, Mapping[str, int]]) -> None:
+    """Calls admitted from now on cost this, and those of callers of a tier what `tiers` says for it. The room above has
+    authorised it and left the evidence."""
     row = ctx.find(ModelRoute, route, to="serving:route:read")
-    row.tariff = {name: getattr(tariff, name) for name in Tariff.__slots__}
+    row.tariff = {name: getattr(tariff, name) for name in _KEPT} | {"tiers": {k: dict(v) for k, v in tiers.items()}}
     ctx.session.flush()
     raise_version(ctx)
 
@@ -172,8 +185,11 @@ def route_facts(ctx: Read, route: str) -> RouteOut:
     return RouteOut.model_validate(ctx.find(ModelRoute, route, to="serving:route:read"))
 
 
-def tariff_of(row: Mapping[str, Any]) -> Tariff:
-    return Tariff(**row)
+def tariffs_of(row: Mapping[str, Any]) -> dict[str, Tariff]:
+    """What calls cost, by tier: the general price, and those of tiers that have their own."""
+    general = Tariff(**{name: row[name] for name in _KEPT})
+    own = {tier: replace(general, tier=tier, **rates) for tier, rates in row.get("tiers", {}).items()}
+    return {general.tier: general} | own
 
 
 def _changed(ctx: Write, row: ModelRoute) -> RouteWithTargets:

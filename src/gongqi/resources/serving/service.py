@@ -42,13 +42,13 @@ from gongqi.resources.serving.deployments import (
     upgrade,
     visible_deployments,
 )
-from gongqi.resources.serving.metering import MAX_NANOS, Tariff
-from gongqi.resources.serving.routes import ListRoutes, list_routes, route_facts, set_tariff
+from gongqi.resources.serving.metering import GENERAL, MAX_NANOS, Tariff
+from gongqi.resources.serving.routes import ListRoutes, RatesOut, list_routes, route_facts, set_tariff
 from gongqi.resources.serving.rules import MAX_ROWS
 
 __all__ = [
-    "CLEARING", "MAX_NANOS", "MAX_ROWS", "BudgetOut", "CallOut", "Create", "DeploymentOut", "ListBudgets",
-    "ListCalls", "ListDeployments", "ListRoutes", "OneCall", "OneDeployment", "Reprice", "SetBudget", "Tariff",
+    "CLEARING", "GENERAL", "MAX_NANOS", "MAX_ROWS", "BudgetOut", "CallOut", "Create", "DeploymentOut", "ListBudgets",
+    "ListCalls", "ListDeployments", "ListRoutes", "OneCall", "OneDeployment", "RatesOut", "Reprice", "SetBudget", "Tariff",
     "Upgrade", "actions", "count_deployments", "create", "deployment_facts", "deployment_named", "get_call",
     "get_deployment", "get_receipt", "infer", "is_reachable", "list_budgets", "list_calls", "list_deployments",
     "list_routes", "org_for", "reprice", "require_caller", "retire", "retire_withdrawn", "route_facts", "set_budget",

@@ -30,6 +30,7 @@ from gongqi.kernel.errors import Broken
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Write
 from gongqi.resources.serving.leases import charge_lease, end_leases, end_leases_of, periods
+from gongqi.resources.serving.metering import GENERAL
 from gongqi.resources.serving.models import KeySpend, Lease, SpoolMark, Usage
 from gongqi.resources.serving.plane import spool
 
@@ -69,7 +70,7 @@ def settle_batch(ctx: Write, *, plane: str, segment: int, start: int, end: int, 
 
 def _fresh(ctx: Write, records: list[Record]) -> list[Record]:
     """Those not settled yet, each id once."""
-    sound = {record[0]: record for record in records if len(record) == RECORD_FIELDS}
+    sound = {record[0]: record for each in records if len(record := _completed(each)) == RECORD_FIELDS}
     if len(sound) < len(records):
         log.error("records are double or malformed", count=len(records) - len(sound))
     connection = ctx.session.connection()
@@ -79,6 +80,11 @@ def _fresh(ctx: Write, records: list[Record]) -> list[Record]:
     for (id,) in known.all():
         del sound[id]
     return list(sound.values())
+
+
+def _completed(record: Record) -> Record:
+    """A spool that was written before revision 0024 names no tier: there was one price."""
+    return [*record, GENERAL] if len(record) == RECORD_FIELDS - 1 else record
 
 
 def _book(ctx: Write, subject: str, records: list[Record]) -> None:

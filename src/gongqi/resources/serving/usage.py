@@ -41,6 +41,7 @@ class UsageOut(Output):
     output_nanos: int
     cost_nanos: int
     snapshot: int
+    tier: str
     evidence: str
 
 

@@ -309,5 +309,6 @@ class Call:
                 round((now - self.began) * 1e6), first, self._attempts, *charge.tokens, charge.estimated,
                 charge.capped, tariff.price, tariff.version, tariff.unit, tariff.input_nanos, tariff.cached_nanos,
                 tariff.output_nanos, charge.nanos, None if self.held is None else self.held.id, self._snapshot,
+                tariff.tier,
             ]
         )  # fmt: skip

@@ -195,7 +195,7 @@ class Door:
 
     def _route(self, name: str, key: Key) -> Route:
         """Raises Refused serving.route-unknown, also for a model that the key may not use."""
-        route = self.plane.snapshot.routes.get(name)
+        route = self.plane.snapshot.offered(key).get(name)
         if route is None or (key.routes is not None and route.id not in key.routes):
             raise Refused("serving.route-unknown", model=name[:100])
         return route
@@ -215,7 +215,9 @@ class Door:
 
     def _list(self, key: Key) -> bytes:
         """All models of this key in one page, as both OpenAI's and Anthropic's clients read it."""
-        routes = [each for each in self.plane.snapshot.routes.values() if key.routes is None or each.id in key.routes]
+        routes = [
+            each for each in self.plane.snapshot.offered(key).values() if key.routes is None or each.id in key.routes
+        ]
         first, last = (orjson.dumps(routes[place].name) if routes else b"null" for place in (0, -1))
         form = b'{"object":"list","data":[%s],"has_more":false,"first_id":%s,"last_id":%s}'
         return form % (b",".join(route.entry for route in routes), first, last)

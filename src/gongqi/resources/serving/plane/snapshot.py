@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from gongqi.resources.serving.metering import Tariff
+from gongqi.resources.serving.metering import GENERAL, Tariff
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A virtual key as the plane needs it; `expires_at` in seconds of the epoch."""
+    """A virtual key as the plane needs it; `expires_at` in seconds of the epoch, `tier` of who pays."""
 
     id: str
     org: str
@@ -77,16 +77,22 @@ class Key:
     tokens_per_minute: int
     parallel: int
     expires_at: float
+    tier: str = GENERAL
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`keys` by the SHA-256 of the secret."""
+    """`keys` by the SHA-256 of the secret; `tiers`: all routes, for the tiers that have prices of their own."""
 
     version: int
     keys: Mapping[bytes, Key]
     routes: Mapping[str, Route]
     key_ids: frozenset[str] = frozenset()
+    tiers: Mapping[str, Mapping[str, Route]] = field(default_factory=dict)
+
+    def offered(self, key: Key) -> Mapping[str, Route]:
+        """Routes by name, at the prices that hold for this key."""
+        return self.tiers.get(key.tier, self.routes)
 
 
 EMPTY = Snapshot(0, {}, {})
