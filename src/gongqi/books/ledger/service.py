@@ -25,6 +25,7 @@ from gongqi.kernel.money import MAX_AMOUNT
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 
 __all__ = [  # what other rooms use
+    "HELD",
     "Draft",
     "HoldOut",
     "Line",

@@ -1,14 +1,17 @@
-"""The table of billing: price lists, written once. No personal data; kept for ever, as the bills that name them are."""
+"""The tables of billing: price lists, written once; funds; and the aid that they pay, with its history.
+
+No personal data; kept for ever, as the bills that name them are.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import UniqueConstraint
+from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from gongqi.kernel.db import Base
+from gongqi.kernel.db import Base, Json
 
 
 class Price(Base):
@@ -30,3 +33,37 @@ class Price(Base):
     tiers: Mapped[dict[str, Any]]
     evidence: Mapped[str]
     published_at: Mapped[datetime]
+
+
+class AidFund(Base):
+    """Money for aid, under a name: the ledger's account of owner `id`."""
+
+    __tablename__ = "aid_fund"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    unit: Mapped[str]
+    evidence: Mapped[str]
+    opened_at: Mapped[datetime]
+
+
+class AidGrant(Base):
+    """Aid to an organisation: it pays `paid_percent`, the fund the rest, for `routes` (None: all in the fund's unit).
+
+    What holds now is handed down to serving (`model_aid`); this is what was decided. `reason` is an operator's sentence,
+    sealed in the log.
+    """
+
+    __tablename__ = "aid_grant"
+    __table_args__ = (Index(None, "org", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    org: Mapped[str]
+    fund: Mapped[str] = mapped_column(ForeignKey("aid_fund.id"))
+    unit: Mapped[str]
+    paid_percent: Mapped[int]
+    routes: Mapped[list[Any] | None] = mapped_column(Json)
+    reason: Mapped[str]
+    since: Mapped[datetime]
+    until: Mapped[datetime]
+    ended_at: Mapped[datetime | None]

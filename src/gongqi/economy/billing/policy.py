@@ -1,8 +1,24 @@
-"""Who sees what in billing: prices are public, every version of them."""
+"""Who sees what in billing: prices are public, every version of them; so are funds. Aid is known to who is aided."""
 
 from __future__ import annotations
 
-from gongqi.economy.billing.models import Price
-from gongqi.kernel.access import Policy, everyone
+from sqlalchemy import ColumnElement, false, true
 
-POLICIES = (Policy(Price, read="billing:price:read", rules={"billing:price:read": everyone}),)
+from gongqi.economy.billing.models import AidFund, AidGrant, Price
+from gongqi.kernel.access import Actor, Policy, everyone, within
+
+
+def foundation(actor: Actor, permission: str) -> ColumnElement[bool]:
+    """All rows, for those who hold the permission foundation-wide."""
+    return true() if actor.may(permission) else false()
+
+
+POLICIES = (
+    Policy(Price, read="billing:price:read", rules={"billing:price:read": everyone}),
+    Policy(AidFund, read="billing:fund:read", rules={"billing:fund:read": everyone}),
+    Policy(
+        AidGrant,
+        read="billing:aid:read",
+        rules={"billing:aid:read": within(AidGrant.org), "billing:aid:end": foundation},
+    ),
+)

@@ -3,13 +3,28 @@
 from pathlib import Path
 
 from gongqi.economy.billing import service
+from gongqi.economy.billing.pages import PANELS, VIEWS
 from gongqi.economy.billing.policy import POLICIES
 from gongqi.kernel.room import Room
 
 ROOM = Room(
     name="billing",
     folder=Path(__file__).parent,
-    verbs=(service.publish_price,),
-    reads=(service.list_prices, service.get_price),
+    verbs=(
+        service.publish_price,
+        service.open_fund,
+        service.give_to_fund,
+        service.grant_aid,
+        service.end_aid,
+    ),
+    reads=(
+        service.list_prices,
+        service.get_price,
+        service.list_funds,
+        service.get_fund,
+        service.list_aid,
+    ),
     policies=POLICIES,
+    views=VIEWS,
+    panels=PANELS,
 )

@@ -5,6 +5,7 @@ Runs on threads, never on the event loop; each answer is one look or one transac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
 from gongqi.resources.serving import claims, kept, metering
+from gongqi.resources.serving.aid import aid_of
 from gongqi.resources.serving.leases import grant_lease
 from gongqi.resources.serving.models import GatewayVersion, ModelEndpoint, ModelKey, ModelRoute, SpoolMark
 from gongqi.resources.serving.plane.snapshot import Claimed, Granted, Key, Route, Server, Snapshot, Target
@@ -44,11 +46,9 @@ class GatewayControl:
         mark = self._kernel.look(lambda ctx: ctx.session.get(SpoolMark, plane))
         return mark.segment if mark else 0
 
-    def lease(self, plane: str, key: str, unit: str, need_nanos: int, wish_nanos: int) -> Granted:
-        return self._kernel.transact(
-            lambda ctx: grant_lease(ctx, plane=plane, key=key, unit=unit, need_nanos=need_nanos, wish_nanos=wish_nanos),
-            reason=f"gateway:{plane}",
-        )
+    def lease(self, plane: str, key: str, unit: str, need_nanos: int, wish_nanos: int, aid: str | None) -> Granted:
+        asked = {"key": key, "unit": unit, "need_nanos": need_nanos, "wish_nanos": wish_nanos, "aid": aid}
+        return self._kernel.transact(lambda ctx: grant_lease(ctx, plane=plane, **asked), reason=f"gateway:{plane}")
 
     def claim(self, key: str, name: str, fingerprint: str, call: str) -> Claimed | None:
         return self._kernel.transact(
@@ -78,6 +78,8 @@ class GatewayControl:
                     | {
                         "object": "usage",
                         "cost": exact(record.cost_nanos, record.unit),
+                        "aid": exact(record.aid_nanos, record.unit),
+                        "paid": exact(record.cost_nanos - record.aid_nanos, record.unit),
                         "rule": self._kernel.house.words.text(f"serving.ending.{record.ending}.rule", language),
                         "evidence_url": f"/evidence/entry/{record.evidence}",
                     }
@@ -96,7 +98,8 @@ def load(ctx: Read, home: Path) -> Snapshot:
         if (server := _server(row, home)) is not None
     }
     offered: dict[str, dict[str, Route]] = {metering.GENERAL: {}}
-    for row in ctx.session.scalars(select(ModelRoute).where(ModelRoute.state == "ready").order_by(ModelRoute.name)):
+    rows = list(ctx.session.scalars(select(ModelRoute).where(ModelRoute.state == "ready").order_by(ModelRoute.name)))
+    for row in rows:
         targets = tuple(
             Target(servers[each["endpoint"]], each["model"], each["weight"], each["rank"])
             for each in row.targets
@@ -110,23 +113,24 @@ def load(ctx: Read, home: Path) -> Snapshot:
                 )
     routes = offered.pop(metering.GENERAL)
     tiers = {tier: routes | own for tier, own in offered.items()}
-    return Snapshot(_version(ctx), keys := _keys(ctx), routes, frozenset(key.id for key in keys.values()), tiers)
+    return Snapshot(_version(ctx), keys := _keys(ctx, rows), routes, frozenset(key.id for key in keys.values()), tiers)
 
 
 def _version(ctx: Read) -> int:
     return ctx.session.scalar(select(GatewayVersion.number)) or 0
 
 
-def _keys(ctx: Read) -> dict[bytes, Key]:
+def _keys(ctx: Read, routes: Sequence[ModelRoute]) -> dict[bytes, Key]:
     live = select(ModelKey).where(ModelKey.revoked_at.is_(None), ModelKey.expires_at > ctx.now)
     rows = list(ctx.session.scalars(live))
     orgs = {row.org for row in rows}
     parties, tiers = members.parties_of(ctx, orgs), members.tiers_of(ctx, orgs)
+    aid = aid_of(ctx, orgs, routes)
     return {
         bytes.fromhex(row.digest): Key(
             row.id, row.org, row.project, None if row.routes is None else frozenset(row.routes),
             row.requests_per_minute, row.tokens_per_minute, row.parallel, row.expires_at.timestamp(),
-            tiers.get(row.org, metering.GENERAL),
+            tiers.get(row.org, metering.GENERAL), aid.get(row.org, {}),
         )
         for row in rows
         if parties[row.org].state == "active"

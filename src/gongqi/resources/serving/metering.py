@@ -68,6 +68,20 @@ def free(tariff: Tariff) -> Tariff:
     return replace(tariff, input_nanos=0, cached_nanos=0, output_nanos=0)
 
 
+class Shares(NamedTuple):
+    """Nanos: what the caller pays of a cost, and what a fund does."""
+
+    own: int
+    aid: int
+
+
+def shares(nanos: int, paid_percent: int) -> Shares:
+    """A cost between the caller, who pays `paid_percent` of it, and a fund, which pays the rest: together the cost, exactly.
+    What does not divide is the caller's, so that the shares of a fund never sum to more than its share of the sum."""
+    aid = nanos * (100 - paid_percent) // 100
+    return Shares(nanos - aid, aid)
+
+
 class Charge(NamedTuple):
     tokens: Tokens
     nanos: int

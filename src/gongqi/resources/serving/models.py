@@ -179,10 +179,27 @@ class ModelKey(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class ModelAid(Base):
+    """Aid in force, as it was handed down by billing: of what calls of `org` cost, it pays `paid_percent` itself and `fund`
+    the rest. `routes` None: every model priced in `unit`."""
+
+    __tablename__ = "model_aid"
+    __table_args__ = (Index(None, "org"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    org: Mapped[str]
+    fund: Mapped[str]
+    unit: Mapped[str]
+    paid_percent: Mapped[int]
+    routes: Mapped[list[Any] | None] = mapped_column(Json)
+    until: Mapped[datetime]
+
+
 class Lease(Base):
-    """A slice of a key's budget that one data plane may spend, set aside in the ledger under `hold`.
+    """A slice of `org`'s money that one data plane may spend for a key, set aside in the ledger under `hold`.
 
     `left` is what the hold still holds; `granted` was leased, `spent_nanos` of it has been settled. `state`: open, ended.
+    `aid`: the lease on a fund's money (its `org` is the fund) that pays the rest, where this one pays `paid_percent`.
     """
 
     __tablename__ = "model_lease"
@@ -200,10 +217,13 @@ class Lease(Base):
     rolled: Mapped[int]
     state: Mapped[str]
     at: Mapped[datetime]
+    aid: Mapped[str | None]
+    paid_percent: Mapped[int]
 
 
 class Tab(Base):
-    """What an organisation's calls of one route cost and is not yet charged: less than one unit, unless money ran out.
+    """What `org`, an organisation or a fund, owes for calls of one route and is not yet charged: less than one unit, unless
+    money ran out.
 
     `spent_nanos` of all time = `charged` * 10⁹ + `owed_nanos`.
     """
@@ -240,8 +260,8 @@ class SpoolMark(Base):
 
 class Usage(Base):
     """One call of the gateway, settled: who pays, for what, at which price (that of `tier`), and how it ended. The log and
-    the bill are this one row. What was said is not kept. The order of the columns is the order in which `insert_rows`
-    fills them."""
+    the bill are this one row. `fund` pays `aid_nanos` of `cost_nanos`, the organisation the rest. What was said is not
+    kept. The order of the columns is the order in which `insert_rows` fills them."""
 
     __tablename__ = "model_usage"
     __table_args__ = (Index(None, "org", "id"), Index(None, "key", "id"), Index(None, "evidence"))
@@ -272,6 +292,8 @@ class Usage(Base):
     lease: Mapped[str | None]
     snapshot: Mapped[int]
     tier: Mapped[str]
+    aid_nanos: Mapped[int]
+    fund: Mapped[str | None]
     evidence: Mapped[str]
 
 

@@ -1,6 +1,7 @@
 """Serving's verbs and reads, and the plain functions that rooms above call. By idea: `deployments` → `calls`;
-`endpoints` → `routes` → `keys` → `leases` → `settlement` → `usage` for the gateway."""
+`endpoints` → `routes` → `keys` → `aid` → `leases` → `settlement` → `usage` for the gateway."""
 
+from gongqi.resources.serving.aid import end_aid, set_aid
 from gongqi.resources.serving.calls import (
     CLEARING,
     CallOut,
@@ -49,8 +50,8 @@ from gongqi.resources.serving.rules import MAX_ROWS
 __all__ = [
     "CLEARING", "GENERAL", "MAX_NANOS", "MAX_ROWS", "BudgetOut", "CallOut", "Create", "DeploymentOut", "ListBudgets",
     "ListCalls", "ListDeployments", "ListRoutes", "OneCall", "OneDeployment", "RatesOut", "Reprice", "SetBudget", "Tariff",
-    "Upgrade", "actions", "count_deployments", "create", "deployment_facts", "deployment_named", "get_call",
+    "Upgrade", "actions", "count_deployments", "create", "deployment_facts", "deployment_named", "end_aid", "get_call",
     "get_deployment", "get_receipt", "infer", "is_reachable", "list_budgets", "list_calls", "list_deployments",
-    "list_routes", "org_for", "reprice", "require_caller", "retire", "retire_withdrawn", "route_facts", "set_budget",
-    "set_tariff", "settled_call", "sweep", "totals", "upgrade", "visible_deployments",
+    "list_routes", "org_for", "reprice", "require_caller", "retire", "retire_withdrawn", "route_facts", "set_aid",
+    "set_budget", "set_tariff", "settled_call", "sweep", "totals", "upgrade", "visible_deployments",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ import hashlib
 import os
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -29,8 +30,8 @@ from gongqi.kernel.db import insert_rows
 from gongqi.kernel.errors import Broken
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Write
+from gongqi.resources.serving import metering
 from gongqi.resources.serving.leases import charge_lease, end_leases, end_leases_of, periods
-from gongqi.resources.serving.metering import GENERAL
 from gongqi.resources.serving.models import KeySpend, Lease, SpoolMark, Usage
 from gongqi.resources.serving.plane import spool
 
@@ -38,7 +39,9 @@ BATCH_BYTES = 2 << 20  # some 5,000 records: a tenth of a second of the only wri
 SETTLE_SECONDS = 1.0  # how far the books may lag behind a quiet data plane
 TAKE_OVER_SECONDS = 5.0  # between two looks whether whoever settles is gone
 RETRY_SECONDS = 2.0
-RECORD_FIELDS = len(Usage.__table__.columns) - 1  # all but the evidence, which the batch leaves
+_COLUMNS = [column.name for column in Usage.__table__.columns]
+RECORD_FIELDS = _COLUMNS.index("tier") + 1  # what the plane writes; who pays, and the evidence, the settlement adds
+KEY, ROUTE, COST, LEASE = map(_COLUMNS.index, ("key", "route", "cost_nanos", "lease"))
 
 Record = list[Any]
 log = structlog.get_logger("gongqi.serving.settlement")
@@ -84,30 +87,45 @@ def _fresh(ctx: Write, records: list[Record]) -> list[Record]:
 
 def _completed(record: Record) -> Record:
     """A spool that was written before revision 0024 names no tier: there was one price."""
-    return [*record, GENERAL] if len(record) == RECORD_FIELDS - 1 else record
+    return [*record, metering.GENERAL] if len(record) == RECORD_FIELDS - 1 else record
 
 
 def _book(ctx: Write, subject: str, records: list[Record]) -> None:
     digest = hashlib.sha256(orjson.dumps(records)).hexdigest()
     evidence = ctx.record(subject, kind="serving.usage-settled", calls=len(records), records_sha256=digest)
-    insert_rows(ctx.session.connection(), Usage, [(*record, evidence) for record in records])
-    due: dict[str, dict[str, int]] = {}
-    spent: dict[str, int] = {}
-    calls: dict[str, int] = {}
+    leases = _locked(ctx, {record[LEASE] for record in records})
+    funds = _locked(ctx, {lease.aid for lease in leases.values()})
+    due: dict[str, Counter[str]] = {}
+    calls: Counter[str] = Counter()
+    spent: Counter[str] = Counter()
+    rows = []
     for record in records:
-        key, route, nanos, lease = record[2], record[4], record[22], record[23]
-        if nanos and lease is not None:
-            routes = due.setdefault(lease, {})
-            routes[route] = routes.get(route, 0) + nanos
-            calls[lease] = calls.get(lease, 0) + 1
-            spent[key] = spent.get(key, 0) + nanos
-    for lease in ctx.session.scalars(select(Lease).where(Lease.id.in_(due)).order_by(Lease.id).with_for_update()):
-        charge_lease(ctx, lease, due[lease.id], evidence=evidence, calls=calls[lease.id])
+        lease, own, aid, fund = leases.get(record[LEASE]), record[COST], 0, None
+        if lease is not None and own:
+            if lease.aid is not None:
+                fund = funds[lease.aid].org
+                own, aid = metering.shares(own, lease.paid_percent)
+                due.setdefault(lease.aid, Counter())[record[ROUTE]] += aid
+                calls[lease.aid] += 1
+            due.setdefault(lease.id, Counter())[record[ROUTE]] += own
+            calls[lease.id] += 1
+            spent[record[KEY]] += own
+        rows.append((*record, aid, fund, evidence))
+    insert_rows(ctx.session.connection(), Usage, rows)
+    for id, lease in sorted((leases | funds).items()):
+        if id in due:
+            charge_lease(ctx, lease, due[id], evidence=evidence, calls=calls[id])
     for key, nanos in spent.items():
         for period in periods(ctx):
             row = ctx.session.get(KeySpend, (key, period)) or ctx.add(KeySpend(key=key, period=period, nanos=0))
             row.nanos += nanos
     ctx.session.flush()
+
+
+def _locked(ctx: Write, ids: set[str | None]) -> dict[str, Lease]:
+    wanted = sorted(id for id in ids if id is not None)
+    query = select(Lease).where(Lease.id.in_(wanted)).order_by(Lease.id).with_for_update()
+    return {lease.id: lease for lease in ctx.session.scalars(query)} if wanted else {}
 
 
 class Settler:

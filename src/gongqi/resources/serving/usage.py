@@ -16,7 +16,10 @@ RECENT = 50  # records that a key is told of at once
 
 
 class UsageOut(Output):
-    """`cost_nanos` = (input - cached) * input_nanos + cached * cached_nanos + output * output_nanos, in 10⁻⁹ `unit`."""
+    """`cost_nanos` = (input - cached) * input_nanos + cached * cached_nanos + output * output_nanos, in 10⁻⁹ `unit`.
+
+    Of it `fund` pays `aid_nanos`, and the organisation the rest.
+    """
 
     id: str
     org: str
@@ -42,6 +45,8 @@ class UsageOut(Output):
     cost_nanos: int
     snapshot: int
     tier: str
+    aid_nanos: int
+    fund: str | None
     evidence: str
 
 

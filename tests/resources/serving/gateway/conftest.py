@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,7 +147,7 @@ class Gateway:
         return sum(each["balance"] for each in accounts if each["code"] == code)
 
     def laws_hold(self) -> None:
-        """What is logged is what is charged, to the nano; every call is there once; the ledger is true."""
+        """What is logged is what is charged, to the nano and to whom; every call is there once; the ledger is true."""
         rows = self.usage()
         ids = [row["id"] for row in rows]
         assert len(ids) == len(set(ids))
@@ -154,9 +155,15 @@ class Gateway:
             fresh = row["input_tokens"] - row["cached_tokens"]
             cost = fresh * row["input_nanos"] + row["cached_tokens"] * row["cached_nanos"]
             assert cost + row["output_tokens"] * row["output_nanos"] == row["cost_nanos"]
+            assert row["fund"] or not row["aid_nanos"]
         for route in {row["route"] for row in rows}:
-            cost = sum(row["cost_nanos"] for row in rows if row["route"] == route)
-            assert self.balance("clearing", route) == cost // NANO, "charged = the sum of all costs, rounded down once"
+            costs: Counter[str | None] = Counter()  # by who pays: the organisation, or a fund
+            for row in rows:
+                if row["route"] == route:
+                    costs[None] += row["cost_nanos"] - row["aid_nanos"]
+                    costs[row["fund"]] += row["aid_nanos"]
+            charged = sum(cost // NANO for cost in costs.values())
+            assert self.balance("clearing", route) == charged, "charged = the sum of a payer's costs, rounded down once"
         assert self.operator.read("ledger:book:check")["findings"] == []
 
 

@@ -153,9 +153,10 @@ class Door:
             if named is not None:
                 await plane.retries.claim(named)
                 send = named.recording(send)
-            held = plane.purses.take(key, route.tariff.unit, reserved) if reserved else None
+            unit, aid = route.tariff.unit, key.aid.get(route.id)
+            held = plane.purses.take(key, unit, reserved, aid) if reserved else None
             if held is None and reserved:
-                held = await plane.purses.wait(key, route.tariff.unit, reserved)
+                held = await plane.purses.wait(key, unit, reserved, aid)
             call = visit.call = Call(
                 plane, id=visit.id, key=key, route=route, dialect=dialect, asked=asked, body=body, bound=bound,
                 reserved=reserved, held=held, receive=visit.receive,

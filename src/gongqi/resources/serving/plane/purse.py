@@ -53,18 +53,18 @@ class _Purse:
 
 
 class Purses:
-    """One purse for each key and unit."""
+    """One purse for each key, unit and grant of aid."""
 
     def __init__(self, plane: str, control: Control, spool: Spool, clock: Callable[[], float]) -> None:
         self._plane = plane
         self._control = control
         self._spool = spool
         self._clock = clock
-        self._purses: dict[tuple[str, str], _Purse] = {}
+        self._purses: dict[tuple[str, str, str | None], _Purse] = {}
 
-    def take(self, key: Key, unit: str, need: int) -> Slice | None:
+    def take(self, key: Key, unit: str, need: int, aid: str | None = None) -> Slice | None:
         """Reserve `need` nanos now, if they are in hand."""
-        purse = self._purses.get((key.id, unit))
+        purse = self._purses.get((key.id, unit, aid))
         if purse is None:
             return None
         purse.used_at = self._clock()
@@ -79,19 +79,19 @@ class Purses:
         held.calls += 1
         runs_low = held.left * 4 < held.granted and purse.then is None
         if runs_low and purse.asking is None and purse.used_at >= purse.quiet_until:
-            self._ask(purse, key, unit, need)
+            self._ask(purse, key, unit, need, aid)
         return held
 
-    async def wait(self, key: Key, unit: str, need: int) -> Slice:
+    async def wait(self, key: Key, unit: str, need: int, aid: str | None = None) -> Slice:
         """Reserve `need` nanos, asking the control plane for them. Raises what it says, or Unavailable."""
-        purse = self._purses.setdefault((key.id, unit), _Purse())
+        purse = self._purses.setdefault((key.id, unit, aid), _Purse())
         deadline = self._clock() + ASK_SECONDS
-        while (held := self.take(key, unit, need)) is None:
+        while (held := self.take(key, unit, need, aid)) is None:
             if self._clock() > deadline:
                 raise Unavailable("serving.lease-unavailable", retry_after_seconds=2)
             if purse.refusal is not None and need >= purse.refused_need and self._clock() < purse.quiet_until:
                 raise purse.refusal.with_traceback(None)  # whoever asks again and again is not a load on the books
-            asking = purse.asking or self._ask(purse, key, unit, need)
+            asking = purse.asking or self._ask(purse, key, unit, need, aid)
             await asyncio.wait([asking], timeout=ASK_SECONDS)
             if asking.done() and (error := asking.exception()) is not None:
                 raise error
@@ -124,19 +124,19 @@ class Purses:
         if not held.calls:
             self._spool.add(["l", held.id])
 
-    def _ask(self, purse: _Purse, key: Key, unit: str, need: int) -> asyncio.Task[None]:
+    def _ask(self, purse: _Purse, key: Key, unit: str, need: int, aid: str | None) -> asyncio.Task[None]:
         now = self._clock()
         if purse.asked_at and now - purse.asked_at < SOON_SECONDS:
             purse.wish = min(purse.wish * 2, MAX_WISH_NANOS)
         purse.asked_at = now
-        purse.asking = asyncio.ensure_future(self._fetch(purse, key, unit, need))
+        purse.asking = asyncio.ensure_future(self._fetch(purse, key, unit, need, aid))
         purse.asking.add_done_callback(_looked_at)
         return purse.asking
 
-    async def _fetch(self, purse: _Purse, key: Key, unit: str, need: int) -> None:
+    async def _fetch(self, purse: _Purse, key: Key, unit: str, need: int, aid: str | None) -> None:
         wish = max(purse.wish, need)
         try:
-            granted = await asyncio.to_thread(self._control.lease, self._plane, key.id, unit, need, wish)
+            granted = await asyncio.to_thread(self._control.lease, self._plane, key.id, unit, need, wish, aid)
         except GongqiError as error:
             purse.quiet_until = self._clock() + QUIET_SECONDS
             if isinstance(error, Refused):
@@ -149,7 +149,7 @@ class Purses:
             purse.asking = None
         purse.refusal = None
         slice_ = Slice(granted)
-        if self._purses.get((key.id, unit)) is not purse:  # given up meanwhile
+        if self._purses.get((key.id, unit, aid)) is not purse:  # given up meanwhile
             self._retire(slice_)
             return
         self._retire(purse.then)

@@ -67,7 +67,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A virtual key as the plane needs it; `expires_at` in seconds of the epoch, `tier` of who pays."""
+    """A virtual key as the plane needs it; `expires_at` in seconds of the epoch, `tier` of who pays;
+    `aid`: by route, which grant pays a part."""
 
     id: str
     org: str
@@ -78,6 +79,7 @@ class Key:
     parallel: int
     expires_at: float
     tier: str = GENERAL
+    aid: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,11 @@ class Control(Protocol):
         """The segment of this plane's spool that the books have reached: what is before it is settled."""
         ...
 
-    def lease(self, plane: str, key: str, unit: str, need_nanos: int, wish_nanos: int) -> Granted:
-        """Raises Refused when the budget or the funds do not reach, Unavailable when it cannot be asked now."""
+    def lease(self, plane: str, key: str, unit: str, need_nanos: int, wish_nanos: int, aid: str | None) -> Granted:
+        """A lease at the full price, whoever pays.
+
+        Raises Refused when the budget or the funds do not reach, Unavailable when it cannot be asked now.
+        """
         ...
 
     def claim(self, key: str, name: str, fingerprint: str, call: str) -> Claimed | None:
