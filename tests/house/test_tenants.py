@@ -271,6 +271,9 @@ class World:
         self.each("route", lambda person: operator("serving:route:define", **route(self, person))["id"])
         prices = {"unit": UNIT, "input_nanos": 1, "output_nanos": 2}
         self.price = operator("billing:price:publish", route=self.of["route"]["owner"], **prices)["id"]
+        self.fund = operator("billing:fund:open", name="schools", unit=UNIT)["id"]
+        aid = {"org": self.north, "fund": self.fund, "paid_percent": 50, "reason": f"a {CANARY} school"}
+        self.each("aid", lambda _person: self.keep(operator("billing:aid:grant", **aid)))
         label = {"org": self.north, "label": f"{CANARY} key"}
         self.each("key", lambda _person: self.keep(self.owner.verb("serving:key:issue", **label)))
 
@@ -467,6 +470,13 @@ VERBS: dict[str, tuple[str, Given]] = {
     "serving:route:retire": ("401 403 403 403 200", lambda w, p: {"route": w.of["route"][p]}),
     "serving:key:issue": ("401 403 403 200 200", lambda w, p: {"org": w.north, "label": f"{CANARY} {p}"}),
     "serving:key:revoke": ("401 404 403 200 200", lambda w, p: {"model_key": w.of["key"][p]}),
+    "billing:fund:open": ("401 403 403 403 200", lambda w, p: {"name": f"by-{p}", "unit": UNIT}),
+    "billing:fund:give": ("401 403 403 200 200", lambda w, p: {"fund": w.fund, "org": w.north, "amount": 1}),
+    "billing:aid:grant": (
+        "401 403 403 403 200",
+        lambda w, p: {"org": w.north, "fund": w.fund, "paid_percent": 50, "reason": f"a {CANARY} school"},
+    ),
+    "billing:aid:end": ("401 404 403 403 200", lambda w, p: {"aid": w.of["aid"][p]}),
     "billing:price:publish": (
         "401 403 403 403 200",
         lambda w, p: {"route": w.of["route"]["owner"], "input_nanos": 3, "output_nanos": 4},
@@ -554,6 +564,9 @@ READS: dict[str, tuple[str, Given]] = {
     "serving:key:get": ("404 404 404 200 200", lambda w, p: {"model_key": w.of["key"]["owner"]}),
     "serving:usage:list": ("200/0 200/0 200/0 200/0 200/0", lambda w, p: {"org": w.north}),
     "serving:usage:get": ("404 404 404 404 404", lambda w, p: {"usage": "gen_none"}),
+    "billing:fund:list": ("200/1 200/1 200/1 200/1 200/1", nothing),
+    "billing:fund:get": ("200 200 200 200 200", lambda w, p: {"fund": w.fund}),
+    "billing:aid:list": ("200/0 200/0 200/5 200/5 200/5", lambda w, p: {"org": w.north}),
     "billing:price:list": ("200/1 200/1 200/1 200/1 200/1", nothing),
     "billing:price:get": ("200 200 200 200 200", lambda w, p: {"price": w.price}),
     "compliance:verdict:show": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
@@ -778,6 +791,7 @@ PAGES: dict[str, tuple[str, Given]] = {
     "GET /hub/release/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.published}),
     "GET /serving": ("200 200 200 200 200", nothing),
     "GET /serving/deployment/{key}": ("200 200 200 200 200", lambda w, p: {"key": w.deployment}),
+    "GET /billing": ("200 200 200 200 200", nothing),
     "GET /serving/models": ("200 200 200 200 200", nothing),
     "GET /serving/call/{key}": ("404 404 404 200 200", lambda w, p: {"key": w.call}),
     "GET /compliance/{release}": ("404 404 200 200 200", lambda w, p: {"release": w.published}),

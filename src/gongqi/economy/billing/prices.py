@@ -8,6 +8,7 @@ then on are made under it, those under way keep theirs. Each usage record names 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import Field
 from sqlalchemy import func, select
@@ -30,7 +31,7 @@ class Rates(Input):
     cached_nanos: int | None = Field(None, ge=0, le=serving.MAX_NANOS)
     output_nanos: int = Field(ge=0, le=serving.MAX_NANOS)
 
-    def whole(self) -> dict[str, int]:
+    def whole(self) -> dict[str, Any]:
         cached = self.input_nanos if self.cached_nanos is None else self.cached_nanos
         return {"input_nanos": self.input_nanos, "cached_nanos": cached, "output_nanos": self.output_nanos}
 
@@ -92,7 +93,10 @@ def publish_price(ctx: Write, input: PublishPrice) -> PriceOut:
     )
     ctx.add(price)
     ctx.session.flush()
-    serving.set_tariff(ctx, route.id, serving.Tariff(price.id, price.number, price.unit, **input.whole()), tiers)
+    tariff = serving.Tariff(
+        price.id, price.number, price.unit, price.input_nanos, price.cached_nanos, price.output_nanos
+    )
+    serving.set_tariff(ctx, route.id, tariff, tiers)
     return PriceOut.model_validate(price)
 
 

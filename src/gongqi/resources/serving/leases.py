@@ -78,16 +78,17 @@ class _Asked(NamedTuple):
 
 def _lease_aided(ctx: Write, asked: _Asked, given: ModelAid) -> Granted | None:
     """Two leases that pay for each call together: the organisation's and the fund's. None where either does not reach."""
+    spare = 1 if given.paid_percent else 0  # unit: what rounding call by call leaves to the caller, a nano each
     need = metering.shares(asked.need_nanos, given.paid_percent)
     fund_left = ledger.balance(ctx, ledger.account(ctx, given.fund, given.unit))
-    if asked.left < _units(need.own) or fund_left < _units(need.aid):
+    if asked.left < _units(need.own) + spare or fund_left < _units(need.aid):
         return None
     parts = ((asked.left, given.paid_percent), (fund_left, 100 - given.paid_percent))
     reach = min(left // SHARE * NANO * 100 // percent for left, percent in parts if percent)
     nanos = max(asked.need_nanos, min(asked.wish_nanos, reach))
     leased = metering.shares(nanos, given.paid_percent)
     rest = _place(ctx, asked, given.fund, _units(leased.aid))
-    own = _place(ctx, asked, asked.key.org, _units(leased.own), aid=rest.id, paid_percent=given.paid_percent)
+    own = _place(ctx, asked, asked.key.org, _units(leased.own) + spare, aid=rest.id, paid_percent=given.paid_percent)
     return Granted(own.id, nanos)
 
 
