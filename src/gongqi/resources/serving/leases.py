@@ -165,8 +165,8 @@ def end_lost(ctx: Write) -> int:
 
 
 def _is_lost(ctx: Read, lease: Lease) -> bool:
-    if lease.hold is None:
-        return True
+    if lease.hold is None:  # it has nothing left, or a fund pays all
+        return lease.aid is None or _is_lost(ctx, ctx.session.get_one(Lease, lease.aid))
     held = ledger.hold(ctx, lease.hold)
     return held.state != "open" or held.expires_at <= ctx.now
 
