@@ -17,11 +17,12 @@ from gongqi.kernel.money import UNITS
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
-from gongqi.resources.serving import claims, kept, metering
+from gongqi.resources.serving import claims, kept, metering, rations
 from gongqi.resources.serving.aid import aid_of
 from gongqi.resources.serving.leases import grant_lease
 from gongqi.resources.serving.models import GatewayVersion, ModelEndpoint, ModelKey, ModelRoute, SpoolMark
 from gongqi.resources.serving.plane.snapshot import Claimed, Granted, Key, Route, Server, Snapshot, Target
+from gongqi.resources.serving.rates import Answer, Ask
 from gongqi.resources.serving.routes import tariffs_of
 from gongqi.resources.serving.usage import usage_of_key
 
@@ -49,6 +50,9 @@ class GatewayControl:
     def lease(self, plane: str, key: str, unit: str, need_nanos: int, wish_nanos: int, aid: str | None) -> Granted:
         asked = {"key": key, "unit": unit, "need_nanos": need_nanos, "wish_nanos": wish_nanos, "aid": aid}
         return self._kernel.transact(lambda ctx: grant_lease(ctx, plane=plane, **asked), reason=f"gateway:{plane}")
+
+    def draw(self, asks: Sequence[Ask]) -> list[Answer]:
+        return self._kernel.transact(lambda ctx: rations.draw(ctx, asks), reason="gateway:rations")
 
     def claim(self, key: str, name: str, fingerprint: str, call: str) -> Claimed | None:
         return self._kernel.transact(

@@ -247,6 +247,17 @@ class KeySpend(Base):
     nanos: Mapped[int]
 
 
+class KeyRate(Base):
+    """How much of a key's limits a minute is there (`serving.rates`): levels in units times milliseconds, at `at_ms`."""
+
+    __tablename__ = "model_key_rate"
+
+    key: Mapped[str] = mapped_column(ForeignKey("model_key.id"), primary_key=True)
+    request_level: Mapped[int]
+    token_level: Mapped[int]
+    at_ms: Mapped[int]
+
+
 class SpoolMark(Base):
     """How far a data plane's spool is settled: moved in the transaction that settles, so nothing is settled twice."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,10 @@ from typing import Any
 import pytest
 
 from gongqi.books.ledger import service as ledger
-from gongqi.resources.serving import leases
+from gongqi.resources.serving import leases, rates
 from gongqi.resources.serving.metering import NANO, Tariff
-from gongqi.resources.serving.models import Lease
-from gongqi.resources.serving.plane import bodies, health, pool, spool
+from gongqi.resources.serving.models import KeyRate, Lease
+from gongqi.resources.serving.plane import bodies, health, limits, pool, spool
 from gongqi.resources.serving.plane.health import Health
 from gongqi.resources.serving.plane.snapshot import Route, Server, Target
 from gongqi.resources.serving.settlement import settle_all
@@ -66,6 +68,57 @@ def test_a_key_revoked_while_the_body_comes_in_reaches_no_server(gateway: Gatewa
         line.sendall(b" " * (1_000_000 - 500))
         assert line.recv(65_536).startswith(b"HTTP/1.1 401")
     assert len(gateway.upstream.seen) == asked
+
+
+# ---- limits a minute
+
+
+def in_bucket(gateway: Gateway, key: str) -> int:
+    row = gateway.foundation.kernel.look(lambda ctx: ctx.session.get(KeyRate, key))
+    return row.request_level // rates.MINUTE
+
+
+def test_what_asks_the_database_counts_as_a_call(gateway: Gateway) -> None:
+    for path in ("/v1/usage", "/v1/responses/resp_none"):
+        with gateway.http(gateway.issue(requests_per_minute=2)["secret"]) as http:
+            statuses = [http.get(path).status_code for _ in range(4)]
+        assert statuses[2:] == [429, 429] and 429 not in statuses[:2]
+
+
+def test_a_ration_that_is_not_used_is_given_back(gateway: Gateway, monkeypatch: Any) -> None:
+    gateway.route("idle", "words=1")
+    issued = gateway.issue(requests_per_minute=320)
+    assert gateway.call("idle", key=issued["secret"]).status_code == 200
+    assert in_bucket(gateway, issued["id"]) <= 320 - rates.ration(320)
+    monkeypatch.setattr(limits, "IDLE_SECONDS", 0.0)
+    eventually(lambda: issued["id"] not in gateway.plane.limits._gauges)
+    assert in_bucket(gateway, issued["id"]) >= 319
+
+
+@pytest.mark.parametrize("away", ["gone", "slow"])
+def test_without_the_database_the_limit_holds_in_the_process(gateway: Gateway, monkeypatch: Any, away: str) -> None:
+    gateway.route("alone", "words=1")
+    secret = gateway.issue(requests_per_minute=4, tokens_per_minute=1_000_000)["secret"]
+    monkeypatch.setattr(limits, "WAIT_SECONDS", 0.3)
+
+    def draw(*_: Any) -> Any:
+        if away == "slow":
+            time.sleep(1.0)
+        raise OSError("away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(type(gateway.plane.control), "draw", draw)
+        statuses = [gateway.call("alone", key=secret).status_code for _ in range(7)]
+    assert statuses.count(200) in (4, 5) and statuses[-1] == 429
+    assert gateway.call("alone", key=gateway.issue()["secret"]).status_code == 200
+
+
+def test_many_at_once_are_all_admitted_within_the_limit_and_no_more(gateway: Gateway) -> None:
+    gateway.route("crowd", "words=1+late=0.02")
+    secret = gateway.issue(requests_per_minute=60)["secret"]
+    with ThreadPoolExecutor(12) as threads:
+        statuses = list(threads.map(lambda _: gateway.call("crowd", key=secret).status_code, range(90)))
+    assert 58 <= statuses.count(200) <= 70 and set(statuses) == {200, 429}
 
 
 # ---- servers

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ class Beside:
             base_url=f"http://127.0.0.1:{self.port}", headers={"authorization": f"Bearer {gateway.key}"}, trust_env=False,
             timeout=30,
         )  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def await_answers(self) -> None:
         self.command.says("Model gateway on")
@@ -69,6 +74,7 @@ def gateway(database: tuple[Any, str], server: Any) -> Iterator[Gateway]:
     made = open_gateway(*database, server)
     made.route("short", "words=5")
     made.route("long", "words=200+slow=0.05")
+    made.route("twenty", "words=13")  # so many tokens are said, and seven were asked
     yield made
     made.foundation.stop()
 
@@ -81,6 +87,11 @@ def beside(gateway: Gateway, database: tuple[Any, str]) -> Iterator[Beside]:
         yield made
     finally:
         made.command.kill()
+
+
+def ask(url: str, secret: str) -> httpx.Response:
+    body = {"model": "twenty", "max_tokens": 13} | BODY
+    return httpx.post(f"{url}{CHAT}", json=body, headers={"authorization": f"Bearer {secret}"}, trust_env=False)
 
 
 def folders(gateway: Gateway) -> int:
@@ -104,6 +115,25 @@ def test_calls_beside_the_server_are_settled_by_it_whatever_becomes_of_them(gate
     assert (record["ending"], record["input_tokens"]) == ("killed", 0) and record["output_tokens"] >= 1
     wait_for(lambda: True if folders(gateway) == 1 and gateway.balance("held") == 0 else None)
     gateway.laws_hold()
+
+
+@pytest.mark.parametrize(("limit", "each"), [({"requests_per_minute": 32}, 1), ({"tokens_per_minute": 640}, 20)])
+def test_a_limit_a_minute_holds_across_processes(
+    gateway: Gateway, beside: Beside, limit: dict[str, int], each: int
+) -> None:
+    secret = gateway.issue(**limit)["secret"]
+    [most] = limit.values()
+    wait_for(lambda: True if ask(gateway.url, secret).status_code == 200 else None)
+    begun = time.monotonic()
+    answers = [ask(url, secret) for _ in range(40) for url in (gateway.url, beside.url)]
+    refilled = (time.monotonic() - begun + 1) * most / 60
+    allowed = sum(answer.status_code == 200 for answer in answers) + 1
+    rationed = 2 * max(1, most // 32)
+    assert (most - rationed) // each - 4 <= allowed <= (most + refilled + rationed) // each + 1
+    [code] = {answer.json()["error"]["code"] for answer in answers if answer.status_code != 200}
+    assert code in ("serving.too-many-requests", "serving.too-many-tokens")
+    last = answers[-1]
+    assert last.status_code == 429 and 1 <= int(last.headers["retry-after"]) <= 60
 
 
 def test_calls_go_on_and_are_settled_while_there_is_no_server(

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -108,9 +109,9 @@ class Door:
         elif method == "GET" and path.startswith("/v1/models/"):
             await visit.answer(self._route(path.removeprefix("/v1/models/"), key).entry)
         elif path.startswith(responses.PATH + "/"):
-            await visit.answer(await responses.of_kept(self.plane.control, key, method, path))
+            await visit.answer(await self._counted(key, responses.of_kept, self.plane.control, key, method, path))
         elif method == "GET" and path == "/v1/usage":
-            await visit.answer(await self._usage(visit, key))
+            await visit.answer(await self._counted(key, self._usage, visit, key))
         elif dialect is not None or path in ("/v1/models", "/v1/usage"):
             raise Refused("serving.method-not-allowed", method=method[:20], path=path[:100])
         else:
@@ -137,19 +138,22 @@ class Door:
         plane = self.plane
         asked = dialect.read(body, visit.headers)
         route = self._within_reach(dialect, self._route(asked.model, key))
-        if dialect.recalled is not None:
-            body = await dialect.recalled(plane.control, key, asked, body)
-        if dialect.alone is not None and not route.targets:
-            await visit.answer(dialect.alone(body))
-            return
-        bound = dialect.bound(asked, body, route)
-        reserved = metering.reserve(bound, route.tariff)
-        expected = min(request.prompt_estimate(body), bound.input) + bound.output
-        gauge = plane.limits.enter(key, expected, plane.now())
+        gauge = plane.limits.enter(key) or await plane.limits.wait_to_enter(key)
         plane.spool.under_way += 1
-        used = 0
+        taken = used = 0
         send = visit.send
         try:
+            if dialect.recalled is not None:
+                body = await dialect.recalled(plane.control, key, asked, body)
+            if dialect.alone is not None and not route.targets:
+                await visit.answer(dialect.alone(body))
+                return
+            bound = dialect.bound(asked, body, route)
+            reserved = metering.reserve(bound, route.tariff)
+            expected = min(request.prompt_estimate(body), bound.input) + bound.output
+            if not plane.limits.take(gauge, expected):
+                await plane.limits.wait_to_take(gauge, expected)
+            taken = expected
             if named is not None:
                 await plane.retries.claim(named)
                 send = named.recording(send)
@@ -171,7 +175,7 @@ class Door:
                 used = call.charge.tokens.input + call.charge.tokens.output
         finally:
             plane.spool.under_way -= 1
-            plane.limits.leave(gauge, expected, used)
+            plane.limits.leave(gauge, taken, used)
             if named is not None:
                 await plane.retries.over(named, visit.call)
 
@@ -222,6 +226,15 @@ class Door:
         first, last = (orjson.dumps(routes[place].name) if routes else b"null" for place in (0, -1))
         form = b'{"object":"list","data":[%s],"has_more":false,"first_id":%s,"last_id":%s}'
         return form % (b",".join(route.entry for route in routes), first, last)
+
+    async def _counted(self, key: Key, look: Callable[..., Awaitable[bytes]], *given: Any) -> bytes:
+        """What asks the database counts as a call."""
+        limits = self.plane.limits
+        gauge = limits.enter(key) or await limits.wait_to_enter(key)
+        try:
+            return await look(*given)
+        finally:
+            limits.leave(gauge, 0, 0)
 
     async def _usage(self, visit: Visit, key: Key) -> bytes:
         """What was charged, and why: one call (`?id=`) or the latest of this key."""

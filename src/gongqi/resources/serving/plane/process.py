@@ -47,7 +47,7 @@ class Plane:
         self.now = time.monotonic
         self.calls: set[Call] = set()
         self.bodies = Bodies(self.now)
-        self.limits = Limits()
+        self.limits = Limits(control, self.now)
         self.health = Health()
         self.retries = Retries(control, self.now)
         self.control = control
@@ -73,6 +73,7 @@ class Plane:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.limits.close()
         self.purses.close()
         self.pool.close()
         self.spool.close()
@@ -133,7 +134,7 @@ class Plane:
             self._end_stuck(now)
         if count % SLOW_TICKS == 0:
             self.purses.return_idle(now)
-            self.limits.forget_idle(now)
+            self.limits.return_idle(now)
             self.retries.forget_old(now)
 
     def _end_stuck(self, now: float) -> None:

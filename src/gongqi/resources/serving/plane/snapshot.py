@@ -5,12 +5,13 @@ The version is written into every usage record, so that a bill can name what was
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from gongqi.resources.serving.metering import GENERAL, Tariff
+from gongqi.resources.serving.rates import Answer, Ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,10 @@ class Control(Protocol):
 
         Raises Refused when the budget or the funds do not reach, Unavailable when it cannot be asked now.
         """
+        ...
+
+    def draw(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Rations of the limits a minute, in the order of the questions."""
         ...
 
     def claim(self, key: str, name: str, fingerprint: str, call: str) -> Claimed | None:
