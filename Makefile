@@ -1,5 +1,7 @@
 # Two commands do all the set-up: `make up` runs a foundation, `make test` runs the tests.
 .PHONY: up test test-long test-soak test-docs test-postgres test-browser test-clients test-sdks fuzz check bench bench-hub bench-gateway bench-gateway-outage lock docs clean
+# Images of containers set it, and then every process compiles all that it imports: seconds, each time.
+unexport PYTHONDONTWRITEBYTECODE
 PY := .venv/bin/python
 HF := tests/resources/hub/huggingface
 LIBRARIES := $(HF)/libraries.txt

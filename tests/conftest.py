@@ -23,8 +23,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import sqlalchemy
+from jinja2.bccache import Bucket
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.util import LRUCache
@@ -47,6 +49,23 @@ LONG = "long and not slow"  # and `make test-long`
 NOTED = Path(__file__).parents[1] / ".made-codes"  # what the first of them made, for the second to add to
 MADE: set[str] = set()  # codes of the errors made so far, here and by the workers that have come home
 
+
+class CompiledTemplates(jinja2.BytecodeCache):
+    """Many a test has a console of its own, and Jinja would compile every template for each of them again."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], Any] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self.kept.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.kept[bucket.key, bucket.checksum] = bucket.code
+
+
+jinja2.Environment.__init__ = functools.partialmethod(  # type: ignore[method-assign, assignment]
+    jinja2.Environment.__init__, bytecode_cache=CompiledTemplates()
+)
 
 # Every test has engines of its own, and SQLAlchemy would compile every statement for each of them again.
 COMPILED = LRUCache(5_000)

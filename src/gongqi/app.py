@@ -13,6 +13,7 @@ import fcntl
 import gc
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO
@@ -53,6 +54,15 @@ SPOOL = "spool"  # folder in the home
 YOUNG_OBJECTS = 20_000  # between two collections; some hundred requests make as many
 DOORS = Path(__file__).parent / "doors"
 
+# The log goes to stderr and has the lines of a failure, not the values in them, of which some are secrets.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),
+    ],
+    logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+)
 log = structlog.get_logger("gongqi.app")
 
 
