@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gongqi.kernel.errors import Refused
+from gongqi.resources.hub import service as hub
 
 
 def refused(work, *given, **more):
@@ -83,3 +84,21 @@ def test_a_budget_is_set_by_its_organisation_alone(market):
     assert (second.id, second.limit_amount, second.spent) == (first.id, 7, 0)
     said = market.evidence("serving.budget-set")
     assert [(entry.actor, entry.facts) for entry in said] == [("withheld", {})] * 2
+
+
+def test_a_route_to_a_release_says_what_the_hub_says_of_it(market):
+    made = market.served()
+    given = {"name": "server", "base_url": "http://127.0.0.1:1/v1", "private": True}
+    endpoint = market.do(market.operator, "serving:endpoint:add", **given).id
+    route = {"name": "m", "org": made.org, "context_tokens": 10, "targets": [{"endpoint": endpoint, "model": "m"}]}
+
+    def define(**more):
+        return market.do(market.operator, "serving:route:define", **route, **more)
+
+    assert refused(define, release=made.release, licence="MIT") == "serving.route-of-release"
+    assert refused(define, release=made.release, openness="open") == "serving.route-of-release"
+    market.kernel.transact(lambda ctx: hub.tell_asset(ctx, made.asset, "openness", "class-iii"), reason="test")
+    stated = define(release=made.release)
+    assert (stated.licence, stated.openness) == ("CC-BY-4.0", "class-iii")
+    typed = define(licence="MIT", openness="open-weights")
+    assert (typed.licence, typed.openness, typed.release) == ("MIT", "open-weights", None)

@@ -124,7 +124,7 @@ def create(ctx: Write, input: Create) -> DeploymentOut:
     unit = unit_named(input.unit)
     if ctx.session.scalar(select(Deployment.id).where(Deployment.name == input.name)):
         raise Refused("serving.name-taken", name=input.name)
-    release = _servable(ctx, input.release)
+    release = servable(ctx, input.release)
     terms = {
         "text_zh": input.agreement_zh, "text_en": input.agreement_en, "purpose": input.purpose,
         "retention_days": input.retention_days, "version": 1,
@@ -142,7 +142,7 @@ def create(ctx: Write, input: Create) -> DeploymentOut:
 @verb("serving:deployment:upgrade", evidence="serving.deployment-upgraded")
 def upgrade(ctx: Write, input: Upgrade) -> DeploymentOut:
     deployment = _ready(ctx, input.deployment, to="serving:deployment:upgrade")
-    release = _servable(ctx, input.release)
+    release = servable(ctx, input.release)
     if release.asset != deployment.asset:
         raise Refused("serving.release-of-another-asset", release=release.release, asset=deployment.asset)
     deployment.release, deployment.release_name = release.release, release.name
@@ -292,7 +292,7 @@ def _changed(ctx: Write, row: Deployment, *, kind: str | None = None) -> Deploym
     return DeploymentOut.model_validate(row)
 
 
-def _servable(ctx: Write, release: str) -> hub.ReleaseFacts:
+def servable(ctx: Write, release: str) -> hub.ReleaseFacts:
     """A published release that the actor may see. Raises Refused access.not-found, serving.release-not-published."""
     seen = hub.get_release.run(ctx, hub.OneRelease(release=release))
     if seen.state != "published":

@@ -19,6 +19,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.members import service as members
 from gongqi.resources.hub import service as hub
+from gongqi.resources.serving.deployments import servable
 from gongqi.resources.serving.endpoints import ID, raise_version
 from gongqi.resources.serving.metering import Tariff
 from gongqi.resources.serving.models import ModelEndpoint, ModelRoute
@@ -39,7 +40,10 @@ class TargetIn(Input):
 
 
 class DefineRoute(Input):
-    """`context_tokens` and `output_tokens` bound what a call can cost, which is reserved before it is forwarded."""
+    """`context_tokens` and `output_tokens` bound what a call can cost, which is reserved before it is forwarded.
+
+    `licence` and `openness` are typed for outside models alone; of a `release` the hub knows them.
+    """
 
     name: str = Field(pattern=ROUTE_NAME)
     org: str = Field(max_length=ID)
@@ -110,13 +114,13 @@ def define_route(ctx: Write, input: DefineRoute) -> RouteWithTargets:
     """Make a route, or put this definition in the place of the one it has; its price stays."""
     ctx.require("serving:route:define")
     members.require_organisation(ctx, input.org)
-    if input.release is not None:
-        hub.get_release.run(ctx, hub.OneRelease(release=input.release))
+    stated = _stated(ctx, input)
     for target in input.targets:
         endpoint = ctx.find(ModelEndpoint, target.endpoint, to="serving:endpoint:read")
         if endpoint.state != "ready":
             raise Refused("serving.endpoint-retired", name=endpoint.name)
     given = input.model_dump(exclude={"name", "targets"}) | {"targets": [each.model_dump() for each in input.targets]}
+    given |= stated
     row = ctx.session.scalar(select(ModelRoute).where(ModelRoute.name == input.name))
     if row is None:
         row = ctx.add(
@@ -190,6 +194,22 @@ def tariffs_of(row: Mapping[str, Any]) -> dict[str, Tariff]:
     general = Tariff(**{name: row[name] for name in _KEPT})
     own = {tier: replace(general, tier=tier, **rates) for tier, rates in row.get("tiers", {}).items()}
     return {general.tier: general} | own
+
+
+def _stated(ctx: Write, input: DefineRoute) -> dict[str, str]:
+    """Licence and openness: of a release of the hub what its card and the gates said, of an outside model what is typed.
+
+    Raises Refused: serving.route-of-release, serving.release-not-published.
+    """
+    if input.release is None:
+        return {"licence": input.licence, "openness": input.openness}
+    if input.licence or input.openness:
+        raise Refused("serving.route-of-release", release=input.release)
+    release = servable(ctx, input.release)
+    latest = hub.latest_releases(ctx, {release.asset}).get(release.asset)  # of which the gates' words are on the asset
+    labels = hub.labels_of(ctx, release.asset) if latest is not None and latest.id == release.release else {}
+    card = hub.revision_facts(ctx, release.revision).card
+    return {"licence": card.get("license") or "", "openness": labels.get("openness", "")}
 
 
 def _changed(ctx: Write, row: ModelRoute) -> RouteWithTargets:
