@@ -19,6 +19,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import sha256
 from html import unescape
 from pathlib import Path
@@ -44,6 +45,8 @@ PEOPLE = ("stranger", "south", "member", "owner", "operator")
 OUTSIDERS = ("stranger", "south")
 SPLIT = {"service": 2000, "model": 3500, "datasets": 2500, "compute": 1000, "foundation": 1000}
 TUS = {"tus-resumable": "1.0.0"}
+MONTH = f"{datetime.now(UTC):%Y-%m}"
+ADDRESS = {"street": "1 North Road", "city": "Beijing", "postcode": "100000", "country": "CN"}
 TERMS = {"agreement_zh": "可回传真实结果。", "agreement_en": "True outcomes may be sent back."}
 VOTE = {"choice": "approve", "rationale": f"the {CANARY} is sound"}
 
@@ -274,6 +277,7 @@ class World:
         self.fund = operator("billing:fund:open", name="schools", unit=UNIT)["id"]
         aid = {"org": self.north, "fund": self.fund, "paid_percent": 50, "reason": f"a {CANARY} school"}
         self.each("aid", lambda _person: self.keep(operator("billing:aid:grant", **aid)))
+        self.owner.verb("billing:address:set", org=self.north, name=f"{CANARY} Ltd", **ADDRESS)
         label = {"org": self.north, "label": f"{CANARY} key"}
         self.each("key", lambda _person: self.keep(self.owner.verb("serving:key:issue", **label)))
 
@@ -477,6 +481,10 @@ VERBS: dict[str, tuple[str, Given]] = {
         lambda w, p: {"org": w.north, "fund": w.fund, "paid_percent": 50, "reason": f"a {CANARY} school"},
     ),
     "billing:aid:end": ("401 404 403 403 200", lambda w, p: {"aid": w.of["aid"][p]}),
+    "billing:address:set": (
+        "401 403 403 200 200",
+        lambda w, p: {"org": w.north, "name": f"{CANARY} Ltd", **ADDRESS},
+    ),
     "billing:price:publish": (
         "401 403 403 403 200",
         lambda w, p: {"route": w.of["route"]["owner"], "input_nanos": 3, "output_nanos": 4},
@@ -567,6 +575,8 @@ READS: dict[str, tuple[str, Given]] = {
     "billing:fund:list": ("200/1 200/1 200/1 200/1 200/1", nothing),
     "billing:fund:get": ("200 200 200 200 200", lambda w, p: {"fund": w.fund}),
     "billing:aid:list": ("200/0 200/0 200/5 200/5 200/5", lambda w, p: {"org": w.north}),
+    "billing:statement:get": ("401 403 403 200 200", lambda w, p: {"org": w.north, "month": MONTH}),
+    "billing:address:get": ("404 404 404 200 200", lambda w, p: {"org": w.north}),
     "billing:price:list": ("200/1 200/1 200/1 200/1 200/1", nothing),
     "billing:price:get": ("200 200 200 200 200", lambda w, p: {"price": w.price}),
     "compliance:verdict:show": ("404 404 200 200 200", lambda w, p: {"release": w.published}),
@@ -791,6 +801,11 @@ PAGES: dict[str, tuple[str, Given]] = {
     "GET /hub/release/{key}": ("404 404 200 200 200", lambda w, p: {"key": w.published}),
     "GET /serving": ("200 200 200 200 200", nothing),
     "GET /serving/deployment/{key}": ("200 200 200 200 200", lambda w, p: {"key": w.deployment}),
+    "GET /billing/statement/{org}/{month}": ("401 403 403 200 200", lambda w, p: {"org": w.north, "month": MONTH}),
+    "GET /api/v1/billing/statement/{org}/{month}/{name}": (
+        "401 403 403 200 200",
+        lambda w, p: {"org": w.north, "month": MONTH, "name": "statement.csv"},
+    ),
     "GET /billing": ("200 200 200 200 200", nothing),
     "GET /serving/models": ("200 200 200 200 200", nothing),
     "GET /serving/call/{key}": ("404 404 404 200 200", lambda w, p: {"key": w.call}),

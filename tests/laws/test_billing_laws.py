@@ -1,10 +1,10 @@
-"""The laws of aid, over calls as the machine thinks them up: who pays is exact, and no fund is ever overspent."""
+"""The laws of billing, over calls as the machine thinks them up: who pays is exact, no fund is ever overspent, and a
+month's statement is what the usage records and the ledger say."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,27 +12,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from gongqi import app
 from gongqi.books.ledger import service as ledger
-from gongqi.kernel.blobs.folder import FolderBlobs
-from gongqi.kernel.clock import FixedClock
-from gongqi.kernel.config import Settings
-from gongqi.kernel.db import Database
-from gongqi.kernel.errors import Refused
-from gongqi.kernel.room import Kernel
-from gongqi.kernel.verbs import Caller, execute, query
-from gongqi.members import service as members
+from gongqi.books.ledger.models import Posting, Transaction
 from gongqi.resources.serving import metering
-from gongqi.resources.serving.aid import aid_of
-from gongqi.resources.serving.leases import grant_lease
 from gongqi.resources.serving.metering import NANO
-from gongqi.resources.serving.models import Lease, ModelRoute, Tab, Usage
-from gongqi.resources.serving.settlement import settle_batch
+from gongqi.resources.serving.models import Lease, Tab, Usage
+from tests.sim.desk import UNIT, Client, Desk, open_desk
 
-UNIT = "CNY-fen"
 percents = st.integers(0, 100)
 nanos = st.integers(0, 10**15)
-_numbers = itertools.count()
 
 
 @given(nanos, percents)
@@ -47,117 +35,11 @@ def test_a_fund_never_pays_more_than_its_share_of_the_sum(costs: list[int], perc
     assert sum(metering.shares(cost, percent).aid for cost in costs) <= metering.shares(sum(costs), percent).aid
 
 
-@dataclass
-class Desk:
-    """A foundation whose calls are made up here, and charged as the gateway charges them."""
-
-    kernel: Kernel
-    operator: Any
-    route: str = ""
-
-    def do(self, verb: str, **values: Any) -> Any:
-        declared = self.kernel.house.verbs[verb]
-        return execute(self.kernel, declared, Caller(self.operator), declared.input.model_validate(values))
-
-    def ask(self, read: str, **values: Any) -> Any:
-        declared = self.kernel.house.reads[read]
-        return query(self.kernel, declared, Caller(self.operator), declared.input.model_validate(values))
-
-    def organisation(self, funds: int) -> str:
-        name = f"org-{next(_numbers)}"
-        org = self.do("members:organisation:create", handle=name, name=name).id
-        if funds:
-            self.do("ledger:credit:grant", owner=org, unit=UNIT, amount=funds)
-        return org
-
-    def priced_route(self) -> str:
-        name = f"m-{next(_numbers)}"
-        address = {"base_url": "http://127.0.0.1:9/v1", "private": True}
-        endpoint = self.do("serving:endpoint:add", name=name, **address).id
-        home = self.ask("members:party:list", handle="foundation").items[0].id
-        targets = [{"endpoint": endpoint, "model": "m"}]
-        route = self.do("serving:route:define", name=name, org=home, context_tokens=100, targets=targets).id
-        self.do("billing:price:publish", route=route, unit=UNIT, input_nanos=1, output_nanos=1)
-        return route
-
-    def fund(self, amount: int) -> str:
-        fund = self.do("billing:fund:open", name=f"fund-{next(_numbers)}", unit=UNIT).id
-        if amount:
-            self.do("ledger:credit:grant", owner=fund, unit=UNIT, amount=amount)
-        return fund
-
-    def balance(self, owner: str, code: str = "available") -> int:
-        return self.kernel.look(lambda ctx: ledger.balance(ctx, ledger.account_id(owner, UNIT, code)))
-
-    def rows(self, query: Any) -> list[Any]:
-        return self.kernel.look(lambda ctx: list(ctx.session.scalars(query)))
-
-
-class Client:
-    """One key of one data plane: takes from its lease as the plane does, and has what it did settled in batches."""
-
-    def __init__(self, desk: Desk, org: str, *routes: str) -> None:
-        self.desk, self.org, self.routes = desk, org, routes
-        self.plane = f"plane-{next(_numbers)}"
-        self.key = desk.do("serving:key:issue", org=org, label="law", unit=UNIT).id
-        self.records: list[list[Any]] = []
-        self.lease, self.left, self.offset = "", 0, 0
-
-    def call(self, route: str, bound: int, cost: int) -> bool:
-        """Whether it was admitted."""
-        if self.left < bound:
-            self.give_back()
-            try:
-                self.ask(route, bound)
-            except Refused as refused:
-                assert refused.code in ("serving.funds-too-low", "serving.aid-exhausted")
-                return False
-        self.left -= cost
-        price = ["price", 1, UNIT, 1, 1, 1, cost, self.lease, 1, "general"]
-        about = ["e", f"gen_{next(_numbers)}", self.org, self.key, "default", route, None, "complete", 0, 1, 1, 1]
-        self.records.append([*about, cost, 0, 0, False, False, *price])
-        return True
-
-    def ask(self, route: str, bound: int) -> None:
-        def granted(ctx: Any) -> Any:
-            aid = aid_of(ctx, {self.org}, ctx.session.scalars(select(ModelRoute))).get(self.org, {}).get(route)
-            wish = max(bound, 20 * NANO)
-            asked = {"unit": UNIT, "need_nanos": bound, "wish_nanos": wish, "aid": aid}
-            return grant_lease(ctx, plane=self.plane, key=self.key, **asked)
-
-        made = self.desk.kernel.transact(granted, reason="law")
-        self.lease, self.left = made.id, made.nanos
-
-    def give_back(self) -> None:
-        if self.lease:
-            self.records.append(["l", self.lease])
-            self.lease, self.left = "", 0
-
-    def settle(self) -> None:
-        start, self.offset = self.offset, self.offset + 1
-        batch = {"plane": self.plane, "segment": 1, "start": start, "end": self.offset, "records": self.records}
-        self.desk.kernel.transact(lambda ctx: settle_batch(ctx, **batch), reason="law")
-        self.records = []
-
-
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[..., Any]) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("billing")
-    with new_database(folder) as url:
-        told = Settings.from_environment({"GONGQI_HOME": str(folder), "GONGQI_DATABASE_URL": url})
-        database = Database(url)
-        kernel = Kernel(
-            told,
-            app.house(),
-            database,
-            FolderBlobs(folder / "blobs"),
-            record=lambda ctx, entry: None,
-            clock=FixedClock(),
-        )
-        start = members.bootstrap_operator(kernel)
-        operator = kernel.look(lambda ctx: members.actor_for_token(ctx, start.token))
-        yield Desk(kernel, operator)
-        database.close()
+    with new_database(folder) as url, open_desk(folder, url) as made:
+        yield made
 
 
 calls = st.lists(
@@ -174,7 +56,7 @@ def test_the_provider_gets_the_full_price_and_neither_purse_is_overdrawn(
 ) -> None:
     org, fund, route = desk.organisation(funds), desk.fund(fund_amount), desk.priced_route()
     desk.do("billing:aid:grant", org=org, fund=fund, paid_percent=percent, routes=[route], reason="law")
-    caller = Client(desk, org, route)
+    caller = Client(desk, org)
     for bound, part, ends_batch in made:
         caller.call(route, bound, int(bound * part))
         if ends_batch:
@@ -195,3 +77,93 @@ def test_the_provider_gets_the_full_price_and_neither_purse_is_overdrawn(
     assert desk.balance(org) == funds - due[org] // NANO and desk.balance(org, "held") == 0
     assert not desk.rows(select(Lease).where(Lease.plane == caller.plane, Lease.state == "open"))
     assert desk.ask("ledger:book:check").findings == []
+
+
+acts = st.lists(
+    st.one_of(
+        st.tuples(st.just("call"), st.integers(0, 1), st.integers(1, 6 * NANO), st.integers(0, 6 * NANO)),
+        st.tuples(st.just("grant"), st.integers(1, 30)),
+        st.tuples(st.just("gift"), st.integers(1, 5)),
+        st.tuples(st.just("settle")),
+        st.tuples(st.just("days"), st.integers(1, 40)),
+    ),
+    max_size=14,
+)
+
+
+def month_of(moment: Any) -> str:
+    return f"{moment:%Y-%m}"
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 99), acts)
+@example(
+    50, [("call", 0, 3 * NANO, 2 * NANO + 1), ("settle",), ("days", 31), ("call", 1, 5 * NANO, NANO // 3), ("settle",)]
+)
+def test_a_statement_is_what_the_records_and_the_ledger_say_to_the_unit(
+    desk: Desk, percent: int, made: list[Any]
+) -> None:
+    org, fund, routes = desk.organisation(20), desk.fund(20), [desk.priced_route(), desk.priced_route()]
+    desk.do("billing:aid:grant", org=org, fund=fund, paid_percent=percent, routes=[routes[0]], reason="law", days=3660)
+    client = Client(desk, org)
+    first = desk.clock.now()
+    settled: dict[str, str] = {}  # of each record, the month in which it was settled
+
+    def settle() -> None:
+        settled.update({record[1]: month_of(desk.clock.now()) for record in client.records if record[0] == "e"})
+        client.settle()
+
+    for act, *values in made:
+        if act == "call":
+            client.give_back()  # a lease is aided or not, as its route is
+            client.call(routes[values[0]], values[1], min(values[1:]))
+        elif act == "grant":
+            desk.do("ledger:credit:grant", owner=org, unit=UNIT, amount=values[0])
+        elif act == "gift" and desk.balance(org) >= values[0]:
+            desk.do("billing:fund:give", fund=fund, org=org, amount=values[0])
+        elif act == "settle":
+            settle()
+        elif act == "days":
+            desk.clock.advance(days=values[0])
+    client.give_back()
+    settle()
+    own = tuple(ledger.account_id(org, UNIT, code) for code in ("available", "held"))
+    postings = [
+        (month_of(at), amount)
+        for at, amount in desk.kernel.look(
+            lambda ctx: ctx.session.execute(
+                select(Transaction.at, Posting.amount)
+                .join(Posting, Posting.sequence == Transaction.sequence)
+                .where(Posting.account_id.in_(own))
+            ).all()
+        )
+    ]
+    usage = desk.rows(select(Usage).where(Usage.org == org))
+    months = sorted({month_of(first + timedelta(days=day)) for day in range((desk.clock.now() - first).days + 1)})
+    closing, carried = 0, dict.fromkeys(routes, 0)
+    for month in months:
+        told = desk.ask("billing:statement:get", org=org, month=month, unit=UNIT)
+        assert told.opening == closing, "a month begins where the last ended"
+        assert told.opening + told.credits - told.charges - told.payments == told.closing
+        assert told.closing - told.opening == sum(amount for at, amount in postings if at == month)
+        assert told.closing - told.opening == sum(each.amount for each in told.movements)
+        closing = told.closing
+        lines = {line.route: line for line in told.models}
+        for route in routes:
+            rows = [row for row in usage if row.route == route and settled[row.id] == month]
+            line = lines.pop(route, None)
+            if line is None:
+                assert not rows and not carried[route]
+                continue
+            assert (line.calls, line.full_nanos) == (len(rows), sum(row.cost_nanos for row in rows))
+            assert (
+                line.aid_nanos == sum(row.aid_nanos for row in rows)
+                and line.own_nanos == line.full_nanos - line.aid_nanos
+            )
+            assert line.carried_in_nanos == carried[route]
+            assert line.carried_in_nanos + line.own_nanos == line.charged * NANO + line.carried_out_nanos
+            carried[route] = line.carried_out_nanos
+        assert not lines and told.charges == sum(line.charged for line in told.models)
+    assert closing == desk.balance(org) + desk.balance(org, "held")
+    tabs = {row.route: row.owed_nanos for row in desk.rows(select(Tab).where(Tab.org == org))}
+    assert carried == dict.fromkeys(routes, 0) | tabs

@@ -1,4 +1,4 @@
-"""The tables of billing: price lists, written once; funds; and the aid that they pay, with its history.
+"""The tables of billing: price lists, written once; funds, and the aid that they pay, with its history; addresses.
 
 No personal data; kept for ever, as the bills that name them are.
 """
@@ -67,3 +67,18 @@ class AidGrant(Base):
     since: Mapped[datetime]
     until: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+
+
+class BillingAddress(Base):
+    """Under which name and where an organisation is billed; the foundation's own is the seller's. `country`: ISO 3166-1."""
+
+    __tablename__ = "billing_address"
+    version: Mapped[int] = mapped_column()
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the mapper reads it once
+
+    org: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    street: Mapped[str]
+    city: Mapped[str]
+    postcode: Mapped[str]
+    country: Mapped[str]

@@ -1,35 +1,67 @@
-"""The pages of billing: the funds with what is in them, and the aid that the reader may see; and on the page of an
-organisation its own aid."""
+"""The pages of billing: the funds with what is in them, and the aid that the reader may see; a month's statement, to be
+printed; and on the page of an organisation its aid and its months."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from gongqi.economy.billing import service
+from gongqi.books.ledger.service import written
+from gongqi.economy.billing import rules, service
+from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Panel, View
 from gongqi.kernel.verbs import MAX_PAGE, Read
 from gongqi.members import service as members
+from gongqi.resources.serving import service as serving
 
 PAGE = 30
+READ_STATEMENT = "billing:statement:get"
 
 
 def load_billing(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
     funds = service.list_funds.run(ctx, service.ListFunds.model_validate({"limit": PAGE, "cursor": cursor}))
-    return {"funds": funds, **_aid(ctx)}
+    orgs = sorted(ctx.actor.orgs_with(READ_STATEMENT) & ctx.actor.orgs)
+    shown = _aid(ctx)
+    return {"funds": funds, "orgs": orgs, **shown, "names": shown["names"] | members.names(ctx, orgs), **_months(ctx)}
+
+
+def load_statement(ctx: Read, org: str, month: str, unit: str = "CNY-fen") -> dict[str, Any]:
+    if not rules.is_month(month):
+        raise Refused("billing.month-unreadable", month=month[:20])
+    given = {"org": org, "month": month, "unit": unit}
+    statement = service.get_statement.run(ctx, service.OneStatement.model_validate(given))
+    before, after = statement.since - timedelta(days=1), statement.until
+    return {
+        "statement": statement,
+        "write": partial(written, unit=statement.unit),
+        "exact": partial(serving.exact, unit=statement.unit),
+        "before": f"{before:%Y-%m}",
+        "after": f"{after:%Y-%m}" if statement.is_over else None,
+        "last": statement.until - timedelta(days=1),
+    }
 
 
 def load_organisation_panel(ctx: Read, key: str) -> dict[str, Any] | None:
     shown = _aid(ctx, org=key)
-    return shown if shown["aid"] else None
+    may_read = ctx.actor.may(READ_STATEMENT, key)
+    return {**shown, **_months(ctx), "org": key if may_read else None} if shown["aid"] or may_read else None
+
+
+def _months(ctx: Read) -> dict[str, str]:
+    first = ctx.now.replace(day=1)
+    return {"month": f"{first:%Y-%m}", "month_before": f"{first - timedelta(days=1):%Y-%m}"}
 
 
 def _aid(ctx: Read, **which: str) -> dict[str, Any]:
     aid = service.list_aid.run(ctx, service.ListAid.model_validate({"limit": MAX_PAGE, **which})).items
-    funds = {
-        each.id: each.name for each in service.list_funds.run(ctx, service.ListFunds(limit=MAX_PAGE, cursor=None)).items
-    }
-    return {"aid": aid, "fund_names": funds, "names": members.names(ctx, {each.org for each in aid}), "now": ctx.now}
+    funds = service.list_funds.run(ctx, service.ListFunds(limit=MAX_PAGE, cursor=None)).items
+    named = members.names(ctx, {each.org for each in aid})
+    return {"aid": aid, "fund_names": {each.id: each.name for each in funds}, "names": named, "now": ctx.now}
 
 
 PANELS = (Panel("members_party.html", "billing_organisation_panel.html", load_organisation_panel),)
-VIEWS = (View("/billing", "billing_list.html", load_billing, params=("cursor",)),)
+VIEWS = (
+    View("/billing", "billing_list.html", load_billing, params=("cursor",)),
+    View("/billing/statement/{org}/{month}", "billing_statement.html", load_statement, params=("unit",)),
+)

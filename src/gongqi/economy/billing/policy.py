@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, false, true
 
-from gongqi.economy.billing.models import AidFund, AidGrant, Price
+from gongqi.economy.billing.models import AidFund, AidGrant, BillingAddress, Price
 from gongqi.kernel.access import Actor, Policy, everyone, within
 
 
@@ -16,6 +16,11 @@ def foundation(actor: Actor, permission: str) -> ColumnElement[bool]:
 POLICIES = (
     Policy(Price, read="billing:price:read", rules={"billing:price:read": everyone}),
     Policy(AidFund, read="billing:fund:read", rules={"billing:fund:read": everyone}),
+    Policy(
+        BillingAddress,
+        read="billing:address:read",
+        rules={"billing:address:read": within(BillingAddress.org)},
+    ),
     Policy(
         AidGrant,
         read="billing:aid:read",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gongqi.economy.billing import service
+from gongqi.economy.billing.api import ENDPOINTS
 from gongqi.economy.billing.pages import PANELS, VIEWS
 from gongqi.economy.billing.policy import POLICIES
 from gongqi.kernel.room import Room
@@ -16,6 +17,7 @@ ROOM = Room(
         service.give_to_fund,
         service.grant_aid,
         service.end_aid,
+        service.set_address,
     ),
     reads=(
         service.list_prices,
@@ -23,8 +25,11 @@ ROOM = Room(
         service.list_funds,
         service.get_fund,
         service.list_aid,
+        service.get_statement,
+        service.get_address,
     ),
     policies=POLICIES,
     views=VIEWS,
     panels=PANELS,
+    endpoints=ENDPOINTS,
 )

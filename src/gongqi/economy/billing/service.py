@@ -1,4 +1,5 @@
-"""Billing's verbs and reads, by idea: `prices` (what a model's tokens cost) → `aid` (funds that pay a part of it)."""
+"""Billing's verbs and reads, by idea: `prices` (what a model's tokens cost) → `aid` (funds that pay a part of it)
+→ `statements` (what a month came to) → `invoices`."""
 
 from gongqi.economy.billing.aid import (
     ListAid,
@@ -11,19 +12,28 @@ from gongqi.economy.billing.aid import (
     list_funds,
     open_fund,
 )
+from gongqi.economy.billing.invoices import get_address, invoice, set_address
 from gongqi.economy.billing.prices import get_price, list_prices, publish_price
+from gongqi.economy.billing.statements import OneStatement, StatementOut, as_csv, get_statement
 
 __all__ = [
     "ListAid",
     "ListFunds",
+    "OneStatement",
+    "StatementOut",
+    "as_csv",
     "end_aid",
+    "get_address",
     "get_fund",
     "get_price",
+    "get_statement",
     "give_to_fund",
     "grant_aid",
+    "invoice",
     "list_aid",
     "list_funds",
     "list_prices",
     "open_fund",
     "publish_price",
+    "set_address",
 ]

@@ -13,7 +13,6 @@ import orjson
 import structlog
 from sqlalchemy import select
 
-from gongqi.kernel.money import UNITS
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
@@ -81,9 +80,9 @@ class GatewayControl:
                     record.model_dump(mode="json")
                     | {
                         "object": "usage",
-                        "cost": exact(record.cost_nanos, record.unit),
-                        "aid": exact(record.aid_nanos, record.unit),
-                        "paid": exact(record.cost_nanos - record.aid_nanos, record.unit),
+                        "cost": metering.exact(record.cost_nanos, record.unit),
+                        "aid": metering.exact(record.aid_nanos, record.unit),
+                        "paid": metering.exact(record.cost_nanos - record.aid_nanos, record.unit),
                         "rule": self._kernel.house.words.text(f"serving.ending.{record.ending}.rule", language),
                         "evidence_url": f"/evidence/entry/{record.evidence}",
                     }
@@ -164,7 +163,9 @@ def _entry(row: ModelRoute, tariff: metering.Tariff) -> dict[str, Any]:
     under `gongqi` what only we say."""
     rates = {"input": tariff.input_nanos, "cached_input": tariff.cached_nanos, "output": tariff.output_nanos}
     price = {"id": tariff.price, "version": tariff.version, "tier": tariff.tier, "unit": tariff.unit}
-    price |= {f"{name}_per_million_tokens": exact(nanos * MILLION, tariff.unit) for name, nanos in rates.items()}
+    price |= {
+        f"{name}_per_million_tokens": metering.exact(nanos * MILLION, tariff.unit) for name, nanos in rates.items()
+    }
     more = {
         "kind": row.kind, "licence": row.licence, "openness": row.openness, "release": row.release,
         "region": row.region, "context_tokens": row.context_tokens, "output_tokens": row.output_tokens, "price": price,
@@ -176,12 +177,3 @@ def _entry(row: ModelRoute, tariff: metering.Tariff) -> dict[str, Any]:
         "lifecycle": "active", "max_input_tokens": row.context_tokens, "max_tokens": row.output_tokens,
     }  # fmt: skip
     return {"id": row.name, "object": "model", "created": created, "owned_by": row.org} | anthropic | {"gongqi": more}
-
-
-def exact(nanos: int, unit: str) -> str:
-    """An exact amount in the unit's symbol, such as `0.30 CNY`: as many decimals as it takes, at least the unit's."""
-    decimals, symbol = UNITS[unit].decimals, UNITS[unit].symbol
-    digits = f"{nanos:0{9 + decimals + 1}d}"
-    whole, part = digits[: -9 - decimals], digits[-9 - decimals :]
-    kept = part.rstrip("0").ljust(decimals, "0")
-    return f"{whole}.{kept} {symbol}" if kept else f"{whole} {symbol}"

@@ -26,6 +26,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from gongqi.kernel.money import UNITS
+
 NANO = 10**9  # nanos in one booked unit
 BYTES_A_TOKEN = 4  # an estimate's rate: byte-pair vocabularies average 3.5 to 4.5 bytes of text a token
 MAX_NANOS = 10**11  # 100 booked units a token, a thousand times the dearest price known
@@ -148,3 +150,12 @@ def book(owed_nanos: int, added_nanos: int, limit: int | None = None) -> tuple[i
     if limit is not None:
         whole = min(whole, limit)
     return whole, total - whole * NANO
+
+
+def exact(nanos: int, unit: str) -> str:
+    """An exact amount in the unit's symbol, such as `0.30 CNY`: as many decimals as it takes, at least the unit's."""
+    decimals, symbol = UNITS[unit].decimals, UNITS[unit].symbol
+    digits = f"{nanos:0{9 + decimals + 1}d}"
+    whole, part = digits[: -9 - decimals], digits[-9 - decimals :]
+    kept = part.rstrip("0").ljust(decimals, "0")
+    return f"{whole}.{kept} {symbol}" if kept else f"{whole} {symbol}"

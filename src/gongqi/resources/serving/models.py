@@ -237,6 +237,27 @@ class Tab(Base):
     owed_nanos: Mapped[int]
 
 
+class MonthSum(Base):
+    """What `org`'s calls of a route came to in a `month` (UTC, of their settlement): sums of its usage records.
+
+    `calls` leaves out those that got no answer. Kept in the transaction that makes the records, so that a statement reads
+    a line a model and not a million calls.
+    """
+
+    __tablename__ = "model_month"
+
+    org: Mapped[str] = mapped_column(primary_key=True)
+    month: Mapped[str] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    unit: Mapped[str] = mapped_column(primary_key=True)
+    calls: Mapped[int]
+    input_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    cost_nanos: Mapped[int]
+    aid_nanos: Mapped[int]
+
+
 class KeySpend(Base):
     """What a key has spent in a `period`: a day `2026-11-29` or a month `2026-11`, in UTC."""
 

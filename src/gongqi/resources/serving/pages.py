@@ -12,8 +12,8 @@ from gongqi.books.ledger.rules import written
 from gongqi.kernel.room import View
 from gongqi.kernel.verbs import Read
 from gongqi.resources.serving import service
-from gongqi.resources.serving.control import exact
 from gongqi.resources.serving.keys import ListKeys, list_keys
+from gongqi.resources.serving.metering import exact
 from gongqi.resources.serving.routes import ListRoutes, list_routes
 from gongqi.resources.serving.usage import ListUsage, list_usage
 

@@ -33,6 +33,7 @@ from gongqi.kernel.verbs import Write
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.leases import charge_lease, end_leases, end_leases_of, periods
 from gongqi.resources.serving.models import KeySpend, Lease, SpoolMark, Usage
+from gongqi.resources.serving.months import SUMS, add_sums
 from gongqi.resources.serving.plane import spool
 
 BATCH_BYTES = 2 << 20  # some 5,000 records: a tenth of a second of the only writer
@@ -41,7 +42,10 @@ TAKE_OVER_SECONDS = 5.0  # between two looks whether whoever settles is gone
 RETRY_SECONDS = 2.0
 _COLUMNS = [column.name for column in Usage.__table__.columns]
 RECORD_FIELDS = _COLUMNS.index("tier") + 1  # what the plane writes; who pays, and the evidence, the settlement adds
-KEY, ROUTE, COST, LEASE = map(_COLUMNS.index, ("key", "route", "cost_nanos", "lease"))
+ORG, KEY, ROUTE, ENDING, UNIT, COST, LEASE = map(
+    _COLUMNS.index, ("org", "key", "route", "ending", "unit", "cost_nanos", "lease")
+)
+TOKENS = slice(_COLUMNS.index("input_tokens"), _COLUMNS.index("output_tokens") + 1)
 
 Record = list[Any]
 log = structlog.get_logger("gongqi.serving.settlement")
@@ -99,6 +103,7 @@ def _book(ctx: Write, subject: str, records: list[Record]) -> None:
     calls: Counter[str] = Counter()
     spent: Counter[str] = Counter()
     rows = []
+    months: dict[tuple[str, str, str], list[int]] = {}
     for record in records:
         lease, own, aid, fund = leases.get(record[LEASE]), record[COST], 0, None
         if lease is not None and own:
@@ -111,10 +116,16 @@ def _book(ctx: Write, subject: str, records: list[Record]) -> None:
             calls[lease.id] += 1
             spent[record[KEY]] += own
         rows.append((*record, aid, fund, evidence))
+        sums = months.setdefault((record[ORG], record[ROUTE], record[UNIT]), [0] * len(SUMS))
+        answered = 0 if record[ENDING] == metering.REFUSED else 1
+        for place, value in enumerate((answered, *record[TOKENS], record[COST], aid)):
+            sums[place] += value
     insert_rows(ctx.session.connection(), Usage, rows)
     for id, lease in sorted((leases | funds).items()):
         if id in due:
             charge_lease(ctx, lease, due[id], evidence=evidence, calls=calls[id])
+    for (org, route, unit), added in months.items():
+        add_sums(ctx, org, route, unit, added)
     for key, nanos in spent.items():
         for period in periods(ctx):
             row = ctx.session.get(KeySpend, (key, period)) or ctx.add(KeySpend(key=key, period=period, nanos=0))

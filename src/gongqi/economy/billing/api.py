@@ -1,0 +1,49 @@
+"""A month as files: `GET /api/v1/billing/statement/{org}/{month}/statement.csv` and `…/invoice.xml`."""
+
+from __future__ import annotations
+
+import anyio.to_thread
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gongqi.economy.billing import service
+from gongqi.kernel.errors import Refused
+from gongqi.kernel.room import Endpoint
+from gongqi.kernel.verbs import Read
+
+HEADERS = {"content-security-policy": "sandbox; default-src 'none'", "cache-control": "private, no-store"}
+
+
+async def give(request: Request) -> Response:
+    return await anyio.to_thread.run_sync(_give, request)
+
+
+def _give(request: Request) -> Response:
+    kernel, caller = request.state.kernel, request.state.caller
+    path, name = request.path_params, request.path_params["name"]
+    given = {"org": path["org"], "month": path["month"], "unit": request.query_params.get("unit", "CNY-fen")}
+    if name not in FORMS or "\x00" in "".join(given.values()):
+        raise Refused("access.not-found", kind="document", key=name[:100].replace("\x00", ""))
+    try:
+        asked = service.OneStatement.model_validate(given)
+    except ValidationError:
+        raise Refused("billing.month-unreadable", month=path["month"][:20]) from None
+    media_type, make = FORMS[name]
+    content = kernel.look(lambda ctx: make(ctx, asked), caller)
+    file = f"{asked.month}-{asked.unit}-{name}"
+    return Response(
+        content, media_type=media_type, headers=HEADERS | {"content-disposition": f'attachment; filename="{file}"'}
+    )
+
+
+def _csv(ctx: Read, asked: service.OneStatement) -> str:
+    return service.as_csv(service.get_statement.run(ctx, asked))
+
+
+def _xml(ctx: Read, asked: service.OneStatement) -> bytes:
+    return service.invoice(ctx, asked).xml
+
+
+FORMS = {"statement.csv": ("text/csv", _csv), "invoice.xml": ("application/xml", _xml)}
+ENDPOINTS = (Endpoint("GET", "/api/v1/billing/statement/{org}/{month}/{name}", give),)
