@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -131,6 +133,28 @@ def test_a_book_from_before_is_carried_over_whole_and_stays_append_only(empty: D
     ):
         with pytest.raises(DBAPIError, match=why), empty.writer.begin() as connection:
             connection.exec_driver_sql(statement)
+
+
+def test_calls_from_before_there_were_tiers_and_statements_are_summed_by_month(empty: Database) -> None:
+    migrations.run(empty, "0023")
+    names = (
+        "id org key project route ending at duration_us attempts input_tokens cached_tokens output_tokens is_estimated"
+    )
+    names += " is_capped price price_version unit input_nanos cached_nanos output_nanos cost_nanos snapshot evidence"
+    insert = text(
+        f"INSERT INTO model_usage ({', '.join(names.split())}) VALUES (:id, 'org_x', 'k', 'p', 'mrt_x', :ending, :at, 1, 1, "
+        "3, 1, 2, false, false, 'price_x', 1, 'CNY-fen', 1, 1, 1, 5, 1, 'ev')"
+    )
+    last, first = datetime(2026, 10, 31, 23, 59, 59, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    calls = (("a", "complete", last), ("b", "refused", first), ("c", "cut", first))
+    with empty.writer.begin() as connection:
+        connection.execute(insert, [{"id": id, "ending": ending, "at": as_micros(at)} for id, ending, at in calls])
+    migrations.prepare(empty, upgrade=True)
+    with empty.reading() as session:
+        months = session.execute(text("SELECT month, calls, input_tokens, cost_nanos FROM model_month ORDER BY month"))
+        assert [tuple(row) for row in months] == [("2026-10", 1, 3, 5), ("2026-11", 1, 6, 10)]
+        told = session.execute(text("SELECT DISTINCT tier, aid_nanos, fund FROM model_usage"))
+        assert [tuple(row) for row in told] == [("general", 0, None)]
 
 
 BEFORE = rules.Draft(
