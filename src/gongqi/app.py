@@ -45,12 +45,11 @@ from gongqi.resources.serving.engine import Engine
 from gongqi.resources.serving.plane.door import PREFIX, Door
 from gongqi.resources.serving.plane.process import Plane
 from gongqi.resources.serving.plane.wire import Wires
-from gongqi.resources.serving.settlement import Settler
+from gongqi.resources.serving.settlement import SPOOL, Settler
 from gongqi.rooms import ROOMS
 
 GRACEFUL_SECONDS = 5
 BACKLOG = 2048
-SPOOL = "spool"  # folder in the home
 YOUNG_OBJECTS = 20_000  # between two collections; some hundred requests make as many
 DOORS = Path(__file__).parent / "doors"
 

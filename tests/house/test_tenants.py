@@ -646,6 +646,7 @@ ENDPOINTS: dict[str, tuple[str, Given]] = {
     "GET /v2": ("200 200 200 200 200", nothing),
     "GET /v2/health/live": ("200 200 200 200 200", nothing),
     "GET /v2/health/ready": ("200 200 200 200 200", nothing),
+    "GET /metrics": ("401 403 403 403 200", nothing),
     "GET /v2/models/{name}": ("200 200 200 200 200", lambda w, p: {"name": "diagnosis"}),
     "GET /v2/models/{name}/versions/{version}": (
         "200 200 200 200 200",

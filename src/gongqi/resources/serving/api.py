@@ -1,7 +1,8 @@
 """The Open Inference Protocol v2 over REST (KServe, "Predict Protocol - Version 2").
 
 A model is a deployment's name, its version the name of the release that answers. Errors are one JSON body that both the
-protocol's clients and ours can read: the protocol's `error`, and the members of an RFC 9457 problem.
+protocol's clients and ours can read: the protocol's `error`, and the members of an RFC 9457 problem. Beside it,
+`/metrics` of the gateway.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import orjson
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +22,8 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Endpoint
 from gongqi.resources.serving import service
 from gongqi.resources.serving.engine import Engine
+from gongqi.resources.serving.metrics import exposition
+from gongqi.resources.serving.settlement import SPOOL
 
 MAX_BODY_BYTES = 8 << 20  # some 400,000 numbers as JSON text
 PLATFORM = "onnx_onnxv1"
@@ -73,6 +77,14 @@ async def infer(request: Request) -> Response:
     return _json(answer)
 
 
+async def metrics(request: Request) -> Response:
+    """The data planes of the gateway, as Prometheus reads them."""
+    kernel, caller = request.state.kernel, request.state.caller
+    root = kernel.settings.home / SPOOL
+    told = await anyio.to_thread.run_sync(kernel.look, lambda ctx: exposition(ctx, root), caller, limiter=_turns)
+    return Response(told, media_type=CONTENT_TYPE_LATEST)
+
+
 def _both(method: str, tail: str, handle: Answer) -> tuple[Endpoint, Endpoint]:
     return (
         Endpoint(method, f"/v2/models/{{name}}{tail}", handle, problem),
@@ -84,6 +96,7 @@ ENDPOINTS = (
     Endpoint("GET", "/v2", server, problem),
     Endpoint("GET", "/v2/health/live", live, problem),
     Endpoint("GET", "/v2/health/ready", ready, problem),
+    Endpoint("GET", "/metrics", metrics),
     *_both("GET", "", model),
     *_both("GET", "/ready", model_ready),
     *_both("POST", "/infer", infer),

@@ -36,6 +36,7 @@ from gongqi.resources.serving.models import KeySpend, Lease, SpoolMark, Usage
 from gongqi.resources.serving.months import SUMS, add_sums
 from gongqi.resources.serving.plane import spool
 
+SPOOL = "spool"  # folder in the home
 BATCH_BYTES = 2 << 20  # some 5,000 records: a tenth of a second of the only writer
 SETTLE_SECONDS = 1.0  # how far the books may lag behind a quiet data plane
 TAKE_OVER_SECONDS = 5.0  # between two looks whether whoever settles is gone

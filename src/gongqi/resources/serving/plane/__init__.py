@@ -15,6 +15,7 @@ from which the control plane settles. All it asks of the control plane is the pr
     stream    an answer's events: usage read from the tail, content counted
     pool      connections to model servers; addresses checked at connect
     health    which server is worth trying: weights, order, circuit breaker
+    meters    what is counted for whoever watches
     retries   calls under a name, made once however often they come
     limits    requests and tokens a minute, calls at once
     purse     leases: money in hand, and asking for more before it runs out

@@ -301,12 +301,14 @@ class Call:
             ending, tariff=tariff, bound=self._bound, reported=reported, prompt=prompt, delivered=delivered
         )
         server = None if self._target is None else self._target.server.id
-        now = self.plane.now()
+        duration = round((self.plane.now() - self.began) * 1e6)
         first = None if self._first_byte is None else round((self._first_byte - self.began) * 1e6)
+        if self._ended:
+            self.plane.meters.of(self.route.name, self._dialect.kind).ended(ending, duration, first, charge.tokens)
         self.plane.spool.add(
             [
                 mark, self.id, self.key.org, self.key.id, self.key.project, self.route.id, server, ending, self._at_us,
-                round((now - self.began) * 1e6), first, self._attempts, *charge.tokens, charge.estimated,
+                duration, first, self._attempts, *charge.tokens, charge.estimated,
                 charge.capped, tariff.price, tariff.version, tariff.unit, tariff.input_nanos, tariff.cached_nanos,
                 tariff.output_nanos, charge.nanos, None if self.held is None else self.held.id, self._snapshot,
                 tariff.tier,

@@ -249,6 +249,7 @@ class Door:
             error = Broken("kernel.broken")
         if error.code == "serving.caller-left":
             log.info("the caller left", call=visit.id)
+        self.plane.meters.refused(error.code)
         problem = self.plane.problem(error, visit.language, visit.id)
         more = [(b"content-language", tag(visit.language).encode())]
         if isinstance(error, Unavailable):

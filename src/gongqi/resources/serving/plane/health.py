@@ -66,6 +66,10 @@ class Health:
             state.rests_until = now + REST_SECONDS
         return True
 
+    def resting(self, now: float) -> list[tuple[str, str]]:
+        """The models that are left alone, each with its server."""
+        return [place for place, state in self._states.items() if now < state.rests_until]
+
     def _is_awake(self, target: Target, now: float) -> bool:
         if not self._states:
             return True

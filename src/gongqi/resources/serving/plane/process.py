@@ -21,6 +21,7 @@ from gongqi.resources.serving.plane.call import Call
 from gongqi.resources.serving.plane.dialect import Manners, Problem
 from gongqi.resources.serving.plane.health import Health
 from gongqi.resources.serving.plane.limits import Limits
+from gongqi.resources.serving.plane.meters import Meters
 from gongqi.resources.serving.plane.pool import TOTAL_SECONDS, Pool
 from gongqi.resources.serving.plane.purse import Purses
 from gongqi.resources.serving.plane.retries import Retries
@@ -49,6 +50,7 @@ class Plane:
         self.bodies = Bodies(self.now)
         self.limits = Limits(control, self.now)
         self.health = Health()
+        self.meters = Meters()
         self.retries = Retries(control, self.now)
         self.control = control
         self._root = root
@@ -136,6 +138,18 @@ class Plane:
             self.purses.return_idle(now)
             self.limits.return_idle(now)
             self.retries.forget_old(now)
+            self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        try:
+            self.meters.leave(
+                self.spool.folder,
+                under_way=len(self.calls),
+                spool_bytes=self.spool.size,
+                resting=self.health.resting(now),
+            )
+        except OSError as error:  # whoever watches will miss it; calls do not
+            log.warning("the sums of this process cannot be left", error=str(error))
 
     def _end_stuck(self, now: float) -> None:
         moment = time.time()

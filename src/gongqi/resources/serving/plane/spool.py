@@ -69,8 +69,13 @@ class Spool:
         return self._older > 0
 
     @property
+    def size(self) -> int:
+        """Bytes that are kept."""
+        return self._older + self._size
+
+    @property
     def is_full(self) -> bool:
-        held = self._older + self._size + (self.under_way + 1) * HEADROOM_BYTES
+        held = self.size + (self.under_way + 1) * HEADROOM_BYTES
         return self.is_failing or held > self.limit_bytes
 
     def add(self, record: list[Any]) -> None:

@@ -1,0 +1,122 @@
+"""The data planes of a home as Prometheus reads them: sums that each process left beside its spool, put into words.
+
+Each process is told apart (`process`), since its sums begin with its life; those of a process that has ended are gone,
+and what they counted is in the usage records. Names follow the OpenTelemetry semantic conventions for generative AI,
+written as Prometheus writes them; what these do not know begins with `gongqi_gateway_`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import select
+
+from gongqi.kernel.verbs import Read
+from gongqi.resources.serving import metering
+from gongqi.resources.serving.models import SpoolMark
+from gongqi.resources.serving.plane import meters, spool
+
+MAX_PROCESSES = 256  # of one home that are told of
+OPERATIONS = {"completions": "text_completion"}  # as the conventions call what we call otherwise
+MODEL = ["process", "gen_ai_request_model", "gen_ai_operation_name"]
+PROCESS = ["process"]
+
+log = structlog.get_logger("gongqi.serving.metrics")
+
+
+def exposition(ctx: Read, root: Path) -> bytes:
+    """All processes of this home, in the text format. Raises Refused."""
+    ctx.require("serving:metrics:read")
+    folders = [folder for folder in spool.folders(root) if (folder / meters.FILE).exists()][:MAX_PROCESSES]
+    marks = {
+        mark.plane: mark
+        for mark in ctx.session.scalars(select(SpoolMark).where(SpoolMark.plane.in_([each.name for each in folders])))
+    }
+    told: list[tuple[str, dict[str, Any], float]] = []
+    for folder in folders:
+        try:
+            sums = orjson.loads((folder / meters.FILE).read_bytes())
+            told.append((folder.name, sums, _lag(folder, marks.get(folder.name), sums["since"], ctx.now.timestamp())))
+        except (OSError, ValueError) as error:  # it has just ended
+            log.info("a process's sums cannot be read", process=folder.name, error=repr(error))
+    registry = CollectorRegistry()
+    registry.register(_Told(list(_families(told))))
+    return generate_latest(registry)
+
+
+class _Told(Collector):
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Sequence[Metric]:
+        return self._families
+
+
+def _lag(folder: Path, mark: SpoolMark | None, since: float, now: float) -> float:
+    """Seconds since the books last reached this spool, 0 when nothing waits there."""
+    segment, offset = (mark.segment, mark.offset) if mark else (0, 0)
+    sizes = [(number, path.stat().st_size) for number, path in spool.segments(folder)]
+    waits = any((number > segment and size) or (number == segment and size > offset) for number, size in sizes)
+    return max(0.0, now - (mark.at.timestamp() if mark else since)) if waits else 0.0
+
+
+def _families(told: Sequence[tuple[str, dict[str, Any], float]]) -> Iterator[Metric]:
+    duration = HistogramMetricFamily(
+        "gen_ai_server_request_duration_seconds",
+        "Calls, from their admission to their end",
+        labels=[*MODEL, "error_type"],
+    )
+    first = HistogramMetricFamily(
+        "gen_ai_server_time_to_first_token_seconds", "Until a model's server began to answer", labels=MODEL
+    )
+    usage = HistogramMetricFamily(
+        "gen_ai_client_token_usage", "Tokens that calls were charged for", labels=[*MODEL, "gen_ai_token_type"]
+    )
+    refusals = CounterMetricFamily(
+        "gongqi_gateway_refusals", "Requests that were answered with an error, by its code", labels=["process", "code"]
+    )
+    under_way = GaugeMetricFamily("gongqi_gateway_calls_under_way", "Calls under way", labels=PROCESS)
+    depth = GaugeMetricFamily(
+        "gongqi_gateway_spool_bytes", "Records that are kept until they are settled", labels=PROCESS
+    )
+    lag = GaugeMetricFamily(
+        "gongqi_gateway_settlement_lag_seconds", "Since the books last reached this spool, 0 when nothing waits",
+        labels=PROCESS,
+    )  # fmt: skip
+    resting = GaugeMetricFamily(
+        "gongqi_gateway_upstream_resting", "1 while a model at a server is left alone after failures",
+        labels=["process", "endpoint", "model"],
+    )  # fmt: skip
+    for process, sums, seconds in told:
+        for model, kind, meter in sums["models"]:
+            labels = [process, model, OPERATIONS.get(kind, kind)]
+            for ending, values in meter["durations"].items():
+                error = "" if ending == metering.COMPLETE else ending
+                _add(duration, [*labels, error], meters.DURATION_US, values, 1e6)
+            _add(first, labels, meters.FIRST_US, meter["first"], 1e6)
+            for side in ("input", "output"):
+                _add(usage, [*labels, side], meters.TOKENS, meter[side], 1)
+        for code, count in sums["refusals"].items():
+            refusals.add_metric([process, code], count)
+        under_way.add_metric([process], sums["under_way"])
+        depth.add_metric([process], sums["spool_bytes"])
+        lag.add_metric([process], seconds)
+        for endpoint, model in sums["resting"]:
+            resting.add_metric([process, endpoint, model], 1)
+    yield from (duration, first, usage, refusals, under_way, depth, lag, resting)
+
+
+def _add(
+    family: HistogramMetricFamily, labels: list[str], bounds: Sequence[int], values: list[Any], unit: float
+) -> None:
+    counts, total = values
+    names = [*(f"{bound / unit:g}" for bound in bounds), "+Inf"]
+    family.add_metric(labels, list(zip(names, accumulate(counts), strict=True)), total / unit)

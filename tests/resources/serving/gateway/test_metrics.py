@@ -1,0 +1,81 @@
+"""`/metrics`: what Prometheus reads is what the calls were."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gongqi.resources.serving.plane import health, meters
+from tests.resources.serving.gateway.conftest import Gateway, eventually
+
+DURATION, FIRST = "gen_ai_server_request_duration_seconds", "gen_ai_server_time_to_first_token_seconds"
+USAGE, REFUSALS = "gen_ai_client_token_usage", "gongqi_gateway_refusals_total"
+
+
+def read(gateway: Gateway) -> list[Any]:
+    answer = gateway.operator.http.get("/metrics")
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/plain")
+    return [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
+
+
+def value(gateway: Gateway, name: str, **labels: str) -> float:
+    found = [each for each in read(gateway) if each.name == name and labels.items() <= each.labels.items()]
+    return sum(each.value for each in found)
+
+
+def test_each_call_is_counted_once_with_its_time_and_its_tokens(gateway: Gateway) -> None:
+    gateway.route("counted", "words=5")
+    records = [gateway.settled(gateway.call("counted")) for _ in range(3)]
+    records.append(gateway.settled(gateway.stream("counted")[0]))
+    model = {"gen_ai_request_model": "counted", "gen_ai_operation_name": "chat"}
+    eventually(lambda: value(gateway, f"{DURATION}_count", **model, error_type="") == 4)
+    seconds = sum(record["duration_us"] for record in records) / 1e6
+    assert value(gateway, f"{DURATION}_sum", **model) == pytest.approx(seconds)
+    assert value(gateway, f"{DURATION}_bucket", **model, le="+Inf") == 4
+    assert value(gateway, f"{DURATION}_bucket", **model, le="81.92") == 4
+    assert value(gateway, f"{FIRST}_count", **model) == 4
+    for side, tokens in (("input", 28), ("output", 20)):
+        assert value(gateway, f"{USAGE}_sum", **model, gen_ai_token_type=side) == tokens
+        assert value(gateway, f"{USAGE}_bucket", **model, gen_ai_token_type=side, le="4") == 0
+        assert value(gateway, f"{USAGE}_bucket", **model, gen_ai_token_type=side, le="16") == 4
+
+
+def test_failures_are_told_by_how_calls_ended_refusals_by_their_code(gateway: Gateway) -> None:
+    gateway.route("torn", "words=9+cut=3")
+    gateway.stream("torn")
+    assert gateway.call("nothing").status_code == 404
+    eventually(lambda: value(gateway, f"{DURATION}_count", gen_ai_request_model="torn", error_type="cut") == 1)
+    assert value(gateway, REFUSALS, code="serving.route-unknown") >= 1
+    gateway.route("ill", "status=500")
+    for _ in range(health.FAILURES):
+        gateway.call("ill")
+    eventually(
+        lambda: value(gateway, "gongqi_gateway_upstream_resting", endpoint=gateway.endpoint, model="status=500") == 1
+    )
+
+
+def test_the_state_of_the_process_is_told(gateway: Gateway) -> None:
+    gateway.route("calm", "words=1")
+    gateway.settled(gateway.call("calm"))
+    eventually(lambda: value(gateway, "gongqi_gateway_settlement_lag_seconds") == 0)
+    assert value(gateway, "gongqi_gateway_calls_under_way") == 0
+    [depth] = [each for each in read(gateway) if each.name == "gongqi_gateway_spool_bytes"]
+    assert depth.value > 0 and depth.labels == {"process": gateway.plane.name}
+
+
+def test_who_may_not_watch_is_told_so(gateway: Gateway) -> None:
+    assert gateway.owner.http.get("/metrics").status_code == 403
+    assert httpx.get(f"{gateway.url}/metrics", trust_env=False).status_code == 401
+    with gateway.http() as http:
+        assert http.get("/metrics").status_code in (401, 403), "a key for models is none"
+
+
+def test_values_fall_where_the_bounds_say() -> None:
+    meter = meters.Meters().of("m", "chat")
+    for first in (1, 1_000, 1_001, 10_000_001):
+        meter.ended("complete", first, first, meters.Tokens(1, 0, 4))
+    assert meter.first.counts[0] == 2 and meter.first.counts[1] == 1 and meter.first.counts[-1] == 1
+    assert meter.input.counts[0] == 4 and meter.output.counts[1] == 4
