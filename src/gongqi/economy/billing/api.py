@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import anyio.to_thread
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,13 +21,10 @@ async def give(request: Request) -> Response:
 def _give(request: Request) -> Response:
     kernel, caller = request.state.kernel, request.state.caller
     path, name = request.path_params, request.path_params["name"]
-    given = {"org": path["org"], "month": path["month"], "unit": request.query_params.get("unit", "CNY-fen")}
-    if name not in FORMS or "\x00" in "".join(given.values()):
+    unit = request.query_params.get("unit", service.UNIT)
+    if name not in FORMS or "\x00" in path["org"] + path["month"] + unit:
         raise Refused("access.not-found", kind="document", key=name[:100].replace("\x00", ""))
-    try:
-        asked = service.OneStatement.model_validate(given)
-    except ValidationError:
-        raise Refused("billing.month-unreadable", month=path["month"][:20]) from None
+    asked = service.asked(path["org"], path["month"], unit)
     media_type, make = FORMS[name]
     content = kernel.look(lambda ctx: make(ctx, asked), caller)
     file = f"{asked.month}-{asked.unit}-{name}"

@@ -8,8 +8,7 @@ from functools import partial
 from typing import Any
 
 from gongqi.books.ledger.service import written
-from gongqi.economy.billing import rules, service
-from gongqi.kernel.errors import Refused
+from gongqi.economy.billing import service
 from gongqi.kernel.room import Panel, View
 from gongqi.kernel.verbs import MAX_PAGE, Read
 from gongqi.members import service as members
@@ -26,11 +25,8 @@ def load_billing(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
     return {"funds": funds, "orgs": orgs, **shown, "names": shown["names"] | members.names(ctx, orgs), **_months(ctx)}
 
 
-def load_statement(ctx: Read, org: str, month: str, unit: str = "CNY-fen") -> dict[str, Any]:
-    if not rules.is_month(month):
-        raise Refused("billing.month-unreadable", month=month[:20])
-    given = {"org": org, "month": month, "unit": unit}
-    statement = service.get_statement.run(ctx, service.OneStatement.model_validate(given))
+def load_statement(ctx: Read, org: str, month: str, unit: str = service.UNIT) -> dict[str, Any]:
+    statement = service.get_statement.run(ctx, service.asked(org, month, unit))
     before, after = statement.since - timedelta(days=1), statement.until
     return {
         "statement": statement,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -48,12 +47,8 @@ class Movement:
     amount: int
 
 
-def is_month(text: str) -> bool:
-    return re.fullmatch(MONTH, text) is not None
-
-
 def span(month: str) -> tuple[datetime, datetime]:
-    """[first moment, first moment of the next month) in UTC, of what `is_month`."""
+    """[first moment, first moment of the next month) in UTC, of what `MONTH` matches."""
     year, number = int(month[:4]), int(month[5:])
     following = (year + 1, 1) if number == 12 else (year, number + 1)
     return datetime(year, number, 1, tzinfo=UTC), datetime(*following, 1, tzinfo=UTC)

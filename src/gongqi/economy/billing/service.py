@@ -14,14 +14,16 @@ from gongqi.economy.billing.aid import (
 )
 from gongqi.economy.billing.invoices import get_address, invoice, set_address
 from gongqi.economy.billing.prices import get_price, list_prices, publish_price
-from gongqi.economy.billing.statements import OneStatement, StatementOut, as_csv, get_statement
+from gongqi.economy.billing.statements import UNIT, OneStatement, StatementOut, as_csv, asked, get_statement
 
 __all__ = [
+    "UNIT",
     "ListAid",
     "ListFunds",
     "OneStatement",
     "StatementOut",
     "as_csv",
+    "asked",
     "end_aid",
     "get_address",
     "get_fund",

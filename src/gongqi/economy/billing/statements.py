@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import datetime
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from gongqi.books.ledger import periods
 from gongqi.economy.billing import rules
@@ -23,13 +23,15 @@ from gongqi.members import service as members
 from gongqi.resources.serving import service as serving
 from gongqi.resources.serving.metering import NANO
 
+UNIT = "CNY-fen"
+
 
 class OneStatement(Input):
     """`month` in UTC, such as 2026-11."""
 
     org: str = Field(max_length=ID)
     month: str = Field(pattern=rules.MONTH)
-    unit: str = Field("CNY-fen", max_length=40)
+    unit: str = Field(UNIT, max_length=40)
 
 
 class ModelLineOut(Output):
@@ -75,6 +77,14 @@ class StatementOut(Output):
     closing: int
     models: list[ModelLineOut]
     movements: list[MovementOut]
+
+
+def asked(org: str, month: str, unit: str) -> OneStatement:
+    """What an address asks for. Raises Refused billing.month-unreadable."""
+    try:
+        return OneStatement(org=org, month=month, unit=unit)
+    except ValidationError:
+        raise Refused("billing.month-unreadable", month=month[:20]) from None
 
 
 @read("billing:statement:get")

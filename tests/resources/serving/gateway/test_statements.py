@@ -70,3 +70,7 @@ def test_what_is_no_month_is_refused_with_how_to_write_one(gateway: Gateway) -> 
     answer = gateway.owner.http.get(f"{base}/2026-13/statement.csv")
     assert (answer.status_code, answer.json()["code"]) == (422, "billing.month-unreadable")
     assert gateway.owner.http.get(f"{base}/{this_month()}/other.pdf").status_code == 404
+    cookies = {"gongqi_session": gateway.owner.secret}
+    with httpx.Client(base_url=gateway.url, headers={"accept": "text/html"}, cookies=cookies, trust_env=False) as owner:
+        for path in ("2026-13", f"{this_month()}?unit={'x' * 60}", f"{this_month()}?unit=shells"):
+            assert owner.get(f"/billing/statement/{gateway.org}/{path}").status_code == 422
