@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
@@ -13,8 +14,9 @@ from typing import Any
 import drafthorse
 import pytest
 from lxml import etree
+from starlette.requests import Request
 
-from gongqi.economy.billing import service
+from gongqi.economy.billing import api, service
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Caller
 from gongqi.resources.serving.metering import NANO
@@ -78,6 +80,21 @@ def test_an_invoice_is_what_the_ledger_was_charged_and_valid_by_the_schema(desk:
     assert [each.text for each in root.iter(f"{RAM}InvoiceCurrencyCode")] == ["CNY"]
     assert "North & Sons <Ltd>" in [each.text for each in root.iter(f"{RAM}Name")]
     assert made == invoice(desk, org, was), "asked again it is the same"
+
+
+def test_the_invoice_is_a_file_of_its_own_type(desk: Desk, charged: Any) -> None:
+    org, was, _ = charged
+    for owner in (org, desk.ask("members:party:list", handle="foundation").items[0].id):
+        desk.do("billing:address:set", org=owner, name="A Party", **ADDRESS)
+    scope = {
+        "type": "http", "method": "GET", "headers": [], "query_string": b"unit=CNY-fen",
+        "path_params": {"org": org, "month": was, "name": "invoice.xml"},
+        "state": {"kernel": desk.kernel, "caller": Caller(desk.operator)},
+    }  # fmt: skip
+    answer = asyncio.run(api.give(Request(scope)))
+    assert answer.body == invoice(desk, org, was).xml
+    assert answer.headers["content-type"] == "application/xml"
+    assert f'filename="{was}-CNY-fen-invoice.xml"' in answer.headers["content-disposition"]
 
 
 def test_a_statement_as_csv_holds_what_it_says(desk: Desk, charged: Any) -> None:

@@ -7,7 +7,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from gongqi.books.ledger.service import written
 from gongqi.economy.billing import service
 from gongqi.kernel.room import Panel, View
 from gongqi.kernel.verbs import MAX_PAGE, Read
@@ -16,13 +15,23 @@ from gongqi.resources.serving import service as serving
 
 PAGE = 30
 READ_STATEMENT = "billing:statement:get"
+OF_THE_FOUNDATION = ("billing:fund:open", "billing:aid:grant")  # an owner's right to all within does not reach them
 
 
 def load_billing(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
     funds = service.list_funds.run(ctx, service.ListFunds.model_validate({"limit": PAGE, "cursor": cursor}))
     orgs = sorted(ctx.actor.orgs_with(READ_STATEMENT) & ctx.actor.orgs)
     shown = _aid(ctx)
-    return {"funds": funds, "orgs": orgs, **shown, "names": shown["names"] | members.names(ctx, orgs), **_months(ctx)}
+    verbs = [each for each in OF_THE_FOUNDATION if ctx.actor.may(each)]
+    verbs += ["billing:fund:give"] if ctx.actor.may_somewhere("billing:fund:give") else []
+    return {
+        "funds": funds,
+        "verbs": verbs,
+        "orgs": orgs,
+        **shown,
+        "names": shown["names"] | members.names(ctx, orgs),
+        **_months(ctx),
+    }
 
 
 def load_statement(ctx: Read, org: str, month: str, unit: str = service.UNIT) -> dict[str, Any]:
@@ -30,7 +39,6 @@ def load_statement(ctx: Read, org: str, month: str, unit: str = service.UNIT) ->
     before, after = statement.since - timedelta(days=1), statement.until
     return {
         "statement": statement,
-        "write": partial(written, unit=statement.unit),
         "exact": partial(serving.exact, unit=statement.unit),
         "before": f"{before:%Y-%m}",
         "after": f"{after:%Y-%m}" if statement.is_over else None,
@@ -52,8 +60,13 @@ def _months(ctx: Read) -> dict[str, str]:
 def _aid(ctx: Read, **which: str) -> dict[str, Any]:
     aid = service.list_aid.run(ctx, service.ListAid.model_validate({"limit": MAX_PAGE, **which})).items
     funds = service.list_funds.run(ctx, service.ListFunds(limit=MAX_PAGE, cursor=None)).items
-    named = members.names(ctx, {each.org for each in aid})
-    return {"aid": aid, "fund_names": {each.id: each.name for each in funds}, "names": named, "now": ctx.now}
+    return {
+        "aid": aid,
+        "fund_names": {each.id: each.name for each in funds},
+        "names": members.names(ctx, {each.org for each in aid}),
+        "may_end": ctx.actor.may("billing:aid:end"),
+        "now": ctx.now,
+    }
 
 
 PANELS = (Panel("members_party.html", "billing_organisation_panel.html", load_organisation_panel),)

@@ -138,3 +138,5 @@ def test_the_pages_show_funds_to_all_and_aid_to_who_is_aided(gateway: Gateway) -
         own = owner.get("/billing").text
         mine = owner.get(f"/members/organisation/{gateway.org}").text
     assert "a clinic" in own and "25%" in own and "a clinic" in mine
+    assert "/do/billing/fund/give" in own
+    assert "/do/billing/aid/end" not in own and "/do/billing/fund/open" not in own, "that is the foundation's to do"
