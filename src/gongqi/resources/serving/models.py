@@ -296,7 +296,12 @@ class Usage(Base):
     kept. The order of the columns is the order in which `insert_rows` fills them."""
 
     __tablename__ = "model_usage"
-    __table_args__ = (Index(None, "org", "id"), Index(None, "key", "id"), Index(None, "evidence"))
+    __table_args__ = (
+        Index(None, "org", "id"),
+        Index(None, "key", "id"),
+        Index(None, "route", "at"),
+        Index(None, "evidence"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     org: Mapped[str]

@@ -1,8 +1,9 @@
 """The pages of serving: what is served at what price, one deployment and what the reader may see of its use, one call;
-and the models of the gateway."""
+and the models of the gateway, each with its last day."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from itertools import accumulate
 from statistics import median
@@ -14,8 +15,9 @@ from gongqi.kernel.verbs import Read
 from gongqi.resources.serving import service
 from gongqi.resources.serving.keys import ListKeys, list_keys
 from gongqi.resources.serving.metering import exact
-from gongqi.resources.serving.routes import ListRoutes, list_routes
+from gongqi.resources.serving.routes import ListRoutes, OneRoute, get_route, list_routes
 from gongqi.resources.serving.usage import ListUsage, list_usage
+from gongqi.resources.serving.watch import PARTS, day_of
 
 PAGE = 30
 RECENT = 100  # calls in the picture
@@ -62,15 +64,35 @@ def load_models(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
         "page": list_routes.run(ctx, ListRoutes.model_validate(asked)),
         "keys": keys.items,
         "calls": list_usage.run(ctx, ListUsage.model_validate({"limit": LISTED})).items,
-        "per_million": lambda nanos, unit: exact(nanos * 10**6, unit),
+        "per_million": _per_million,
         "exact": exact,
         "base_url": f"{ctx.kernel.settings.origin}/v1",
     }
 
 
+def load_model(ctx: Read, key: str) -> dict[str, Any]:
+    """One model: what it is, and of its calls in the last day those that the reader may see."""
+    day = day_of(ctx, key)
+    return {
+        "route": get_route.run(ctx, OneRoute(route=key)),
+        "day": day,
+        "parts": PARTS,
+        "bins": [(at.timestamp(), at.timestamp() + 3600, calls) for at, calls, *_ in day.hours],
+        "calls": list_usage.run(ctx, ListUsage.model_validate({"route": key, "limit": LISTED})).items,
+        "hour_of": lambda seconds: f"{datetime.fromtimestamp(seconds, UTC):%m-%d %H:%M}",
+        "per_million": _per_million,
+        "exact": exact,
+    }
+
+
+def _per_million(nanos: int, unit: str) -> str:
+    return exact(nanos * 10**6, unit)
+
+
 VIEWS = (
     View("/serving", "serving_list.html", load_deployments, params=("cursor",)),
     View("/serving/models", "serving_models.html", load_models, params=("cursor",)),
+    View("/serving/model/{key}", "serving_model.html", load_model, id_prefix="mrt"),
     View("/serving/deployment/{key}", "serving_deployment.html", load_deployment, id_prefix="dep"),
     View("/serving/call/{key}", "serving_call.html", load_call, id_prefix="call"),
 )

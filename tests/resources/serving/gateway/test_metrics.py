@@ -1,4 +1,4 @@
-"""`/metrics`: what Prometheus reads is what the calls were."""
+"""`/metrics` and the page of a model: what is shown is what the calls were."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gongqi.kernel.words import LANGUAGES
+from gongqi.resources.serving.metering import exact
 from gongqi.resources.serving.plane import health, meters
 from tests.resources.serving.gateway.conftest import Gateway, eventually
 
@@ -79,3 +81,46 @@ def test_values_fall_where_the_bounds_say() -> None:
         meter.ended("complete", first, first, meters.Tokens(1, 0, 4))
     assert meter.first.counts[0] == 2 and meter.first.counts[1] == 1 and meter.first.counts[-1] == 1
     assert meter.input.counts[0] == 4 and meter.output.counts[1] == 4
+
+
+# ---- the page of a model
+
+
+def page(gateway: Gateway, path: str, *, who: Any = None, language: str = "en") -> str:
+    given = {"cookies": {"gongqi_session": (who or gateway.owner).secret}, "headers": {"accept-language": language}}
+    answer = httpx.get(f"{gateway.url}/serving/{path}", **given, trust_env=False)
+    assert answer.status_code == 200
+    return answer.text
+
+
+def of_model(gateway: Gateway, model: str, **more: Any) -> str:
+    return page(gateway, f"model/{gateway.routes[model]}", **more)
+
+
+def test_the_page_of_a_model_tells_its_last_day_from_the_bill(gateway: Gateway) -> None:
+    gateway.route("shown", "words=5")
+    records = [gateway.settled(gateway.call("shown")) for _ in range(4)]
+    gateway.route("shown", "words=9+cut=3")
+    records.append(gateway.settled(gateway.stream("shown")[0]))
+    told = of_model(gateway, "shown")
+    cost = sum(record["cost_nanos"] for record in records)
+    assert exact(cost, records[0]["unit"]) in told, "the sum of what was charged"
+    assert "20.0%" in told and "Came to its end" in told and "The upstream broke off" in told
+    slowest = max(record["duration_us"] for record in records if record["ending"] == "complete")
+    assert f"{round(slowest / 1000, 1)} ms" in told, "the last percentile is the slowest call"
+    assert "你好" not in told
+    zh = of_model(gateway, "shown", language="zh")
+    assert "最近一天" in zh and "上游断开" in zh and set(LANGUAGES) == {"zh", "en"}
+
+
+def test_who_may_see_no_calls_sees_the_model_alone(gateway: Gateway) -> None:
+    gateway.route("private-calls", "words=5")
+    gateway.settled(gateway.call("private-calls"))
+    other = gateway.foundation.organisation("south")
+    stranger = gateway.foundation.person("stranger", other, "owner")
+    assert "no calls in the last 24 hours" in of_model(gateway, "private-calls", who=stranger)
+    assert "Came to its end" in of_model(
+        gateway, "private-calls", who=gateway.foundation.person("auditor", "*", "auditor")
+    )
+    link = f'href="/serving/model/{gateway.routes["private-calls"]}"'
+    assert link in page(gateway, "models")
