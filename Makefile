@@ -30,9 +30,9 @@ test-soak:     ## more of the same: more kills, more schemathesis examples
 	@scripts/bootstrap dev
 	@.venv/bin/pytest -m "slow and not browser" -n 2
 
-test-postgres: ## the default suite, and all that is killed, on a throw-away PostgreSQL
+test-postgres: ## the default suite, what is killed and the walk of two tenants, on a throw-away PostgreSQL
 	@scripts/bootstrap dev
-	@scripts/with-postgres .venv/bin/pytest tests -m "not slow and ($(DEFAULT) or crash)" -n 2 --dist loadscope --timeout 600
+	@scripts/with-postgres .venv/bin/pytest tests -m "not slow and ($(DEFAULT) or postgres)" -n 2 --dist loadscope --timeout 600
 
 test-browser:  ## the console in a real Chromium, in both languages
 	@scripts/bootstrap dev

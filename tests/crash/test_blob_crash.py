@@ -13,7 +13,7 @@ import pytest
 
 from gongqi.kernel.blobs.folder import FolderBlobs
 
-pytestmark = [pytest.mark.long, pytest.mark.crash]
+pytestmark = [pytest.mark.long, pytest.mark.postgres]
 PORTERS = Path(__file__).with_name("porters.py")
 
 

@@ -21,7 +21,7 @@ from gongqi.kernel.config import Settings
 from gongqi.kernel.db import Database
 from gongqi.kernel.flows import FlowRow
 
-pytestmark = [pytest.mark.long, pytest.mark.crash]
+pytestmark = [pytest.mark.long, pytest.mark.postgres]
 
 SCRIPT = Path(__file__).with_name("examiners.py")
 MAX_LIVES = 80  # two and a half days of the trial's clock: less than a vote lasts

@@ -20,7 +20,7 @@ from gongqi.books.evidence.models import CheckpointRow, EntryRow
 from gongqi.books.evidence.verify import verify_log
 from gongqi.kernel.db import Database
 
-pytestmark = [pytest.mark.long, pytest.mark.crash]
+pytestmark = [pytest.mark.long, pytest.mark.postgres]
 LIVES = count(1)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-pytestmark = [pytest.mark.long, pytest.mark.crash]
+pytestmark = [pytest.mark.long, pytest.mark.postgres]
 
 MAX_CROSSINGS = 200
 ERRANDS = 200

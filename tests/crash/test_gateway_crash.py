@@ -26,7 +26,7 @@ from gongqi.doors.cli.client import Client
 from gongqi.resources.serving.metering import NANO
 from tests.house.conftest import wait_for
 
-pytestmark = [pytest.mark.long, pytest.mark.crash]
+pytestmark = [pytest.mark.long, pytest.mark.postgres]
 
 UNIT, INPUT_NANOS, OUTPUT_NANOS = "CNY-fen", 3_000_000, 6_000_000
 CHAT = "/v1/chat/completions"

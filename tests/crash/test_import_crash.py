@@ -15,7 +15,7 @@ from gongqi.doors.cli.client import Client
 from tests.house.conftest import Command, wait_for
 from tests.sim.upstream import Upstream, serving
 
-pytestmark = [pytest.mark.long, pytest.mark.crash]
+pytestmark = [pytest.mark.long, pytest.mark.postgres]
 LARGE = 24 << 20
 
 

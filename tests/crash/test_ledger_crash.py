@@ -79,7 +79,7 @@ for thread in range(4):
 
 
 @pytest.mark.long
-@pytest.mark.crash
+@pytest.mark.postgres
 @pytest.mark.parametrize("acknowledged", [1, 60, 400])
 def test_what_was_acknowledged_survives_kill_9_and_the_book_is_true(
     database: Database, database_url: str, tmp_path: Path, acknowledged: int
@@ -132,7 +132,7 @@ worker.Worker(kernel).run_until_idle()
 
 
 @pytest.mark.long
-@pytest.mark.crash
+@pytest.mark.postgres
 @pytest.mark.parametrize("boundary", ["before batch-0", "inside batch-0", "after batch-0", "inside batch-1"])
 def test_a_sweep_killed_anywhere_is_finished_by_the_next_and_ends_each_hold_once(
     build: Callable[..., Kernel], clock: Any, database_url: str, tmp_path: Path, boundary: str

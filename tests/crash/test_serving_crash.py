@@ -20,7 +20,7 @@ import pytest
 from gongqi.kernel.clock import FixedClock
 from gongqi.kernel.config import Settings
 
-pytestmark = [pytest.mark.long, pytest.mark.crash]
+pytestmark = [pytest.mark.long, pytest.mark.postgres]
 
 SIM = Path(__file__).parents[1] / "sim"
 PATIENCE_SECONDS = 60.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.long, pytest.mark.crash]
+pytestmark = [pytest.mark.long, pytest.mark.postgres]
 ROOT = Path(__file__).parents[2]
 
 

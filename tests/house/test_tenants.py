@@ -38,6 +38,8 @@ from gongqi.doors.fields import fields_of, key_field
 from gongqi.doors.mcp.server import tool_name
 from gongqi.doors.web.api import path_of
 
+pytestmark = [pytest.mark.long, pytest.mark.postgres]
+
 CANARY = "kestrel"
 MOST_PAGES = 40  # some pages of the south's own come last and may be left out
 UNIT = "CNY-fen"
