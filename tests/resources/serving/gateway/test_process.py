@@ -20,6 +20,8 @@ from tests.house.conftest import Command, Foundation, wait_for
 
 from .conftest import CHAT, Gateway, open_gateway
 
+pytestmark = [pytest.mark.long, pytest.mark.postgres]
+
 BODY = {"messages": [{"role": "user", "content": "hello"}]}
 
 
