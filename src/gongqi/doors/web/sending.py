@@ -22,7 +22,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from gongqi.doors.web.heads import Bounded
 
 ZERO_COPY = "http.response.zerocopysend"
 AT_ONCE = 8  # threads that send; others wait for their turn
@@ -32,7 +34,7 @@ PATIENCE_MILLISECONDS = 20  # in which a quick reader makes room again; for a sl
 _senders = anyio.CapacityLimiter(AT_ONCE)
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(Bounded):
     """uvicorn's own, whose application may send files."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
