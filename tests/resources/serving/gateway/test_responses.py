@@ -50,6 +50,12 @@ def test_a_stream_of_events(client: openai.OpenAI, model: str) -> None:
     assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == TEXT
 
 
+def test_a_name_of_a_response_that_is_none_is_not_said_back_whole(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.responses.create(model="talk", input="?", previous_response_id="resp_" + "x" * 100_000)
+    assert len(caught.value.response.content) < 4_000
+
+
 def test_a_translated_stream_comes_in_the_order_that_is_written(client: openai.OpenAI) -> None:
     events = list(client.responses.create(model="talk", input="你好", stream=True))
     assert [event.type.removeprefix("response.") for event in events] == [

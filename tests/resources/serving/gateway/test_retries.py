@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -86,6 +88,34 @@ def test_of_calls_that_come_at_once_one_is_made(gateway: Gateway) -> None:
     assert refused.json()["error"]["code"] == "serving.retry-under-way"
     assert len(gateway.upstream.seen) == asked + 1
     assert ask(gateway, "at-once", model).status_code == 200
+
+
+def test_of_two_that_claim_a_name_at_once_the_first_keeps_it(gateway: Gateway) -> None:
+    known = retries.Retries(gateway.plane.control, time.monotonic)
+    owner = gateway.issue()["id"]
+    first, second = (retries.Named(owner, "n", "f", f"gen_claim_{number}", 0.0) for number in range(2))
+
+    async def both() -> list[Any]:
+        return await asyncio.gather(known.claim(first), known.claim(second), return_exceptions=True)
+
+    got, refused = asyncio.run(both())
+    assert got is None and refused.code == "serving.retry-under-way"
+    assert known._known[(owner, "n")] is first
+
+
+def test_half_an_answer_is_not_given_again() -> None:
+    named = retries.Named("mkey", "n", "f", "gen_1", 0.0)
+
+    async def nowhere(_: Any) -> None: ...
+
+    send = named.recording(nowhere)
+    begun = {"type": "http.response.body", "body": b"a", "more_body": True}
+    for message in ({"type": "http.response.start"}, begun):
+        assert not named.is_whole
+        asyncio.run(send(message))
+    assert not named.is_whole
+    asyncio.run(send({"type": "http.response.body", "body": b"b"}))
+    assert named.is_whole
 
 
 def test_another_process_sees_a_call_under_way(gateway: Gateway) -> None:

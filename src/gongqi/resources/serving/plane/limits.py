@@ -187,14 +187,18 @@ class Limits:
         return self._next
 
     async def _draw_all(self) -> None:
-        while self._asking:
-            asking, told = list(self._asking), self._next
-            self._asking, self._next = set(), None
-            for start in range(0, len(asking), MAX_ASKS):
-                await self._draw(asking[start : start + MAX_ASKS])
-            if told is not None:
-                told.set_result(None)
-        self._drawing = None
+        try:
+            while self._asking:
+                asking, told = list(self._asking), self._next
+                self._asking, self._next = set(), None
+                try:
+                    for start in range(0, len(asking), MAX_ASKS):
+                        await self._draw(asking[start : start + MAX_ASKS])
+                finally:
+                    if told is not None:
+                        told.set_result(None)
+        finally:
+            self._drawing = None
 
     async def _draw(self, gauges: list[Gauge]) -> None:
         asks = [gauge.ask() for gauge in gauges]
