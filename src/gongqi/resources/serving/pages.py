@@ -21,6 +21,7 @@ from gongqi.resources.serving.watch import PARTS, day_of
 
 PAGE = 30
 RECENT = 100  # calls in the picture
+FOLLOW_SECONDS = 3  # between two looks of a page that follows; the books lag by one
 LISTED = 20  # calls in the table of the page
 
 
@@ -85,6 +86,16 @@ def load_model(ctx: Read, key: str) -> dict[str, Any]:
     }
 
 
+def load_model_calls(ctx: Read, key: str) -> dict[str, Any]:
+    """The latest calls of a model that the reader may see, to be followed."""
+    return {
+        "route": get_route.run(ctx, OneRoute(route=key)),
+        "calls": list_usage.run(ctx, ListUsage.model_validate({"route": key, "limit": PAGE})).items,
+        "seconds": FOLLOW_SECONDS,
+        "exact": exact,
+    }
+
+
 def _per_million(nanos: int, unit: str) -> str:
     return exact(nanos * 10**6, unit)
 
@@ -93,6 +104,7 @@ VIEWS = (
     View("/serving", "serving_list.html", load_deployments, params=("cursor",)),
     View("/serving/models", "serving_models.html", load_models, params=("cursor",)),
     View("/serving/model/{key}", "serving_model.html", load_model, id_prefix="mrt"),
+    View("/serving/model/{key}/calls", "serving_model_calls.html", load_model_calls),
     View("/serving/deployment/{key}", "serving_deployment.html", load_deployment, id_prefix="dep"),
     View("/serving/call/{key}", "serving_call.html", load_call, id_prefix="call"),
 )

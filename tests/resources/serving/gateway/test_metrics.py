@@ -113,6 +113,17 @@ def test_the_page_of_a_model_tells_its_last_day_from_the_bill(gateway: Gateway) 
     assert "最近一天" in zh and "上游断开" in zh and set(LANGUAGES) == {"zh", "en"}
 
 
+def test_the_calls_of_a_model_are_followed_by_those_who_may_see_them(gateway: Gateway) -> None:
+    gateway.route("followed", "words=9+cut=3")
+    gateway.settled(gateway.stream("followed")[0])
+    tail = f"model/{gateway.routes['followed']}/calls"
+    told = page(gateway, tail)
+    assert "The upstream broke off" in told and 'hx-trigger="every 3s"' in told and f'hx-get="/serving/{tail}"' in told
+    other = gateway.foundation.organisation("west")
+    stranger = gateway.foundation.person("western", other, "owner")
+    assert "The upstream broke off" not in page(gateway, tail, who=stranger)
+
+
 def test_who_may_see_no_calls_sees_the_model_alone(gateway: Gateway) -> None:
     gateway.route("private-calls", "words=5")
     gateway.settled(gateway.call("private-calls"))
