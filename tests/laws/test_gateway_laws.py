@@ -141,7 +141,8 @@ def test_what_is_no_record_is_not_taken_for_one(line: bytes) -> None:
 @given(st.ip_addresses())
 def test_no_server_is_where_clouds_keep_their_secrets_nor_at_home_unless_that_is_allowed(address: Any) -> None:
     if is_allowed(str(address), private=False):
-        assert address.is_global and is_allowed(str(address), private=True)
+        carried = getattr(address, "sixtofour", None) or address  # Python 3.11.2 calls all of 6to4 private, 3.11.7 none
+        assert carried.is_global and is_allowed(str(address), private=True)
     for secret in ("169.254.169.254", "::ffff:169.254.169.254", "168.63.129.16", "192.0.0.192", "fd20:ce::254"):
         assert not is_allowed(secret, private=True)
     for carried in ("64:ff9b::7f00:1", "64:ff9b:1::7f00:1", "::7f00:1"):

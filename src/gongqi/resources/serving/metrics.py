@@ -17,13 +17,13 @@ import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import select
 
 from gongqi.kernel.verbs import Read
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.models import SpoolMark
 from gongqi.resources.serving.plane import meters, spool
 
+READ = "serving:metrics:read"
 MAX_PROCESSES = 256  # of one home that are told of
 OPERATIONS = {"completions": "text_completion"}  # as the conventions call what we call otherwise
 MODEL = ["process", "gen_ai_request_model", "gen_ai_operation_name"]
@@ -34,11 +34,13 @@ log = structlog.get_logger("gongqi.serving.metrics")
 
 def exposition(ctx: Read, root: Path) -> bytes:
     """All processes of this home, in the text format. Raises Refused."""
-    ctx.require("serving:metrics:read")
+    ctx.require(READ)
     folders = [folder for folder in spool.folders(root) if (folder / meters.FILE).exists()][:MAX_PROCESSES]
     marks = {
         mark.plane: mark
-        for mark in ctx.session.scalars(select(SpoolMark).where(SpoolMark.plane.in_([each.name for each in folders])))
+        for mark in ctx.session.scalars(
+            ctx.visible(SpoolMark, to=READ).where(SpoolMark.plane.in_([each.name for each in folders]))
+        )
     }
     told: list[tuple[str, dict[str, Any], float]] = []
     for folder in folders:

@@ -3,7 +3,7 @@
 A deployment, its price and its agreement are public: nobody should have to ask what a thing costs. What an organisation
 spends and calls is its own, and the foundation's; the log of evidence says neither who nor how much. A call is ended by
 whoever began it. Of the gateway, a route and its price are public too; where it is answered, and the servers, are seen
-by those who run the foundation.
+by those who run the foundation, as are the figures of its processes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,16 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, false, true
 
 from gongqi.kernel.access import Actor, Policy, everyone, owned_by_actor, within
-from gongqi.resources.serving.models import Budget, Call, Deployment, ModelEndpoint, ModelKey, ModelRoute, Usage
+from gongqi.resources.serving.models import (
+    Budget,
+    Call,
+    Deployment,
+    ModelEndpoint,
+    ModelKey,
+    ModelRoute,
+    SpoolMark,
+    Usage,
+)
 
 
 def foundation(actor: Actor, permission: str) -> ColumnElement[bool]:
@@ -60,4 +69,5 @@ POLICIES = (
         rules={"serving:key:read": within(ModelKey.org), "serving:key:revoke": within(ModelKey.org)},
     ),
     Policy(Usage, read="serving:usage:read", rules={"serving:usage:read": within(Usage.org)}),
+    Policy(SpoolMark, read="serving:metrics:read", rules={"serving:metrics:read": foundation}),
 )
