@@ -15,7 +15,7 @@ from gongqi.resources.serving.metering import NANO
 from gongqi.resources.serving.models import CallClaim
 from gongqi.resources.serving.plane import retries
 from tests.house.conftest import wait_for
-from tests.resources.serving.gateway.conftest import CHAT, Gateway
+from tests.resources.serving.gateway.conftest import CHAT, Gateway, eventually
 
 ASKED = [{"role": "user", "content": "你好"}]
 
