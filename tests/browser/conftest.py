@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +257,15 @@ def examples(foundation: Foundation) -> dict[str, str]:
     )
     revision = operator.read("hub:revision:list", asset=data["id"])["items"][0]["id"]
     table = operator.read("standards:table:list", revision=revision)["items"][0]["path"]
+    outside = {"name": "example", "base_url": "https://models.example.org/v1"}
+    target = {"endpoint": operator.verb("serving:endpoint:add", **outside)["id"], "model": "example"}
+    given = {"org": memory["org-hospital"], "context_tokens": 8192, "output_tokens": 512, "licence": "Apache-2.0"}
+    route = operator.verb("serving:route:define", name="example", targets=[target], **given)["id"]
+    operator.verb("billing:price:publish", route=route, input_nanos=30_000, output_nanos=60_000)
+    made |= {"/serving/model/{key}": route, "/serving/model/{key}/calls": f"{route}/calls"}
+    month = f"{datetime.now(UTC):%Y-%m}"
     return {path: path[: path.index("{")] + key for path, key in made.items()} | {
+        "/billing/statement/{org}/{month}": f"/billing/statement/{memory['org-hospital']}/{month}",
         "/hub/changes/{before}/{after}": f"/hub/changes/{revision}/{revision}",
         "/standards/table/{revision}/{path:path}": f"/standards/table/{revision}/{table}",
     }
