@@ -48,7 +48,8 @@ def load_statement(ctx: Read, org: str, month: str, unit: str = service.UNIT) ->
 
 def load_organisation_panel(ctx: Read, key: str) -> dict[str, Any] | None:
     shown = _aid(ctx, org=key)
-    may_read = ctx.actor.may(READ_STATEMENT, key)
+    is_organisation = members.parties_of(ctx, {key})[key].kind == "organisation"  # the page is that of any party
+    may_read = is_organisation and ctx.actor.may(READ_STATEMENT, key)
     return {**shown, **_months(ctx), "org": key if may_read else None} if shown["aid"] or may_read else None
 
 
