@@ -22,7 +22,11 @@ CHARGED, SETTLE = "charged", "ledger.settle"
 
 @dataclass(frozen=True, slots=True)
 class ModelLine:
-    """Nanos are 10⁻⁹ of the unit; `charged` is booked units. The carried nanos are below one unit, unless money ran out."""
+    """What an organisation's calls of one model came to in a month. Nanos are 10⁻⁹ of the unit; `charged` is booked units.
+
+    Of the full price a fund paid `aid_nanos`, the organisation owes `own_nanos`; carried_in + own = charged x 10⁹ +
+    carried_out. What is carried is below one unit, unless money ran out.
+    """
 
     route: str
     model: str

@@ -7,7 +7,6 @@ charged.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 
 from pydantic import Field, ValidationError
@@ -34,32 +33,6 @@ class OneStatement(Input):
     unit: str = Field(UNIT, max_length=40)
 
 
-class ModelLineOut(Output):
-    """Nanos are 10⁻⁹ of the unit: of the full price a fund paid `aid_nanos`, the organisation owes `own_nanos`.
-
-    carried_in + own = charged x 10⁹ + carried_out.
-    """
-
-    route: str
-    model: str
-    calls: int
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    full_nanos: int
-    aid_nanos: int
-    own_nanos: int
-    carried_in_nanos: int
-    charged: int
-    carried_out_nanos: int
-
-
-class MovementOut(Output):
-    kind: str
-    item: str
-    amount: int
-
-
 class StatementOut(Output):
     """Amounts in booked units: opening + credits - charges - payments = closing. `is_over`: it will not change any more."""
 
@@ -75,8 +48,8 @@ class StatementOut(Output):
     charges: int
     payments: int
     closing: int
-    models: list[ModelLineOut]
-    movements: list[MovementOut]
+    models: list[ModelLine]
+    movements: list[Movement]
 
 
 def asked(org: str, month: str, unit: str) -> OneStatement:
@@ -107,8 +80,7 @@ def get_statement(ctx: Read, input: OneStatement) -> StatementOut:
         org=input.org, name=members.shown_name(ctx, organisation), month=input.month, unit=unit, since=since, until=until,
         is_over=until <= ctx.now, opening=closing - sum(net.values()), credits=sum(each for each in plain if each > 0),
         charges=sum(charges.values()), payments=-sum(each for each in plain if each < 0), closing=closing,
-        models=[ModelLineOut(**asdict(line)) for line in lines],
-        movements=[MovementOut(**asdict(each)) for each in moved],
+        models=lines, movements=moved,
     )  # fmt: skip
 
 
@@ -125,20 +97,14 @@ def _models(
         carried_out = owed - (ever.get(route, 0) - later.get(route, 0)) * NANO
         carried_in = carried_out + charged * NANO - line.own_nanos
         if line.calls or charged or carried_in or carried_out:
-            full = (
-                line.calls,
-                line.input_tokens,
-                line.cached_tokens,
-                line.output_tokens,
-                line.cost_nanos,
-                line.aid_nanos,
-            )
-            rest = (line.own_nanos, carried_in, charged, carried_out)
-            lines.append(ModelLine(route, names.get(route, route), *full, *rest))
+            lines.append(
+                ModelLine(
+                    route, names.get(route, route), line.calls, line.input_tokens, line.cached_tokens, line.output_tokens,
+                    line.cost_nanos, line.aid_nanos, line.own_nanos, carried_in, charged, carried_out,
+                )
+            )  # fmt: skip
     return lines
 
 
 def as_csv(statement: StatementOut) -> str:
-    lines = [ModelLine(**each.model_dump()) for each in statement.models]
-    moved = [Movement(**each.model_dump()) for each in statement.movements]
-    return rules.as_csv(statement.model_dump(), lines, moved)
+    return rules.as_csv(statement.model_dump(), statement.models, statement.movements)

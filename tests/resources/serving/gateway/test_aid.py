@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import pytest
 
 from gongqi.resources.serving.metering import NANO
-from tests.resources.serving.gateway.conftest import UNIT, Gateway, eventually
+from tests.resources.serving.gateway.conftest import UNIT, Gateway
 
 DEAR = (20_000_000, 50_000_000)  # a call of 7 + 4 tokens costs 0.34 fen, its bound some 26 fen
-
-
-@pytest.fixture(scope="module", autouse=True)
-def the_laws_hold(gateway: Gateway) -> Iterator[None]:
-    yield
-    eventually(lambda: not gateway.plane.calls)
-    time.sleep(1.5)  # the last are settled
-    gateway.laws_hold()
 
 
 def open_fund(gateway: Gateway, name: str, amount: int) -> str:

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx
 import pytest
 
 from gongqi.resources.serving.metering import NANO
-from tests.resources.serving.gateway.conftest import UNIT, Gateway, eventually
+from tests.resources.serving.gateway.conftest import UNIT, Gateway
 
 DEAR = (100_000_000, 200_000_000)  # a call of 7 + 4 tokens costs 1.5 fen
-
-
-@pytest.fixture(scope="module", autouse=True)
-def the_laws_hold(gateway: Gateway) -> Iterator[None]:
-    yield
-    eventually(lambda: not gateway.plane.calls)
-    time.sleep(1.5)  # the last are settled
-    gateway.laws_hold()
 
 
 def this_month() -> str:
@@ -74,3 +64,13 @@ def test_what_is_no_month_is_refused_with_how_to_write_one(gateway: Gateway) -> 
     with httpx.Client(base_url=gateway.url, headers={"accept": "text/html"}, cookies=cookies, trust_env=False) as owner:
         for path in ("2026-13", f"{this_month()}?unit={'x' * 60}", f"{this_month()}?unit=shells"):
             assert owner.get(f"/billing/statement/{gateway.org}/{path}").status_code == 422
+
+
+def test_the_page_of_an_agent_does_not_offer_statements_that_only_organisations_have(gateway: Gateway) -> None:
+    given = {"handle": "clerk", "name": "Clerk", "org": gateway.org, "role": "member"}
+    agent = gateway.owner.verb("members:agent:create", **given)["id"]
+    cookies = {"gongqi_session": gateway.owner.secret}
+    with httpx.Client(base_url=gateway.url, cookies=cookies, trust_env=False) as owner:
+        own, agents = owner.get(f"/members/organisation/{gateway.org}"), owner.get(f"/members/agent/{agent}")
+    assert (own.status_code, agents.status_code) == (200, 200)
+    assert f"/billing/statement/{gateway.org}" in own.text and "/billing/statement/" not in agents.text

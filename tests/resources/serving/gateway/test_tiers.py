@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-
-import pytest
-
 from gongqi.resources.serving import settlement
 from gongqi.resources.serving.models import Usage
-from tests.resources.serving.gateway.conftest import INPUT_NANOS, OUTPUT_NANOS, UNIT, Gateway, eventually
+from tests.resources.serving.gateway.conftest import INPUT_NANOS, OUTPUT_NANOS, UNIT, Gateway
 
 GOLD = {"tier": "gold", "input_nanos": 10_000, "output_nanos": 20_000}
 FREE = {"tier": "associate", "input_nanos": 0, "output_nanos": 0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def the_laws_hold(gateway: Gateway) -> Iterator[None]:
-    yield
-    eventually(lambda: not gateway.plane.calls)
-    time.sleep(1.5)  # the last are settled
-    gateway.laws_hold()
 
 
 def price(gateway: Gateway, route: str, *tiers: dict) -> dict:
