@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -333,11 +334,8 @@ def test_a_schedule_starts_once_a_slot_however_many_workers_look(raise_house, vi
     kernel, _worker = raise_house(flow, schedules=(Schedule("f", 60),))
     for _ in range(3):
         workers = [Worker(kernel, threads=0) for _ in range(4)]
-        threads = [threading.Thread(target=worker.run_until_idle) for worker in workers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(len(workers)) as pool:
+            list(pool.map(Worker.run_until_idle, workers))  # raises what a look raised
         kernel.clock.advance(seconds=60)
     slot = int(kernel.clock.now().timestamp()) // 60
     assert notes(kernel, village) == [str(slot - 3), str(slot - 2), str(slot - 1)]
