@@ -73,12 +73,15 @@ def test_files_come_in_parts_and_are_committed_as_one_revision(
     expect(refusal).to_contain_text("safetensors")
     page.locator("#field-message").fill("not yet")
     page.locator("form.wide-form button.button-primary").click()
-    expect(page.locator(".said")).to_have_text(foundation.text("hub.add.state.not-yet", language))
-    page.locator(".item[data-path='bad.pkl'] [data-do=remove]").click()
+    said, not_yet = page.locator(".said"), foundation.text("hub.add.state.not-yet", language)
+    expect(said).to_have_text(not_yet)
     for path in ("weights.bin", "README.md"):
         expect(page.locator(f".item[data-path='{path}']")).to_have_attribute(
             "data-state", re.compile("done|here"), timeout=30_000
         )
+    expect(said).to_have_text(not_yet)  # files that came in meanwhile have not talked it away
+    page.locator(".item[data-path='bad.pkl'] [data-do=remove]").click()
+    expect(said).not_to_have_text(not_yet)
     assert page.evaluate(WIDER) == [] and complaints(page) == []
     page.locator(".item[data-path='weights.bin'] [data-part=component]").select_option("parameters")
     page.locator(".item[data-path='weights.bin'] [data-part=license]").fill("MIT")

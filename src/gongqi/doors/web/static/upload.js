@@ -41,6 +41,7 @@ class Basket {
     this.worker = null;
     this.hashing = null;
     this.form = null;
+    this.isAskedEarly = false; // the button was pressed before all was in
     addEventListener("beforeunload", (event) => { if (this.items.some((item) => item.isUnderWay)) event.preventDefault(); });
     addEventListener("online", () => this.items.filter((item) => item.state === "cut").forEach((item) => this.again(item)));
   }
@@ -83,13 +84,17 @@ class Basket {
     return { component: component || likely[name] || likely[`.${name.split(".").pop()}`] || "", license };
   }
 
+  get isAllIn() { return this.items.length > 0 && this.items.every((item) => item.isIn); }
+
   again(item) {
+    this.isAskedEarly = false;
     item.why = "";
     item.state = "waiting";
     this.go();
   }
 
   remove(item) {
+    this.isAskedEarly = false;
     item.upload?.abort();
     this.items = this.items.filter((each) => each !== item);
     item.row?.remove();
@@ -258,7 +263,8 @@ class Basket {
     if (!this.items.length) return;
     event.preventDefault();
     const form = this.form;
-    if (!this.items.every((item) => item.isIn)) { this.say(this.words["not-yet"], true); return; }
+    this.isAskedEarly = !this.isAllIn;
+    if (this.isAskedEarly) { this.draw(); return; }
     const listed = this.items.map(({ path, sha256, component, license }) => ({ path, sha256, component: component || null, license: license || null }));
     form.elements.listed.value = JSON.stringify(listed);
     const button = form.querySelector("[type=submit]");
@@ -308,9 +314,9 @@ class Basket {
     const all = this.items.reduce((sum, item) => sum + item.size, 0);
     const done = this.items.reduce((sum, item) => sum + (item.isIn ? item.size : item.sent), 0);
     basket.querySelector(".total progress").value = all ? done / all : 1;
-    const isAll = this.items.length && this.items.every((item) => item.isIn);
+    if (this.isAskedEarly && !this.isAllIn) { this.say(this.words["not-yet"], true); return; } // stays while bytes go on
     const files = this.words.speed.replace("{done}", this.items.filter((item) => item.isIn).length).replace("{all}", this.items.length);
-    this.say(this.words[isAll ? "all-done" : "total"].replace("{files}", files).replace("{done}", size(done)).replace("{all}", size(all)));
+    this.say(this.words[this.isAllIn ? "all-done" : "total"].replace("{files}", files).replace("{done}", size(done)).replace("{all}", size(all)));
   }
 
   drawItem(item, list) {
