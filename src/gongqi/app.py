@@ -42,6 +42,7 @@ from gongqi.members import VOCABULARY
 from gongqi.members.bootstrap import bootstrap_operator
 from gongqi.resources.serving.control import GatewayControl
 from gongqi.resources.serving.engine import Engine
+from gongqi.resources.serving.engines.host import Host
 from gongqi.resources.serving.plane.door import PREFIX, Door
 from gongqi.resources.serving.plane.process import Plane
 from gongqi.resources.serving.plane.wire import Wires
@@ -83,6 +84,7 @@ def assemble(settings: Settings, *, clock: Clock | None = None, migrate: bool = 
         kernel = Kernel(settings, house(), db, blobs, record=evidence.append, clock=clock)
         kernel.parts[SigningKeys] = SigningKeys.load_or_generate(settings.home / "keys")
         kernel.parts[Engine] = Engine(blobs)
+        kernel.parts[Host] = Host(kernel)
         return kernel
 
 
@@ -122,7 +124,7 @@ def application(kernel: Kernel) -> ASGIApp:
     async def lifespan(_app: object) -> AsyncIterator[None]:
         worker = Worker(kernel)
         kernel.nudge = worker.nudge
-        async with door.running(), settled(kernel, plane):
+        async with door.running(), hosting(kernel.part(Host)), settled(kernel, plane):
             worker.start()
             yield
             worker.stop()
@@ -136,6 +138,14 @@ def data_plane(kernel: Kernel) -> Plane:
     return Plane(
         mint("plane", kernel.clock.now()), GatewayControl(kernel), kernel.house.words, kernel.settings.home / SPOOL
     )
+
+
+@contextlib.asynccontextmanager
+async def hosting(host: Host) -> AsyncIterator[None]:
+    """The thread that keeps the engines of this home, which end with it."""
+    host.start()
+    yield
+    await asyncio.to_thread(host.stop)
 
 
 @contextlib.asynccontextmanager

@@ -18,6 +18,7 @@ from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
 from gongqi.resources.serving import claims, kept, metering, rations
 from gongqi.resources.serving.aid import aid_of
+from gongqi.resources.serving.engines.host import socket_of
 from gongqi.resources.serving.leases import grant_lease
 from gongqi.resources.serving.models import GatewayVersion, ModelEndpoint, ModelKey, ModelRoute, SpoolMark
 from gongqi.resources.serving.plane.snapshot import Claimed, Granted, Key, Route, Server, Snapshot, Target
@@ -142,6 +143,9 @@ def _keys(ctx: Read, routes: Sequence[ModelRoute]) -> dict[bytes, Key]:
 
 def _server(row: ModelEndpoint, home: Path) -> Server | None:
     """None when its secret is not there: better no call than one without."""
+    if row.engine is not None:
+        socket = str(socket_of(home, row.id))
+        return Server.within(socket, id=row.id, name=row.name, first_byte_seconds=row.first_byte_seconds)
     credential = None
     if row.credential is not None:
         try:

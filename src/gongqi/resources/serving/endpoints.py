@@ -42,6 +42,8 @@ class OneEndpoint(Input):
 
 
 class EndpointOut(Output):
+    """`base_url` is empty where an `engine` of ours runs a `release` (`serving.hosted`)."""
+
     id: str
     name: str
     base_url: str
@@ -49,6 +51,10 @@ class EndpointOut(Output):
     private: bool
     credential: str | None
     first_byte_seconds: int
+    engine: str | None
+    release: str | None
+    context_tokens: int | None
+    memory_mib: int | None
     state: str
     created_at: datetime
     version: int
@@ -66,7 +72,7 @@ def add_endpoint(ctx: Write, input: AddEndpoint) -> EndpointOut:
             state="ready", created_at=ctx.now,
         )
     )  # fmt: skip
-    return _changed(ctx, row)
+    return changed(ctx, row)
 
 
 @verb("serving:endpoint:retire", evidence="serving.endpoint-retired")
@@ -76,7 +82,7 @@ def retire_endpoint(ctx: Write, input: OneEndpoint) -> EndpointOut:
     if row.state != "ready":
         raise Refused("serving.endpoint-retired", name=row.name)
     row.state = "retired"
-    return _changed(ctx, row)
+    return changed(ctx, row)
 
 
 @read("serving:endpoint:list")
@@ -96,12 +102,13 @@ def raise_version(ctx: Write) -> None:
         ctx.add(GatewayVersion(id=1, number=1))
 
 
-def _changed(ctx: Write, row: ModelEndpoint) -> EndpointOut:
+def changed(ctx: Write, row: ModelEndpoint, *, kind: str | None = None) -> EndpointOut:
     ctx.session.flush()
     raise_version(ctx)
     # The address may tell of the operator's own network, so the log holds it sealed.
     ctx.record(
-        row.id, private={"base_url": row.base_url}, name=row.name, speaks=row.speaks, at_home=row.private, state=row.state
+        row.id, kind=kind, private={"base_url": row.base_url}, name=row.name, speaks=row.speaks, at_home=row.private,
+        state=row.state, engine=row.engine, release=row.release,
     )  # fmt: skip
     return EndpointOut.model_validate(row)
 

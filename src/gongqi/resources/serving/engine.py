@@ -23,6 +23,7 @@ from typing import Any
 from gongqi.kernel.blobs import Blobs
 from gongqi.kernel.errors import Broken, Refused, Unavailable
 from gongqi.resources.hub import service as hub
+from gongqi.resources.serving.engines.encoder import open_session
 from gongqi.resources.serving.rules import FREE, Port, Ports, Tensor
 
 MAX_SESSIONS = 8
@@ -111,8 +112,6 @@ class Engine:
         return sum(model.size for model in self._loaded.values())
 
     def _load(self, sha256: str) -> Loaded:
-        import onnxruntime
-
         if self._blobs.size(sha256) > MAX_MODEL_BYTES:
             raise Refused("serving.model-too-large", limit_bytes=MAX_MODEL_BYTES)
         data = self._blobs.read(sha256, limit_bytes=MAX_MODEL_BYTES)
@@ -120,14 +119,10 @@ class Engine:
             raise Broken("serving.model-altered", sha256=sha256)
         if hub.inspect_blob(self._blobs, sha256, "model.onnx").external:
             raise Refused("serving.model-unloadable", sha256=sha256, reason="external data")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = min(MAX_THREADS, os.cpu_count() or 1)
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what matters comes as an exception
         try:
-            session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            session = open_session(data, min(MAX_THREADS, os.cpu_count() or 1))
             ports = Ports(*(tuple(map(_port, ports)) for ports in (session.get_inputs(), session.get_outputs())))
-        except Exception as error:  # as above
+        except Exception as error:  # as in `run`
             raise Refused(
                 "serving.model-unloadable", sha256=sha256, reason=type(error).__name__, detail=str(error)[:2000]
             ) from error

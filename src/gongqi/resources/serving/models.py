@@ -104,6 +104,9 @@ class ModelEndpoint(Base):
     """A server of models that operators allow: an address, and the API it `speaks`. `state`: ready, retired.
 
     `credential` names a file in the home that holds what is sent as bearer token; the secret itself is never a row.
+
+    Of an endpoint that is hosted here, `engine` runs the `files` [{part, sha256, size}] of `release`, in `memory_mib` beside
+    a model's own file and with a context of `context_tokens` at most; its address is empty.
     """
 
     __tablename__ = "model_endpoint"
@@ -119,6 +122,11 @@ class ModelEndpoint(Base):
     first_byte_seconds: Mapped[int]
     state: Mapped[str]
     created_at: Mapped[datetime]
+    engine: Mapped[str | None]
+    release: Mapped[str | None]
+    files: Mapped[list[Any] | None] = mapped_column(Json)
+    context_tokens: Mapped[int | None]
+    memory_mib: Mapped[int | None]
 
 
 class ModelRoute(Base):

@@ -5,7 +5,7 @@ from pathlib import Path
 from gongqi.kernel.events import Handler
 from gongqi.kernel.room import Figure, Room
 from gongqi.resources.hub.events import ReleaseWithdrawn
-from gongqi.resources.serving import endpoints, keys, routes, service, usage
+from gongqi.resources.serving import endpoints, hosted, keys, routes, service, usage
 from gongqi.resources.serving.api import ENDPOINTS
 from gongqi.resources.serving.flows import FLOWS, SCHEDULES
 from gongqi.resources.serving.pages import VIEWS
@@ -14,6 +14,7 @@ from gongqi.resources.serving.policy import POLICIES
 GATEWAY_VERBS = (
     endpoints.add_endpoint,
     endpoints.retire_endpoint,
+    hosted.host_endpoint,
     routes.define_route,
     routes.retire_route,
     keys.issue_key,
@@ -22,6 +23,7 @@ GATEWAY_VERBS = (
 GATEWAY_READS = (
     endpoints.list_endpoints,
     endpoints.get_endpoint,
+    hosted.list_engines,
     routes.list_routes,
     routes.get_route,
     routes.get_targets,
@@ -45,7 +47,10 @@ ROOM = Room(
         *GATEWAY_READS,
     ),
     policies=POLICIES,
-    handlers=(Handler(ReleaseWithdrawn, "serving.retire-withdrawn", service.retire_withdrawn),),
+    handlers=(
+        Handler(ReleaseWithdrawn, "serving.retire-withdrawn", service.retire_withdrawn),
+        Handler(ReleaseWithdrawn, "serving.retire-hosted", hosted.retire_hosted),
+    ),
     flows=FLOWS,
     schedules=SCHEDULES,
     views=VIEWS,

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from gongqi.kernel.errors import GongqiError
+from gongqi.kernel.words import LANGUAGES, Words
 from gongqi.resources.serving.metering import Tokens
 from gongqi.resources.serving.plane.snapshot import Control, Key, Route
 
@@ -105,6 +107,16 @@ class Problem:
     message: str
     localized: Mapping[str, Any]
     call: str
+
+
+def problem_of(words: Words, error: GongqiError, language: str, call: str) -> Problem:
+    """What a caller is told, in the words of the catalogue."""
+    status, localized = 0, {}
+    for each in LANGUAGES:
+        status, message, remedy = words.error(error, each)
+        localized[each] = {"message": message, "remedy": remedy}
+    text = localized[language]
+    return Problem(status, error.code, f"{text['message']} {text['remedy']}", localized, call)
 
 
 @dataclass(frozen=True, slots=True)

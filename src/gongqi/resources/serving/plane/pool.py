@@ -3,7 +3,7 @@
 Addresses are set by operators and checked when a connection is made: the host is resolved here, each address is held
 against the rules, and the connection goes to the address that was checked, so that a name cannot mean one thing when
 it is looked at and another when it is used (DNS rebinding; OWASP SSRF cheat sheet). Redirects are not followed. Answers
-must come uncompressed; nothing is ever inflated.
+must come uncompressed; nothing is ever inflated. An engine of this home is reached by its socket in the home instead.
 
 Time-outs are watched by one clock for all connections (`Pool.tick`) rather than by a timer for each exchange.
 """
@@ -20,6 +20,7 @@ from collections.abc import Callable
 import httptools
 import structlog
 
+from gongqi.kernel.sockets import short_name
 from gongqi.resources.serving.plane.snapshot import Server
 
 CONNECT_SECONDS = 5.0
@@ -332,6 +333,8 @@ class Pool:
             connection.close()
 
     async def _connect(self, server: Server) -> Connection:
+        if server.socket is not None:
+            return await self._connect_within(server, server.socket)
         addresses = await self._resolve(server)
         failure: OSError | None = None
         for address in addresses:
@@ -344,6 +347,14 @@ class Pool:
             except OSError as error:  # ssl.SSLError is one
                 failure = error
         raise Failed("unreachable", str(failure)) from failure
+
+    async def _connect_within(self, server: Server, socket: str) -> Connection:
+        try:
+            with short_name(socket) as name:
+                _, connection = await self.loop.create_unix_connection(lambda: Connection(self, server), name)
+        except OSError as error:  # it is starting, or has died, or this is another home
+            raise Failed("unreachable", str(error)) from error
+        return connection
 
     async def _resolve(self, server: Server) -> list[str]:
         try:

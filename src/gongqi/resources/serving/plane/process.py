@@ -13,12 +13,12 @@ from pathlib import Path
 import structlog
 
 from gongqi.kernel.errors import GongqiError, Unavailable
-from gongqi.kernel.words import LANGUAGES, Words
+from gongqi.kernel.words import Words
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.plane import anthropic
 from gongqi.resources.serving.plane.bodies import Bodies
 from gongqi.resources.serving.plane.call import Call
-from gongqi.resources.serving.plane.dialect import Manners, Problem
+from gongqi.resources.serving.plane.dialect import Manners, Problem, problem_of
 from gongqi.resources.serving.plane.health import Health
 from gongqi.resources.serving.plane.limits import Limits
 from gongqi.resources.serving.plane.meters import Meters
@@ -101,12 +101,7 @@ class Plane:
 
     def problem(self, error: GongqiError, language: str, id: str) -> Problem:
         """What a caller is told, in the words of the catalogue."""
-        status, localized = 0, {}
-        for each in LANGUAGES:
-            status, message, remedy = self._words.error(error, each)
-            localized[each] = {"message": message, "remedy": remedy}
-        text = localized[language]
-        return Problem(status, error.code, f"{text['message']} {text['remedy']}", localized, id)
+        return problem_of(self._words, error, language, id)
 
     def broken_off(self, manners: Manners, route: Route, ending: str, id: str) -> bytes:
         """The last event of an answer that did not come to its end."""

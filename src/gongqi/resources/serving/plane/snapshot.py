@@ -17,7 +17,7 @@ from gongqi.resources.serving.rates import Answer, Ask
 @dataclass(frozen=True, slots=True)
 class Server:
     """A model server. `private`: operators allow it to be on this machine or a private network. `speaks`: which API
-    (`endpoints.SPEAKS`)."""
+    (`endpoints.SPEAKS`). `socket`: where an engine of this home listens, which has no address."""
 
     id: str
     name: str
@@ -29,6 +29,7 @@ class Server:
     credential: str | None = field(repr=False)
     first_byte_seconds: float
     speaks: str = "openai"
+    socket: str | None = None
 
     @classmethod
     def at(
@@ -40,6 +41,11 @@ class Server:
         port = parts.port or (443 if tls else 80)
         path = parts.path.rstrip("/")
         return cls(id, name, tls, parts.hostname or "", port, path, private, credential, first_byte_seconds, speaks)
+
+    @classmethod
+    def within(cls, socket: str, *, id: str, name: str, first_byte_seconds: float) -> Server:
+        """An engine of this home."""
+        return cls(id, name, False, "localhost", 80, "/v1", True, None, first_byte_seconds, "openai", socket)
 
 
 @dataclass(frozen=True, slots=True)
