@@ -14,7 +14,7 @@ KINDS = ("organisation", "person", "agent", "site")
 
 
 def load_directory(ctx: Read, kind: str | None = None, cursor: str | None = None) -> dict[str, Any]:
-    chosen = kind if kind in KINDS else None
+    chosen = kind if kind in KINDS else KINDS[0]
     page = service.list_parties.run(ctx, service.ListParties.model_validate({"kind": chosen, "cursor": cursor}))
     return {
         "kinds": KINDS,

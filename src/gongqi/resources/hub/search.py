@@ -50,7 +50,7 @@ from gongqi.resources.hub.terms import PLACES, Needle, Phrase, label, needles_of
 
 ASKED = 200  # characters of a question; a line
 VALUE = 100  # characters of a label's value
-SAMPLE = 500  # assets whose labels are counted beside a search: some 15 ms
+SAMPLE = 200  # assets whose labels are counted beside a search: some 6 ms
 _CURSOR = re.compile(r"([0-2])-([0-9]{1,18})")
 _SORTED_CURSOR = re.compile(r"s([0-9]{1,18})-([0-9]{1,18})")
 
