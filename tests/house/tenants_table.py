@@ -476,6 +476,7 @@ PAGES: dict[str, tuple[str, Given]] = {
     "GET /billing": ("200 200 200 200 200", nothing),
     "GET /serving/models": ("200 200 200 200 200", nothing),
     "GET /serving/model/{key}/calls": ("200 200 200 200 200", lambda w, p: {"key": w.of["route"]["owner"]}),
+    "GET /serving/model/{key}/try": ("200 200 200 200 200", lambda w, p: {"key": w.of["route"]["owner"]}),
     "GET /serving/model/{key}": ("200 200 200 200 200", lambda w, p: {"key": w.of["route"]["owner"]}),
     "GET /serving/call/{key}": ("404 404 404 200 200", lambda w, p: {"key": w.call}),
     "GET /compliance/{release}": ("404 404 200 200 200", lambda w, p: {"release": w.published}),

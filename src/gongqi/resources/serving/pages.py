@@ -23,6 +23,7 @@ PAGE = 30
 RECENT = 100  # calls in the picture
 FOLLOW_SECONDS = 3  # between two looks of a page that follows; the books lag by one
 LISTED = 20  # calls in the table of the page
+TRIED_TOKENS = 256  # of an answer, until the reader asks for more
 
 
 def load_deployments(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
@@ -86,6 +87,15 @@ def load_model(ctx: Read, key: str) -> dict[str, Any]:
     }
 
 
+def load_try(ctx: Read, key: str) -> dict[str, Any]:
+    """A model to be talked to, with the reader's own key; what is asked goes from their browser to `/v1`."""
+    return {
+        "route": get_route.run(ctx, OneRoute(route=key)),
+        "base_url": f"{ctx.kernel.settings.origin}/v1",
+        "tried_tokens": TRIED_TOKENS,
+    }
+
+
 def load_model_calls(ctx: Read, key: str) -> dict[str, Any]:
     """The latest calls of a model that the reader may see, to be followed."""
     return {
@@ -105,6 +115,7 @@ VIEWS = (
     View("/serving/models", "serving_models.html", load_models, params=("cursor",)),
     View("/serving/model/{key}", "serving_model.html", load_model, id_prefix="mrt"),
     View("/serving/model/{key}/calls", "serving_model_calls.html", load_model_calls),
+    View("/serving/model/{key}/try", "serving_try.html", load_try),
     View("/serving/deployment/{key}", "serving_deployment.html", load_deployment, id_prefix="dep"),
     View("/serving/call/{key}", "serving_call.html", load_call, id_prefix="call"),
 )
