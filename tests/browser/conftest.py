@@ -262,7 +262,7 @@ def examples(foundation: Foundation) -> dict[str, str]:
     given = {"org": memory["org-hospital"], "context_tokens": 8192, "output_tokens": 512, "licence": "Apache-2.0"}
     route = operator.verb("serving:route:define", name="example", targets=[target], **given)["id"]
     operator.verb("billing:price:publish", route=route, input_nanos=30_000, output_nanos=60_000)
-    made |= {"/serving/model/{key}": route, "/serving/model/{key}/calls": f"{route}/calls", "/serving/model/{key}/try": f"{route}/try"}
+    made |= {f"/serving/model/{{key}}{page}": f"{route}{page}" for page in ("", "/calls", "/try")}
     month = f"{datetime.now(UTC):%Y-%m}"
     return {path: path[: path.index("{")] + key for path, key in made.items()} | {
         "/billing/statement/{org}/{month}": f"/billing/statement/{memory['org-hospital']}/{month}",
