@@ -92,7 +92,9 @@ def test_a_reader_stops_an_answer_and_what_came_stays(read: Any, foundation: Any
     expect(page.locator("form button[type=submit]")).to_be_enabled()
 
 
-def test_without_scripts_the_page_says_how_to_call_the_model(read: Any, foundation: Any, models: dict[str, str]) -> None:
+def test_without_scripts_the_page_says_how_to_call_the_model(
+    read: Any, foundation: Any, models: dict[str, str]
+) -> None:
     page = read("zh", javascript=False)
     page.goto(models["chat"])
     expect(page.locator("main")).to_contain_text(foundation.text("serving.try.by-command", "zh"))
