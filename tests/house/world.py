@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ import httpx
 
 from gongqi.doors.cli import laboratory
 from gongqi.doors.cli.push import push_folder
+from gongqi.resources.serving.settlement import settle_batch
+from tests.sim.talk import spooled
 
 CANARY = "kestrel"
 UNIT = "CNY-fen"
@@ -242,7 +245,7 @@ class World:
         self.wait(lambda: own.read("scenarios:return:get", self.back)["finished_at"])
 
     def _gateway(self) -> None:
-        """A model that the foundation offers, and keys of the north's; nothing is called."""
+        """Models that the foundation offers, keys of the north's, and what it said of the one answer that it got."""
         operator = self.foundation.operator.verb
         address = {"base_url": "http://127.0.0.1:9/v1", "private": True}
         self.each(
@@ -257,6 +260,31 @@ class World:
         self.owner.verb("billing:address:set", org=self.north, name=f"{CANARY} Ltd", **ADDRESS)
         label = {"org": self.north, "label": f"{CANARY} key"}
         self.each("key", lambda _person: self.keep(self.owner.verb("serving:key:issue", **label)))
+        key = self.owner.verb("serving:key:issue", **label)
+        self.keep(key)
+        model = operator("serving:route:define", **(route(self, "owner") | TERMS))
+        calls = [f"gen_{number:028x}" for number in range(len(PEOPLE) + 1)]
+        told = {"org": self.north, "key": key["id"], "route": model["id"], "endpoint": self.of["endpoint"]["owner"]}
+        told |= {"at": int(time.time() * 1_000_000), "snapshot": 1}
+        batch = {"plane": "plane-1", "segment": 0, "start": 0, "end": 1}
+        records = [spooled(id=call, **told) for call in calls]
+        kernel = self.foundation.kernel
+        kernel.transact(lambda ctx: settle_batch(ctx, records=records, **batch), reason="test")
+        self.used = calls[0]
+        self.private |= set(calls)
+        bearer = {"authorization": f"Bearer {key['secret']}"}
+
+        def say(call: str) -> str:
+            said = {"id": call, "agreement": model["agreement"]["sha256"], "correction": f"a {CANARY}"}
+
+            def taken() -> Any:  # once the data plane goes by the key
+                answer = httpx.post(f"{self.foundation.url}/v1/feedback", json=said, headers=bearer, trust_env=False)
+                return answer.json() if answer.status_code == 202 else None
+
+            return self.keep(self.wait(taken))
+
+        self.said = say(calls[0])
+        self.of["said"] = {person: say(call) for person, call in zip(PEOPLE, calls[1:], strict=True)}
 
     def _upstream(self) -> None:
         def offer(person: str) -> str:

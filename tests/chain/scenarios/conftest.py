@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.sim.talk import Talk
+
 
 def load_market() -> ModuleType:
     if "gongqi_market" not in sys.modules:
@@ -17,6 +19,11 @@ def load_market() -> ModuleType:
         sys.modules["gongqi_market"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules["gongqi_market"])
     return sys.modules["gongqi_market"]
+
+
+@pytest.fixture
+def talk(market):
+    return Talk(market)
 
 
 @pytest.fixture

@@ -22,3 +22,19 @@ class OutcomesReturned(Event):
     @property
     def subject(self) -> str:
         return self.back
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackGathered(Event):
+    """`count` pieces of feedback on a model's answers have become part of a dataset's next revision."""
+
+    kind: ClassVar[str] = "scenarios.feedback-gathered.v1"
+    gathering: str
+    route: str
+    asset: str
+    revision: str
+    count: int
+
+    @property
+    def subject(self) -> str:
+        return self.gathering

@@ -5,7 +5,8 @@ Invariants
 - An outcome is the truth about one row of one settled call of the organisation that reports it; a row has at most one.
   Whoever would feed a dataset with inventions pays for asking the model about each of them, under its own name.
 - An outcome belongs to at most one return; a return's outcomes are chosen when it starts and do not change.
-- A return ends once: done with a revision, empty when nothing fitted, or failed with its outcomes free again.
+- A return ends once: done with a revision, empty when nothing fitted, or failed with its outcomes free again. So does a
+  gathering, which does the same for feedback on a model's answers.
 """
 
 from __future__ import annotations
@@ -85,3 +86,34 @@ class Return(Base):
     started_by: Mapped[str]
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+
+
+class Gathering(Base):
+    """Feedback on its way into a dataset of `org`, all of it given on one `route` under one `agreement`,
+    whose text is in `terms`.
+
+    `state`: running, done, empty, failed. Of `claimed`, `count` became lines of `path`, which stays until `until`, when the
+    days of the first of them are over; `set_aside` were removed. `dropped`: the revision from which the lines are gone.
+    """
+
+    __tablename__ = "feedback_gathering"
+    __table_args__ = (Index(None, "route", "state"), Index(None, "org", "id"), Index(None, "until"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    route: Mapped[str]
+    agreement: Mapped[str] = mapped_column(String(64))
+    terms: Mapped[dict[str, Any]]
+    asset: Mapped[str]
+    org: Mapped[str]
+    state: Mapped[str]
+    claimed: Mapped[int]
+    count: Mapped[int]
+    set_aside: Mapped[dict[str, Any]]
+    path: Mapped[str | None]
+    revision: Mapped[str | None]
+    reason: Mapped[str | None]
+    started_by: Mapped[str]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    until: Mapped[datetime | None]
+    dropped: Mapped[str | None]

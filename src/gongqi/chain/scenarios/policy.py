@@ -1,14 +1,14 @@
 """Who sees what in scenarios.
 
 Outcomes are seen by who reported them and, once a return has taken them, by the organisation whose dataset they join.
-A return is seen by that organisation. Signatures are seen by the organisation that gave them.
+A return or a gathering is seen by that organisation. Signatures are seen by the organisation that gave them.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import ColumnElement, select
 
-from gongqi.chain.scenarios.models import Outcome, Return, Signature
+from gongqi.chain.scenarios.models import Gathering, Outcome, Return, Signature
 from gongqi.kernel.access import Actor, Policy, any_of, within
 
 
@@ -24,4 +24,5 @@ POLICIES = (
         rules={"scenarios:outcome:read": any_of(within(Outcome.org), _returned_to)},
     ),
     Policy(Return, read="scenarios:return:read", rules={"scenarios:return:read": within(Return.org)}),
+    Policy(Gathering, read="scenarios:return:read", rules={"scenarios:return:read": within(Gathering.org)}),
 )

@@ -2,19 +2,28 @@
 
 from pathlib import Path
 
-from gongqi.chain.scenarios import service
+from gongqi.chain.scenarios import gathering, gathering_flows, service
 from gongqi.chain.scenarios.flows import FLOWS
-from gongqi.chain.scenarios.pages import VIEWS
+from gongqi.chain.scenarios.pages import PANELS, VIEWS
 from gongqi.chain.scenarios.policy import POLICIES
 from gongqi.kernel.room import Figure, Room
 
 ROOM = Room(
     name="scenarios",
     folder=Path(__file__).parent,
-    verbs=(service.sign, service.report, service.start_return),
-    reads=(service.list_signatures, service.list_outcomes, service.list_returns, service.get_return),
+    verbs=(service.sign, service.report, service.start_return, gathering.gather),
+    reads=(
+        service.list_signatures,
+        service.list_outcomes,
+        service.list_returns,
+        service.get_return,
+        gathering.list_gatherings,
+        gathering.get_gathering,
+    ),
     policies=POLICIES,
-    flows=FLOWS,
+    flows=(*FLOWS, *gathering_flows.FLOWS),
+    schedules=gathering_flows.SCHEDULES,
     views=VIEWS,
+    panels=PANELS,
     figures=(Figure("scenarios.outcomes", "/scenarios", lambda ctx: service.outcome_totals(ctx)["reported"]),),
 )

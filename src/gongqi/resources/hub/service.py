@@ -96,6 +96,7 @@ from gongqi.resources.hub.elsewhere.sources import (
     list_sources,
     retire_source,
 )
+from gongqi.resources.hub.formats.secrets import secrets_in
 from gongqi.resources.hub.inspection import Inspected, inspect_blob, inspect_file
 from gongqi.resources.hub.lineage import (
     LineageOut,

@@ -16,11 +16,13 @@ from sqlalchemy import select
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
-from gongqi.resources.serving import claims, kept, metering, rations
+from gongqi.resources.serving import claims, feedback, kept, metering, rations
 from gongqi.resources.serving.aid import aid_of
+from gongqi.resources.serving.endpoints import version_now
 from gongqi.resources.serving.engines.host import socket_of
 from gongqi.resources.serving.leases import grant_lease
-from gongqi.resources.serving.models import GatewayVersion, ModelEndpoint, ModelKey, ModelRoute, SpoolMark
+from gongqi.resources.serving.models import ModelEndpoint, ModelKey, ModelRoute, SpoolMark
+from gongqi.resources.serving.plane.opinions import Opinion
 from gongqi.resources.serving.plane.snapshot import Claimed, Granted, Key, Route, Server, Snapshot, Target
 from gongqi.resources.serving.rates import Answer, Ask
 from gongqi.resources.serving.routes import tariffs_of
@@ -38,7 +40,7 @@ class GatewayControl:
         self._kernel = kernel
 
     def version(self) -> int:
-        return self._kernel.look(_version)
+        return self._kernel.look(version_now)
 
     def snapshot(self) -> Snapshot:
         return self._kernel.look(lambda ctx: load(ctx, self._kernel.settings.home))
@@ -71,6 +73,9 @@ class GatewayControl:
 
     def forget(self, key: str, id: str) -> None:
         self._kernel.transact(lambda ctx: kept.forget(ctx, key, id), reason="gateway:response")
+
+    def receive(self, key: str, opinion: Opinion) -> dict[str, object]:
+        return self._kernel.transact(lambda ctx: feedback.receive(ctx, key, opinion), reason="gateway:feedback")
 
     def explain(self, key: str, usage: str | None, language: str) -> dict[str, object]:
         def look(ctx: Read) -> dict[str, object]:
@@ -117,11 +122,9 @@ def load(ctx: Read, home: Path) -> Snapshot:
                 )
     routes = offered.pop(metering.GENERAL)
     tiers = {tier: routes | own for tier, own in offered.items()}
-    return Snapshot(_version(ctx), keys := _keys(ctx, rows), routes, frozenset(key.id for key in keys.values()), tiers)
-
-
-def _version(ctx: Read) -> int:
-    return ctx.session.scalar(select(GatewayVersion.number)) or 0
+    return Snapshot(
+        version_now(ctx), keys := _keys(ctx, rows), routes, frozenset(key.id for key in keys.values()), tiers
+    )
 
 
 def _keys(ctx: Read, routes: Sequence[ModelRoute]) -> dict[bytes, Key]:
@@ -175,6 +178,11 @@ def _entry(row: ModelRoute, tariff: metering.Tariff) -> dict[str, Any]:
         "region": row.region, "context_tokens": row.context_tokens, "output_tokens": row.output_tokens, "price": price,
         "evidence": f"/evidence/entry/{row.evidence}",
     }  # fmt: skip
+    if row.agreement is not None:
+        more["agreement"] = {
+            "url": f"/serving/model/{row.id}",
+            **{name: row.agreement[name] for name in ("sha256", "version", "purpose", "retention_days")},
+        }
     created = int(row.created_at.timestamp())
     anthropic = {
         "type": "model", "display_name": row.name, "created_at": row.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),

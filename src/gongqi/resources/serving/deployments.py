@@ -6,12 +6,9 @@ another published release of the same asset in the place of the present one, so 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 
-import orjson
 from pydantic import Field
 from sqlalchemy import func, select
 
@@ -21,13 +18,12 @@ from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, v
 from gongqi.members import service as members
 from gongqi.resources.hub import service as hub
 from gongqi.resources.hub.events import ReleaseWithdrawn
+from gongqi.resources.serving.agreements import TO_IMPROVE, Agreement, Purpose, RetentionDays, Terms, drawn_up
 from gongqi.resources.serving.models import Budget, Deployment
 
 ID = 64
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"  # a path segment that needs no escaping
 MAX_PRICE = 1_000_000_000  # booked units a row; times MAX_ROWS it is still an amount that the ledger books
-MAX_AGREEMENT = 20_000  # characters a language: some ten pages
-MAX_RETENTION_DAYS = 36_500
 MODEL_SUFFIX = ".onnx"
 
 
@@ -39,10 +35,10 @@ class Create(Input):
     org: str = Field(max_length=ID)
     unit: str = Field(max_length=40)
     price_per_row: int = Field(ge=1, le=MAX_PRICE)
-    agreement_zh: str = Field(min_length=1, max_length=MAX_AGREEMENT)
-    agreement_en: str = Field(min_length=1, max_length=MAX_AGREEMENT)
-    purpose: str = Field("dataset-improvement", pattern=r"^[a-z][a-z0-9-]{0,39}$")
-    retention_days: int | None = Field(None, ge=1, le=MAX_RETENTION_DAYS)
+    agreement_zh: Terms
+    agreement_en: Terms
+    purpose: Purpose = TO_IMPROVE
+    retention_days: RetentionDays | None = None
 
 
 class Upgrade(Input):
@@ -64,17 +60,6 @@ class ListDeployments(Paged):
     org: str | None = Field(None, max_length=ID)
     asset: str | None = Field(None, max_length=ID)
     state: str | None = Field(None, pattern="^(ready|retired)$")
-
-
-class Agreement(Output):
-    """On what terms outcomes may be sent back. `sha256` covers all the rest."""
-
-    text_zh: str
-    text_en: str
-    purpose: str
-    retention_days: int | None
-    version: int
-    sha256: str
 
 
 class DeploymentOut(Output):
@@ -127,13 +112,13 @@ def create(ctx: Write, input: Create) -> DeploymentOut:
     release = servable(ctx, input.release)
     terms = {
         "text_zh": input.agreement_zh, "text_en": input.agreement_en, "purpose": input.purpose,
-        "retention_days": input.retention_days, "version": 1,
+        "retention_days": input.retention_days,
     }  # fmt: skip
     deployment = ctx.add(
         Deployment(
             id=ctx.new_id("dep"), name=input.name, org=input.org, asset=release.asset, release=release.release,
             release_name=release.name, blob=_model_blob(release), unit=unit.code, price_per_row=input.price_per_row,
-            price_version=1, state="ready", agreement=terms | {"sha256": _digest(terms)}, created_at=ctx.now,
+            price_version=1, state="ready", agreement=drawn_up(terms), created_at=ctx.now,
         )
     )  # fmt: skip
     return _changed(ctx, deployment)
@@ -306,7 +291,3 @@ def _model_blob(release: hub.ReleaseFacts) -> str:
     if len(found) != 1:
         raise Refused("serving.no-model-file", release=release.release, count=len(found))
     return found[0]
-
-
-def _digest(terms: dict[str, Any]) -> str:
-    return hashlib.sha256(orjson.dumps(terms, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -102,6 +102,11 @@ def raise_version(ctx: Write) -> None:
         ctx.add(GatewayVersion(id=1, number=1))
 
 
+def version_now(ctx: Read) -> int:
+    """The newest that data planes may go by."""
+    return ctx.session.scalar(select(GatewayVersion.number)) or 0
+
+
 def changed(ctx: Write, row: ModelEndpoint, *, kind: str | None = None) -> EndpointOut:
     ctx.session.flush()
     raise_version(ctx)

@@ -133,7 +133,8 @@ class ModelRoute(Base):
     """What callers name as a model. `targets`: [{endpoint, model, weight, rank}]; `tariff` is pushed down by billing.
 
     `org` earns what it brings. `openness` and `licence` are what the models list says of it; `release` names the release
-    of the hub that stands behind it, None for an outside model. `state`: ready, retired.
+    of the hub that stands behind it, None for an outside model, and has done so since the gateway's version
+    `release_from`. `agreement`: on what terms feedback is taken (`serving.agreements`). `state`: ready, retired.
     """
 
     __tablename__ = "model_route"
@@ -150,8 +151,10 @@ class ModelRoute(Base):
     licence: Mapped[str]
     openness: Mapped[str]
     release: Mapped[str | None]
+    release_from: Mapped[int]
     region: Mapped[str]
     tariff: Mapped[dict[str, Any] | None]
+    agreement: Mapped[dict[str, Any] | None] = mapped_column(Json)
     evidence: Mapped[str]
     state: Mapped[str]
     created_at: Mapped[datetime]

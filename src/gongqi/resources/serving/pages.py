@@ -13,6 +13,7 @@ from gongqi.books.ledger.rules import written
 from gongqi.kernel.room import View
 from gongqi.kernel.verbs import Read
 from gongqi.resources.serving import service
+from gongqi.resources.serving.feedback import ListFeedback, list_feedback
 from gongqi.resources.serving.keys import ListKeys, list_keys
 from gongqi.resources.serving.metering import exact
 from gongqi.resources.serving.routes import ListRoutes, OneRoute, get_route, list_routes
@@ -73,7 +74,7 @@ def load_models(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
 
 
 def load_model(ctx: Read, key: str) -> dict[str, Any]:
-    """One model: what it is, and of its calls in the last day those that the reader may see."""
+    """One model: what it is, and of its calls in the last day, and of what was said of them, what the reader may see."""
     day = day_of(ctx, key)
     return {
         "route": get_route.run(ctx, OneRoute(route=key)),
@@ -81,6 +82,7 @@ def load_model(ctx: Read, key: str) -> dict[str, Any]:
         "parts": PARTS,
         "bins": [(at.timestamp(), at.timestamp() + 3600, calls) for at, calls, *_ in day.hours],
         "calls": list_usage.run(ctx, ListUsage.model_validate({"route": key, "limit": LISTED})).items,
+        "said": list_feedback.run(ctx, ListFeedback.model_validate({"route": key, "limit": LISTED})).items,
         "hour_of": lambda seconds: f"{datetime.fromtimestamp(seconds, UTC):%m-%d %H:%M}",
         "per_million": _per_million,
         "exact": exact,

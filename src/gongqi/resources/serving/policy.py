@@ -1,9 +1,11 @@
 """Who sees and does what in serving.
 
-A deployment, its price and its agreement are public: nobody should have to ask what a thing costs. What an organisation
-spends and calls is its own, and the foundation's; the log of evidence says neither who nor how much. A call is ended by
-whoever began it. Of the gateway, a route and its price are public too; where it is answered, and the servers, are seen
-by those who run the foundation, as are the figures of its processes.
+A deployment, its price and its agreement are public: nobody should have to ask what a thing costs. What an
+organisation spends and calls is its own, and the foundation's; the log of evidence says neither who nor how much. A
+call is ended by whoever began it. Of the gateway, a route and its price are public too; where it is answered, and the
+servers, are seen by those who run the foundation, as are the figures of its processes. Feedback is seen by the
+organisation whose key gave it, not by the one whose model it is about: that one gets the dataset, as the agreement
+says.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, false, true
 
 from gongqi.kernel.access import Actor, Policy, everyone, owned_by_actor, within
+from gongqi.resources.serving.feedback_models import Feedback
 from gongqi.resources.serving.models import (
     Budget,
     Call,
@@ -69,5 +72,14 @@ POLICIES = (
         rules={"serving:key:read": within(ModelKey.org), "serving:key:revoke": within(ModelKey.org)},
     ),
     Policy(Usage, read="serving:usage:read", rules={"serving:usage:read": within(Usage.org)}),
+    Policy(
+        Feedback,
+        read="serving:feedback:read",
+        rules={
+            "serving:feedback:read": within(Feedback.org),
+            "serving:feedback:content": within(Feedback.org),
+            "serving:feedback:withdraw": within(Feedback.org),
+        },
+    ),
     Policy(SpoolMark, read="serving:metrics:read", rules={"serving:metrics:read": foundation}),
 )

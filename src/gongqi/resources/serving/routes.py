@@ -19,14 +19,26 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.members import service as members
 from gongqi.resources.hub import service as hub
+from gongqi.resources.serving.agreements import (
+    TO_IMPROVE,
+    Agreement,
+    Openness,
+    Purpose,
+    RetentionDays,
+    Terms,
+    drawn_up,
+)
 from gongqi.resources.serving.deployments import servable
-from gongqi.resources.serving.endpoints import ID, raise_version
+from gongqi.resources.serving.endpoints import ID, raise_version, version_now
 from gongqi.resources.serving.metering import Tariff
 from gongqi.resources.serving.models import ModelEndpoint, ModelRoute
 
 ROUTE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$"  # as model names are: `org/model-1.5:latest`
 MAX_TARGETS = 16
 MAX_CONTEXT = 10_000_000
+_TERMS = (
+    "agreement_zh", "agreement_en", "purpose", "retention_days", "feedback_visibility", "feedback_names_org",
+)  # fmt: skip
 _KEPT = ("price", "version", "unit", "input_nanos", "cached_nanos", "output_nanos")  # of a tariff, on its route
 
 
@@ -42,7 +54,9 @@ class TargetIn(Input):
 class DefineRoute(Input):
     """`context_tokens` and `output_tokens` bound what a call can cost, which is reserved before it is forwarded.
 
-    `licence` and `openness` are typed for outside models alone; of a `release` the hub knows them.
+    `licence` and `openness` are typed for outside models alone; of a `release` the hub knows them. With an agreement, in
+    both languages, callers may send back what they know of answers: it goes to a dataset of `org`, `feedback_visibility`
+    open, which says who sent it if `feedback_names_org`.
     """
 
     name: str = Field(pattern=ROUTE_NAME)
@@ -55,6 +69,12 @@ class DefineRoute(Input):
     openness: str = Field("", max_length=40)
     release: str | None = Field(None, max_length=ID)
     region: str = Field("", max_length=40)
+    agreement_zh: Terms | None = None
+    agreement_en: Terms | None = None
+    purpose: Purpose = TO_IMPROVE
+    retention_days: RetentionDays | None = None
+    feedback_visibility: Openness = "private"
+    feedback_names_org: bool = False
 
 
 class OneRoute(Input):
@@ -99,6 +119,7 @@ class RouteOut(Output):
     release: str | None
     region: str
     tariff: TariffOut | None
+    agreement: Agreement | None
     evidence: str
     state: str
     created_at: datetime
@@ -119,9 +140,11 @@ def define_route(ctx: Write, input: DefineRoute) -> RouteWithTargets:
         endpoint = ctx.find(ModelEndpoint, target.endpoint, to="serving:endpoint:read")
         if endpoint.state != "ready":
             raise Refused("serving.endpoint-retired", name=endpoint.name)
-    given = input.model_dump(exclude={"name", "targets"}) | {"targets": [each.model_dump() for each in input.targets]}
-    given |= stated
+    given = input.model_dump(exclude={"name", "targets", *_TERMS})
+    given |= {"targets": [each.model_dump() for each in input.targets]} | stated
     row = ctx.session.scalar(select(ModelRoute).where(ModelRoute.name == input.name))
+    given["agreement"] = _agreed(input, row.agreement if row else None)
+    is_other_release = row is None or row.release != input.release
     if row is None:
         row = ctx.add(
             ModelRoute(
@@ -131,6 +154,7 @@ def define_route(ctx: Write, input: DefineRoute) -> RouteWithTargets:
                 evidence="",
                 state="ready",
                 created_at=ctx.now,
+                release_from=0,
                 **given,
             )
         )
@@ -140,7 +164,7 @@ def define_route(ctx: Write, input: DefineRoute) -> RouteWithTargets:
         for name, value in given.items():
             setattr(row, name, value)
         row.state = "ready"
-    return _changed(ctx, row)
+    return _changed(ctx, row, is_other_release=is_other_release)
 
 
 @verb("serving:route:retire", evidence="serving.route-retired")
@@ -212,13 +236,29 @@ def _stated(ctx: Write, input: DefineRoute) -> dict[str, str]:
     return {"licence": card.get("license") or "", "openness": labels.get("openness", "")}
 
 
-def _changed(ctx: Write, row: ModelRoute) -> RouteWithTargets:
+def _agreed(input: DefineRoute, before: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Raises Refused serving.agreement-one-language."""
+    if input.agreement_zh is None and input.agreement_en is None:
+        return None
+    if input.agreement_zh is None or input.agreement_en is None:
+        raise Refused("serving.agreement-one-language", name=input.name)
+    terms = {
+        "text_zh": input.agreement_zh, "text_en": input.agreement_en, "purpose": input.purpose,
+        "retention_days": input.retention_days, "visibility": input.feedback_visibility,
+        "names_org": input.feedback_names_org,
+    }  # fmt: skip
+    return drawn_up(terms, before)
+
+
+def _changed(ctx: Write, row: ModelRoute, *, is_other_release: bool = False) -> RouteWithTargets:
     ctx.session.flush()
     raise_version(ctx)
+    if is_other_release:
+        row.release_from = version_now(ctx)
     row.evidence = ctx.record(
         row.id, private={"targets": row.targets}, name=row.name, org=row.org, state=row.state, licence=row.licence,
         openness=row.openness, release=row.release, region=row.region, context_tokens=row.context_tokens,
-        output_tokens=row.output_tokens,
+        output_tokens=row.output_tokens, agreement_sha256=row.agreement["sha256"] if row.agreement else None,
     )  # fmt: skip
     ctx.session.flush()
     return RouteWithTargets.model_validate(row)

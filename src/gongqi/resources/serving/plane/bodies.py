@@ -32,11 +32,11 @@ class Bodies:
     def coming(self) -> int:
         return len(self._readers)
 
-    async def read(self, headers: Headers, receive: Receive) -> bytes:
+    async def read(self, headers: Headers, receive: Receive, *, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
         """The whole body, refused as soon as it is known to be too large. Raises Refused, Unavailable."""
         for name, value in headers:
-            if name == b"content-length" and int(value) > MAX_BODY_BYTES:
-                raise Refused("kernel.body-too-large", limit_bytes=MAX_BODY_BYTES)
+            if name == b"content-length" and int(value) > limit_bytes:
+                raise Refused("kernel.body-too-large", limit_bytes=limit_bytes)
             if name == b"content-encoding" and value != b"identity":
                 raise Refused("serving.request-unreadable", why="content-encoding")
         reader = asyncio.current_task()
@@ -53,8 +53,8 @@ class Bodies:
                 pieces.append(piece)
                 size += len(piece)
                 self.bytes += len(piece)
-                if size > MAX_BODY_BYTES:
-                    raise Refused("kernel.body-too-large", limit_bytes=MAX_BODY_BYTES)
+                if size > limit_bytes:
+                    raise Refused("kernel.body-too-large", limit_bytes=limit_bytes)
                 if self.bytes > MAX_BODIES_BYTES:
                     raise Unavailable("serving.plane-full")
                 if not message.get("more_body"):

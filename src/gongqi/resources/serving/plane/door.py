@@ -21,7 +21,7 @@ import structlog
 from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
 from gongqi.kernel.words import negotiate, tag
 from gongqi.resources.serving import metering
-from gongqi.resources.serving.plane import anthropic, openai, request, responses
+from gongqi.resources.serving.plane import anthropic, openai, opinions, request, responses
 from gongqi.resources.serving.plane.call import Call, Receive, Send
 from gongqi.resources.serving.plane.dialect import Dialect, Headers, Manners
 from gongqi.resources.serving.plane.process import Plane
@@ -112,7 +112,9 @@ class Door:
             await visit.answer(await self._counted(key, responses.of_kept, self.plane.control, key, method, path))
         elif method == "GET" and path == "/v1/usage":
             await visit.answer(await self._counted(key, self._usage, visit, key))
-        elif dialect is not None or path in ("/v1/models", "/v1/usage"):
+        elif method == "POST" and path == opinions.PATH:
+            await visit.answer(await self._counted(key, self._feedback, visit, key), 202)
+        elif dialect is not None or path in ("/v1/models", "/v1/usage", opinions.PATH):
             raise Refused("serving.method-not-allowed", method=method[:20], path=path[:100])
         else:
             raise Refused("serving.path-unknown", path=path[:100])
@@ -242,6 +244,18 @@ class Door:
         wanted = query[3:].decode("ascii", "replace")[:64] if query.startswith(b"id=") else None
         document = await asyncio.to_thread(self.plane.control.explain, key.id, wanted, visit.language)
         return orjson.dumps(document)
+
+    async def _feedback(self, visit: Visit, key: Key) -> bytes:
+        """What the caller says of an answer it got."""
+        bodies = self.plane.bodies
+        if bodies.coming + self.plane.spool.under_way >= MAX_CALLS:
+            raise Unavailable("serving.plane-full")
+        body = await bodies.read(visit.headers, visit.receive, limit_bytes=opinions.MAX_BYTES)
+        try:
+            received = await asyncio.to_thread(self.plane.control.receive, key.id, opinions.read(body))
+        finally:
+            bodies.free(len(body))
+        return orjson.dumps(received)
 
     async def _refuse(self, visit: Visit, error: Exception) -> None:
         if not isinstance(error, GongqiError):

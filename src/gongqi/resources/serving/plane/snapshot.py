@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from gongqi.resources.serving.metering import GENERAL, Tariff
+from gongqi.resources.serving.plane.opinions import Opinion
 from gongqi.resources.serving.rates import Answer, Ask
 
 
@@ -164,6 +165,10 @@ class Control(Protocol):
 
     def forget(self, key: str, id: str) -> None:
         """Raises Refused serving.response-unknown."""
+        ...
+
+    def receive(self, key: str, opinion: Opinion) -> dict[str, object]:
+        """Take what a caller says of an answer. Raises Refused; Unavailable while the call is not in the books yet."""
         ...
 
     def explain(self, key: str, usage: str | None, language: str) -> dict[str, object]:
