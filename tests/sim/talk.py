@@ -18,7 +18,7 @@ from gongqi.resources.serving.plane import opinions
 PLANE = "plane-1"
 TERMS = {"agreement_zh": "可回传评价。", "agreement_en": "Ratings may be sent back."}
 ENDED = {
-    "ending": "complete", "duration_us": 1000, "first_byte_us": 500, "attempts": 1, "input_tokens": 7,
+    "project": "default", "ending": "complete", "duration_us": 1000, "first_byte_us": 500, "attempts": 1, "input_tokens": 7,
     "cached_tokens": 0, "output_tokens": 5, "is_estimated": False, "is_capped": False, "price": "p", "price_version": 1,
     "unit": "CNY-fen", "input_nanos": 0, "cached_nanos": 0, "output_nanos": 0, "cost_nanos": 0, "lease": None,
     "tier": "general",
@@ -67,7 +67,7 @@ class Talk:
         for place, id in enumerate(ids):
             own = {name: value[place] if isinstance(value, list) else value for name, value in more.items()}
             row = {
-                "id": id, "org": self.market.orgs[role], "key": self.keys[role], "project": "default", "route": route.id,
+                "id": id, "org": self.market.orgs[role], "key": self.keys[role], "route": route.id,
                 "endpoint": self.endpoint, "at": began_us + place, "snapshot": kernel.look(version_now),
             } | own  # fmt: skip
             records.append(spooled(**row))

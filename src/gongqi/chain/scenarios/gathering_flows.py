@@ -136,7 +136,7 @@ def _revise(
         if part is not None:
             inspected = hub.Inspected(part["name"], part["size"], tuple(part["findings"]), ())
             hub.receive_blob(ctx, org=row.org, sha256=part["sha256"], inspected=inspected)
-            files.append(hub.FileInput(path=part["path"], component=component, sha256=part["sha256"]))
+            files.append(hub.FileInput(path=part["path"], component=component, license=None, sha256=part["sha256"]))
     models = {hub.release_facts(ctx, release).revision for release in releases}
     lineage += [(model, "returned-from") for model in sorted(models)]
     message = f"由调用者回流的反馈 {row.claimed - sum(row.set_aside.values())} 条 / feedback that callers sent back"

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0030"
-down_revision = "0028"
+down_revision = "0029"
 
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
