@@ -232,7 +232,7 @@ READS: dict[str, tuple[str, Given]] = {
     "serving:call:receipt": ("404 404 404 200 200", lambda w, p: {"call": w.call}),
     "serving:endpoint:list": ("200/0 200/0 200/0 200/0 200/5", nothing),
     "serving:endpoint:get": ("404 404 404 404 200", lambda w, p: {"endpoint": w.of["endpoint"]["owner"]}),
-    "serving:engine:list": ("401 403 403 403 200", nothing),
+    "serving:engine:list": ("401 403 403 403 200/0", nothing),
     "serving:route:list": ("200/5 200/5 200/5 200/5 200/5", nothing),
     "serving:route:get": ("200 200 200 200 200", lambda w, p: {"route": w.of["route"]["owner"]}),
     "serving:route:targets": ("401 403 403 403 200", lambda w, p: {"route": w.of["route"]["owner"]}),
