@@ -222,6 +222,11 @@ def pytest_configure(config: pytest.Config) -> None:
         family.__init__ = noting(family.__init__)  # type: ignore[method-assign]
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What needs a browser is not even read where no browser is asked for."""
+    return True if collection_path.name == "browser" and config.option.markexpr == DEFAULT else None
+
+
 def pytest_collection_finish() -> None:
     """What has been imported stays; to look through it for garbage again and again took a tenth of the time."""
     gc.collect()

@@ -12,8 +12,6 @@ import pyshacl
 import pytest
 import rdflib
 import rfc8785
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from spdx_python_model import v3_0_1 as spdx_model
 
 from gongqi.chain.standards import mlbom, spdx
@@ -34,6 +32,10 @@ def facts(request: pytest.FixtureRequest) -> Any:
 
 
 def wrong_with(bom: dict[str, Any]) -> Any:
+    # Here, because the grammar of addresses that it builds takes two seconds, wherever this file is only collected.
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
     return JsonStrictValidator(SchemaVersion.V1_7).validate_str(json.dumps(bom))
 
 
