@@ -1,6 +1,6 @@
-"""kill -9 between the reservation of a fee and its settlement, and at every step of a return.
+"""kill -9 between the reservation of a fee and its settlement, and at every step of a return or a gathering.
 
-Every call ends settled or released, no fee is taken twice, the ledger is true; outcomes join the dataset once.
+Every call ends settled or released, no fee is taken twice, the ledger is true; outcomes and feedback join a dataset once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pytest
 
 from gongqi.kernel.clock import FixedClock
 from gongqi.kernel.config import Settings
+from tests.sim.talk import Talk
 
 pytestmark = [pytest.mark.long, pytest.mark.postgres]
 
@@ -183,3 +184,23 @@ def test_a_return_killed_at_any_step_joins_the_dataset_once(scene, moment):
     revisions = market.ask(market.operator, "hub:revision:list", asset=market.data[0]).items
     assert sorted(each.number for each in revisions) == [1, 2]
     assert len(market.evidence("scenarios.outcomes-returned")) == 1
+
+
+@pytest.mark.parametrize("moment", [*MOMENTS, "finishing scenarios.gather"])
+def test_a_gathering_killed_at_any_step_makes_one_revision_of_the_feedback(scene, moment):
+    talk = Talk(scene.market)
+    route = talk.route()
+    for place, call in enumerate(talk.called(route, count=20)):
+        talk.say(route, call, rating="up", correction=f"c-{place}" if place else "li.lei@example.org")
+    started = scene.market.do(scene.market.owner("foundation"), "scenarios:feedback:gather", route=route.id)
+    child = scene.child(do="work", die_at=moment)
+    said, _ = child.communicate(timeout=PATIENCE_SECONDS)
+    assert child.returncode == -signal.SIGKILL, said
+    scene.market.kernel.clock = FixedClock(datetime.now().astimezone() + timedelta(seconds=60))
+    scene.market.work()
+    done = scene.market.ask(scene.market.operator, "scenarios:gathering:get", gathering=started.id)
+    assert (done.state, done.count, done.set_aside) == ("done", 19, {"personal": 1})
+    revisions = scene.market.ask(scene.market.operator, "hub:revision:list", asset=done.asset).items
+    assert [each.id for each in revisions] == [done.revision]
+    assert sorted(line["correction"] for line in talk.lines(done.revision)) == sorted(f"c-{n}" for n in range(1, 20))
+    assert len(scene.market.evidence("scenarios.feedback-gathered")) == 1

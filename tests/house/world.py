@@ -16,6 +16,8 @@ import httpx
 
 from gongqi.doors.cli import laboratory
 from gongqi.doors.cli.push import push_folder
+from gongqi.resources.serving import drift
+from gongqi.resources.serving.drifting import Change
 from gongqi.resources.serving.settlement import settle_batch
 from tests.sim.talk import spooled
 
@@ -283,6 +285,15 @@ class World:
 
             return self.keep(self.wait(taken))
 
+        own = route(self, "owner") | {"org": self.north, "name": f"{CANARY}-model"}
+        self.watched = operator("serving:route:define", **own)["id"]
+        change = Change(begins=100, before=1000, after=9000, before_count=100, after_count=60)
+        kernel.transact(lambda ctx: drift._tell(ctx, self.watched, "latency", change), reason="test")
+        read = self.owner.read
+        self.drift = self.keep(read("serving:drift:list", route=self.watched)["items"][0])
+        self.inquiry = self.keep(
+            self.wait(lambda: next(iter(read("ethics:inquiry:list", route=self.watched)["items"]), None))
+        )
         self.said = say(calls[0])
         self.of["said"] = {person: say(call) for person, call in zip(PEOPLE, calls[1:], strict=True)}
 

@@ -134,7 +134,7 @@ class CaseDetail(CaseOut):
 def cast_vote(ctx: Write, input: CastVote) -> CaseOut:
     """Vote on a release. A later vote replaces an earlier one until the board has decided."""
     case = ctx.find(ReviewCase, input.case, to="ethics:vote:cast")
-    _refuse_borrowed(ctx)
+    refuse_borrowed(ctx)
     _refuse_conflict(ctx, case)
     _refuse_closed(ctx, case)
     rules.admit_vote(
@@ -169,7 +169,7 @@ def cast_vote(ctx: Write, input: CastVote) -> CaseOut:
 def declare_recusal(ctx: Write, input: DeclareRecusal) -> CaseOut:
     """Stand aside from a case. It cannot be taken back: a vote after that would not look impartial."""
     case = ctx.find(ReviewCase, input.case, to="ethics:recusal:declare")
-    _refuse_borrowed(ctx)
+    refuse_borrowed(ctx)
     _refuse_closed(ctx, case)
     if ctx.actor.id not in case.roster:
         raise Refused("ethics.not-a-reviewer")
@@ -209,7 +209,7 @@ def request_case(ctx: Write, input: OpenCase) -> CaseOut:
 def confirm_condition(ctx: Write, input: ConfirmCondition) -> CaseOut:
     """Say that a condition of an approval has been met and checked. One who belongs to the donor cannot."""
     case = ctx.find(ReviewCase, input.case, to="ethics:condition:confirm")
-    _refuse_borrowed(ctx)
+    refuse_borrowed(ctx)
     _refuse_conflict(ctx, case)
     if decisions.decision_of(ctx, case).state != "approved":
         raise Refused("ethics.not-approved", case=case.id)
@@ -300,7 +300,7 @@ def actions(ctx: Read, case: CaseDetail) -> list[tuple[str, dict[str, Any]]]:
 # --- within ----------------------------------------------------------------------------------------------------------
 
 
-def _refuse_borrowed(ctx: Read) -> None:
+def refuse_borrowed(ctx: Read) -> None:
     """Whoever came in by somebody else's link: that other could be the one who acts. Raises Refused."""
     if ctx.actor.link_of is not None:
         raise Refused("ethics.own-sign-in-needed")

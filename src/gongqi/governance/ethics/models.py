@@ -1,4 +1,4 @@
-"""The tables of the ethics review: evaluations, review cases, votes, recusals.
+"""The tables of the ethics review: evaluations, review cases, votes, recusals; and inquiries.
 
 Invariants
 - A case binds one revision digest, one roster and one quorum, all frozen when it opens.
@@ -105,3 +105,29 @@ class ReviewRecusal(Base):
     org: Mapped[str | None]
     reason: Mapped[str] = mapped_column(Text)
     at: Mapped[datetime]
+
+
+class Inquiry(Base):
+    """Something about a model in use that wants a person's judgement. `state`: open, closed.
+
+    `subject`: the drift of its `stream` that it was opened for. `outcome`: harmless, watched or acted; `finding`: why.
+    """
+
+    __tablename__ = "ethics_inquiry"
+    __table_args__ = (Index(None, "route", "id"), Index(None, "org", "id"), Index(None, "state", "id"))
+    version: Mapped[int] = mapped_column()
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the mapper reads it once
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    route: Mapped[str]
+    org: Mapped[str]
+    release: Mapped[str | None]
+    subject: Mapped[str]
+    stream: Mapped[str]
+    state: Mapped[str]
+    opened_at: Mapped[datetime]
+    outcome: Mapped[str | None]
+    finding: Mapped[str | None] = mapped_column(Text)
+    closed_by: Mapped[str | None]
+    closed_at: Mapped[datetime | None]
+    evidence: Mapped[str | None]

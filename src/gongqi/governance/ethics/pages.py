@@ -11,6 +11,7 @@ from gongqi.kernel.room import Panel, View
 from gongqi.kernel.verbs import MAX_PAGE, Read
 from gongqi.members import service as members
 from gongqi.resources.hub import service as hub
+from gongqi.resources.serving import service as serving
 
 HIGHLIGHTS = ("accuracy", "balanced_accuracy", "roc_auc", "brier", "expected_calibration_error", "false_negative_rate")
 DECIDED = 20  # rows of what was decided before one has to turn the page
@@ -23,10 +24,13 @@ def load_queue(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
     decided = service.list_cases.run(ctx, past)
     mine = service.awaiting(ctx, pending)
     shown = [*pending, *decided.items]
+    inquiries = service.list_inquiries.run(ctx, service.ListInquiries.model_validate({"limit": DECIDED})).items
     return {
         "waiting": [case for case in pending if case.id in mine],
         "pending": [case for case in pending if case.id not in mine],
         "decided": decided,
+        "inquiries": inquiries,
+        "models": {each.route: serving.route_facts(ctx, each.route).name for each in inquiries},
         "assets": hub.assets_of(ctx, {case.asset for case in shown}),
         "names": members.names(ctx, {case.org for case in shown}),
         "open": service.open_cases(ctx),
@@ -48,6 +52,16 @@ def load_case(ctx: Read, key: str) -> dict[str, Any]:
         "evaluation": _drawn(service.shown_evaluation(ctx, case.release)),
         "actions": service.actions(ctx, case),
         "now": ctx.now,
+    }
+
+
+def load_inquiry(ctx: Read, key: str) -> dict[str, Any]:
+    found = service.get_inquiry.run(ctx, service.OneInquiry(inquiry=key))
+    return {
+        "inquiry": found,
+        "model": serving.route_facts(ctx, found.route).name,
+        "names": members.names(ctx, {found.closed_by} if found.closed_by else set()),
+        "actions": service.inquiry_actions(ctx, found),
     }
 
 
@@ -99,6 +113,7 @@ def _drawn(found: service.EvaluationOut | None) -> dict[str, Any] | None:
 VIEWS = (
     View("/ethics", "ethics_queue.html", load_queue, params=("cursor",)),
     View("/ethics/case/{key}", "ethics_case.html", load_case, id_prefix="case"),
+    View("/ethics/inquiry/{key}", "ethics_inquiry.html", load_inquiry, id_prefix="inq"),
     View("/ethics/evaluation/{release}", "ethics_evaluation.html", load_evaluation),
 )
 PANELS = (Panel("hub_release.html", "ethics_release_panel.html", load_release_panel),)

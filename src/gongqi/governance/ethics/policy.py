@@ -1,16 +1,17 @@
 """Who may see and do what in the ethics review.
 
-While a case is open it is seen by the organisation concerned and by roles of the whole foundation (reviewers, auditors,
-the operator); once decided, by whoever sees the asset. An evaluation is seen with the asset. Voting and standing aside
-are open to whoever holds the permission on the case; whether this person may do it, the roster and rules.py decide, so
-that a donor who tries learns why not. What binds the foundation is for a role of the foundation alone.
+While a case is open it is seen by the organisation concerned and by roles of the whole foundation (reviewers,
+auditors, the operator); once decided, by whoever sees the asset. An evaluation is seen with the asset. Voting and
+standing aside are open to whoever holds the permission on the case; whether this person may do it, the roster and
+rules.py decide, so that a donor who tries learns why not. An inquiry is seen by whoever offers the model and by roles
+of the foundation. What binds the foundation is for a role of the foundation alone.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import ColumnElement, and_, false, true
 
-from gongqi.governance.ethics.models import Evaluation, ReviewCase
+from gongqi.governance.ethics.models import Evaluation, Inquiry, ReviewCase
 from gongqi.kernel.access import Actor, Policy, any_of, within
 from gongqi.resources.hub.policy import ASSET_READ, of_asset
 
@@ -33,6 +34,11 @@ POLICIES = (
             "ethics:recusal:declare": within(ReviewCase.org),
             "ethics:condition:confirm": _foundation,
         },
+    ),
+    Policy(
+        Inquiry,
+        read="ethics:inquiry:read",
+        rules={"ethics:inquiry:read": within(Inquiry.org), "ethics:inquiry:close": _foundation},
     ),
     Policy(
         Evaluation,

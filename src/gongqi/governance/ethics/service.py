@@ -1,6 +1,7 @@
 """The ethics review's verbs and reads, and what rooms above call. By idea:
 
-`decisions` (cases) → `board` (votes, recusals); `evaluations` (figures on held-out records); both → `gate` (answers).
+`decisions` (cases) → `board` (votes, recusals); `evaluations` (figures on held-out records); both → `gate` (answers);
+`inquiries` into models in use.
 """
 
 from gongqi.governance.ethics import decisions, evaluations
@@ -34,15 +35,27 @@ from gongqi.governance.ethics.evaluations import (
     shown_evaluation,
 )
 from gongqi.governance.ethics.gate import BOARD, EVALUATION, answer_board, answer_evaluation
+from gongqi.governance.ethics.inquiries import (
+    CloseInquiry,
+    InquiryOut,
+    ListInquiries,
+    OneInquiry,
+    close_inquiry,
+    get_inquiry,
+    inquiry_actions,
+    list_inquiries,
+    on_drift,
+)
 from gongqi.kernel.verbs import Write
 from gongqi.resources.hub.events import ReleaseSubmitted
 
 __all__ = [
-    "BOARD", "EVALUATION", "CaseDetail", "CaseOut", "CastVote", "ComparisonOut", "ConfirmCondition", "DeclareRecusal",
-    "EvaluationOut", "ListCases", "OneCase", "OneEvaluation", "OpenCase", "actions", "answer_board",
-    "answer_evaluation", "awaiting", "cast_vote", "comparison", "confirm_condition", "declare_recusal",
-    "finished_evaluations", "get_case", "get_evaluation", "latest_case", "list_cases", "on_submitted", "open_cases",
-    "policy", "request_case", "shown_evaluation", "visible_cases",
+    "BOARD", "EVALUATION", "CaseDetail", "CaseOut", "CastVote", "CloseInquiry", "ComparisonOut", "ConfirmCondition",
+    "DeclareRecusal", "EvaluationOut", "InquiryOut", "ListCases", "ListInquiries", "OneCase", "OneEvaluation",
+    "OneInquiry", "OpenCase", "actions", "answer_board", "answer_evaluation", "awaiting", "cast_vote",
+    "close_inquiry", "comparison", "confirm_condition", "declare_recusal", "finished_evaluations", "get_case",
+    "get_evaluation", "get_inquiry", "inquiry_actions", "latest_case", "list_cases", "list_inquiries", "on_drift",
+    "on_submitted", "open_cases", "policy", "request_case", "shown_evaluation", "visible_cases",
 ]  # fmt: skip
 
 

@@ -9,6 +9,22 @@ from gongqi.kernel.events import Event
 
 
 @dataclass(frozen=True, slots=True)
+class DriftFound(Event):
+    """A `stream` of a model's calls is not what it was; what to make of it is for a person to say."""
+
+    kind: ClassVar[str] = "serving.drift-found.v1"
+    drift: str
+    route: str
+    org: str
+    release: str | None
+    stream: str
+
+    @property
+    def subject(self) -> str:
+        return self.drift
+
+
+@dataclass(frozen=True, slots=True)
 class CallSettled(Event):
     """A call was answered and paid: `fee` booked `unit`s now stand on the deployment's clearing account."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gongqi.kernel.flows import Flow, Run, Schedule
 from gongqi.kernel.verbs import Write
-from gongqi.resources.serving import claims, feedback, kept, leases
+from gongqi.resources.serving import claims, drift, feedback, kept, leases
 from gongqi.resources.serving.calls import MAX_SWEEP, sweep
 
 SWEEP_EVERY_SECONDS = 30
@@ -38,8 +38,9 @@ def forget(run: Run) -> int:
     return responses + names + said + in_batches(run, "leases", leases.end_lost, leases.BATCH)
 
 
-FLOWS = (Flow("serving.sweep", sweep_calls), Flow("serving.forget", forget))
+FLOWS = (Flow("serving.sweep", sweep_calls), Flow("serving.forget", forget), Flow("serving.watch-drift", drift.look))
 SCHEDULES = (
     Schedule("serving.sweep", SWEEP_EVERY_SECONDS),
     Schedule("serving.forget", FORGET_EVERY_SECONDS),
+    Schedule("serving.watch-drift", drift.WATCH_EVERY_SECONDS),
 )

@@ -13,6 +13,8 @@ from gongqi.books.ledger.rules import written
 from gongqi.kernel.room import View
 from gongqi.kernel.verbs import Read
 from gongqi.resources.serving import service
+from gongqi.resources.serving.drift import ListDrift, list_drift
+from gongqi.resources.serving.drifting import STREAMS
 from gongqi.resources.serving.feedback import ListFeedback, list_feedback
 from gongqi.resources.serving.keys import ListKeys, list_keys
 from gongqi.resources.serving.metering import exact
@@ -82,6 +84,8 @@ def load_model(ctx: Read, key: str) -> dict[str, Any]:
         "parts": PARTS,
         "bins": [(at.timestamp(), at.timestamp() + 3600, calls) for at, calls, *_ in day.hours],
         "calls": list_usage.run(ctx, ListUsage.model_validate({"route": key, "limit": LISTED})).items,
+        "drifts": list_drift.run(ctx, ListDrift.model_validate({"route": key, "limit": LISTED})).items,
+        "figure": partial(_figure, ctx),
         "said": list_feedback.run(ctx, ListFeedback.model_validate({"route": key, "limit": LISTED})).items,
         "hour_of": lambda seconds: f"{datetime.fromtimestamp(seconds, UTC):%m-%d %H:%M}",
         "per_million": _per_million,
@@ -106,6 +110,15 @@ def load_model_calls(ctx: Read, key: str) -> dict[str, Any]:
         "seconds": FOLLOW_SECONDS,
         "exact": exact,
     }
+
+
+def _figure(ctx: Read, stream: str, figure: int) -> str:
+    """A figure of a stream, with its unit."""
+    if STREAMS[stream].is_share:
+        return f"{figure / 10_000:.1f}%"
+    if stream == "latency":
+        return ctx.text("serving.latency.ms", ms=round(figure / 1000, 1))
+    return ctx.text("serving.drift.tokens", count=figure)
 
 
 def _per_million(nanos: int, unit: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, false, true
 
 from gongqi.kernel.access import Actor, Policy, everyone, owned_by_actor, within
+from gongqi.resources.serving.drift_models import Drift
 from gongqi.resources.serving.feedback_models import Feedback
 from gongqi.resources.serving.models import (
     Budget,
@@ -81,5 +82,6 @@ POLICIES = (
             "serving:feedback:withdraw": within(Feedback.org),
         },
     ),
+    Policy(Drift, read="serving:drift:read", rules={"serving:drift:read": within(Drift.org)}),
     Policy(SpoolMark, read="serving:metrics:read", rules={"serving:metrics:read": foundation}),
 )

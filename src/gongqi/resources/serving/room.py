@@ -5,7 +5,7 @@ from pathlib import Path
 from gongqi.kernel.events import Handler
 from gongqi.kernel.room import Figure, Room
 from gongqi.resources.hub.events import ReleaseWithdrawn
-from gongqi.resources.serving import endpoints, feedback, hosted, keys, routes, service, usage
+from gongqi.resources.serving import drift, endpoints, feedback, hosted, keys, routes, service, usage
 from gongqi.resources.serving.api import ENDPOINTS
 from gongqi.resources.serving.flows import FLOWS, SCHEDULES
 from gongqi.resources.serving.pages import VIEWS
@@ -34,6 +34,8 @@ GATEWAY_READS = (
     usage.get_usage,
     feedback.list_feedback,
     feedback.get_feedback,
+    drift.list_drift,
+    drift.get_drift,
 )
 
 ROOM = Room(

@@ -20,7 +20,7 @@ from gongqi.resources.serving.models import Usage
 HOURS = 24
 MAX_CALLS = 10_000  # read for one page: some thirty milliseconds
 PARTS = (50, 95, 99)
-_FAULTS = frozenset((metering.CUT, metering.TIMED_OUT, metering.KILLED, metering.REFUSED))
+FAULTS = frozenset((metering.CUT, metering.TIMED_OUT, metering.KILLED, metering.REFUSED))
 _COLUMNS = (
     Usage.at, Usage.ending, Usage.duration_us, Usage.first_byte_us, Usage.input_tokens, Usage.cached_tokens,
     Usage.output_tokens, Usage.cost_nanos, Usage.unit,
@@ -70,11 +70,11 @@ def summed(rows: Sequence[Any], now: datetime, *, is_cut: bool) -> Day:
         cost[row.unit] += row.cost_nanos
         hour = hours[max(0, int((row.at - beginning).total_seconds() // 3600))]
         hour[0] += 1
-        hour[1] += row.ending in _FAULTS
+        hour[1] += row.ending in FAULTS
         hour[2] += row.input_tokens + row.output_tokens
     return Day(
         calls=len(rows), is_cut=is_cut, endings=tuple(Counter(row.ending for row in rows).most_common()),
-        faults=sum(row.ending in _FAULTS for row in rows), input_tokens=sum(row.input_tokens for row in rows),
+        faults=sum(row.ending in FAULTS for row in rows), input_tokens=sum(row.input_tokens for row in rows),
         cached_tokens=sum(row.cached_tokens for row in rows), output_tokens=sum(row.output_tokens for row in rows),
         cost_nanos=dict(cost), took_us=percentiles([row.duration_us for row in ended]),
         first_us=percentiles([row.first_byte_us for row in ended if row.first_byte_us is not None]),
