@@ -285,7 +285,7 @@ class World:
 
             return self.keep(self.wait(taken))
 
-        own = route(self, "owner") | {"org": self.north, "name": f"{CANARY}-model"}
+        own = route(self, "owner") | {"org": self.north, "name": "watched-model"}
         self.watched = operator("serving:route:define", **own)["id"]
         change = Change(begins=100, before=1000, after=9000, before_count=100, after_count=60)
         kernel.transact(lambda ctx: drift._tell(ctx, self.watched, "latency", change), reason="test")

@@ -6,9 +6,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
+from gongqi.resources.serving import drift
+from gongqi.resources.serving.drifting import Change
 from gongqi.resources.serving.plane import opinions
 from tests.house.conftest import wait_for
 from tests.resources.serving.gateway.conftest import Gateway
@@ -109,3 +112,30 @@ def test_an_answer_that_was_just_given_is_told_to_come_back(
         answer = http.post(opinions.PATH, json=said)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
     assert answer.json()["error"]["code"] == "serving.feedback-early"
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("en", ("Feedback", "correction", "Drift", "1000.0 ms")), ("zh", ("反馈", "更正", "漂移", "1000.0 毫秒"))],
+)
+def test_the_page_of_a_model_shows_feedback_and_drift_in_both_languages(
+    client: openai.OpenAI,
+    agreement: dict[str, Any],
+    gateway: Gateway,
+    route: str,
+    language: str,
+    words: tuple[str, ...],
+) -> None:
+    said = {"id": asked(client), "agreement": agreement["sha256"], "correction": "w1"}
+    client.post("/feedback", body=said, cast_to=object)
+    change = Change(begins=100, before=1_000_000, after=9_000_000, before_count=100, after_count=60)
+    gateway.foundation.kernel.transact(lambda ctx: drift._tell(ctx, route, "latency", change), reason="test")
+    inquiry = wait_for(lambda: next(iter(gateway.operator.read("ethics:inquiry:list")["items"]), None))
+    person = gateway.foundation.sign_in(gateway.operator.read("members:me:show")["id"])
+    cookies = {"gongqi_session": person.secret}
+    headers = {"accept": "text/html", "accept-language": language}
+    with httpx.Client(base_url=gateway.url, headers=headers, cookies=cookies, trust_env=False) as reader:
+        page = reader.get(f"/serving/model/{route}").text
+        assert [word for word in words if word not in page] == []
+        for path in (f"/ethics/inquiry/{inquiry['id']}", "/ethics"):
+            assert "talk" in reader.get(path).text
