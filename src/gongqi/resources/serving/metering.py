@@ -109,10 +109,11 @@ def reserve(bound: Tokens, tariff: Tariff) -> int:
 
 def sensible(input: object, cached: object, output: object) -> Tokens | None:
     """What an upstream reports, if it can be true: whole numbers, none negative, none beyond all reason."""
-    for value in (input, cached, output):
-        if type(value) is not int or not 0 <= value <= MAX_TOKENS:
-            return None
-    return Tokens(input, min(cached, input), output)  # type: ignore[type-var,arg-type]
+    if type(input) is not int or type(cached) is not int or type(output) is not int:
+        return None
+    if not (0 <= input <= MAX_TOKENS and 0 <= cached <= MAX_TOKENS and 0 <= output <= MAX_TOKENS):
+        return None
+    return Tokens(input, min(cached, input), output)
 
 
 def estimated_tokens(text_bytes: int) -> int:
@@ -137,10 +138,11 @@ def charge(
         reported, estimated = reported._replace(output=delivered), True
     if ending not in _PROMPT_IS_PAID:
         reported = Tokens(0, 0, reported.output)
-    input, output = min(reported.input, bound.input), min(reported.output, bound.output)
-    tokens = Tokens(input, min(reported.cached, input), output)
-    capped = input < reported.input or output < reported.output
-    return Charge(tokens, cost(tokens, tariff), estimated, capped)
+    capped = reported.input > bound.input or reported.output > bound.output
+    if capped:
+        input = min(reported.input, bound.input)
+        reported = Tokens(input, min(reported.cached, input), min(reported.output, bound.output))
+    return Charge(reported, cost(reported, tariff), estimated, capped)
 
 
 def book(owed_nanos: int, added_nanos: int, limit: int | None = None) -> tuple[int, int]:

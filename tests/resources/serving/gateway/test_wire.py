@@ -83,7 +83,7 @@ class Place:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def tasks(self) -> list[Any]:
-        return [each.exchange.task for each in list(self.wires.open) if each.exchange is not None]
+        return [each.task for each in list(self.wires.open) if each.exchange is not None]
 
     async def give_up(self) -> None:
         for task in self.tasks():

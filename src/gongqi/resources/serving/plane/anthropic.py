@@ -66,8 +66,7 @@ def read(body: bytes, headers: Headers) -> Asked:
 
 def read_count(body: bytes, headers: Headers) -> Asked:
     asked = request.decoded(_decoder, body)
-    beta = next((value for name, value in headers if name == b"anthropic-beta"), b"")
-    return Asked(asked.model, asked.max_tokens, asked.stream, beta)
+    return Asked(asked.model, asked.max_tokens, asked.stream, headers.get(b"anthropic-beta", b""))
 
 
 def bound(asked: Asked, body: bytes, route: Route) -> Tokens:

@@ -34,11 +34,10 @@ class Bodies:
 
     async def read(self, headers: Headers, receive: Receive, *, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
         """The whole body, refused as soon as it is known to be too large. Raises Refused, Unavailable."""
-        for name, value in headers:
-            if name == b"content-length" and int(value) > limit_bytes:
-                raise Refused("kernel.body-too-large", limit_bytes=limit_bytes)
-            if name == b"content-encoding" and value != b"identity":
-                raise Refused("serving.request-unreadable", why="content-encoding")
+        if int(headers.get(b"content-length", 0)) > limit_bytes:
+            raise Refused("kernel.body-too-large", limit_bytes=limit_bytes)
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise Refused("serving.request-unreadable", why="content-encoding")
         reader = asyncio.current_task()
         assert reader is not None, "it is read in a task"
         deadline = self._readers[reader] = self._clock() + BODY_SECONDS

@@ -17,12 +17,13 @@ import structlog
 from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.metering import Tokens
-from gongqi.resources.serving.plane import request, stream
-from gongqi.resources.serving.plane.dialect import Answered, Asked, Dialect, Way
+from gongqi.resources.serving.plane import stream
+from gongqi.resources.serving.plane.dialect import Answered, Asked, Way
 from gongqi.resources.serving.plane.health import MAX_REST_SECONDS
 from gongqi.resources.serving.plane.pool import Answer, Connection, Failed
 from gongqi.resources.serving.plane.purse import Slice
-from gongqi.resources.serving.plane.snapshot import Key, Route, Target
+from gongqi.resources.serving.plane.snapshot import Target
+from gongqi.resources.serving.plane.terms import Terms
 
 if TYPE_CHECKING:
     from gongqi.resources.serving.plane.process import Plane
@@ -46,21 +47,20 @@ class Call:
     """One call on its way. `stop` ends it from outside: the caller left, its key was revoked."""
 
     __slots__ = (
-        "_answered", "_asked", "_at_us", "_attempts", "_body", "_bound", "_connection", "_delivered", "_dialect", "_ended",
-        "_first_byte", "_receive", "_snapshot", "_stopped", "_target", "_way", "began", "charge", "ending",
-        "has_begun_answer", "held", "id", "key", "plane", "reserved", "route", "segment", "sending_since", "task", "watcher",
+        "_answered", "_asked", "_at_us", "_attempts", "_body", "_bound", "_connection", "_delivered", "_ended",
+        "_first_byte", "_held", "_prompt", "_receive", "_reserved", "_stopped", "_target", "_terms", "_way",
+        "began", "charge", "ending", "has_begun_answer", "id", "key", "plane", "segment", "sending_since",
+        "task", "watcher",
     )  # fmt: skip
 
     def __init__(
-        self, plane: Plane, *, id: str, key: Key, route: Route, dialect: Dialect, asked: Asked, body: bytes,
-        bound: Tokens, reserved: int, held: Slice | None, receive: Receive,
+        self, plane: Plane, terms: Terms, *, id: str, asked: Asked, body: bytes, bound: Tokens, prompt: int,
+        reserved: int, held: Slice | None, receive: Receive,
     ) -> None:  # fmt: skip
+        key = terms.key
         self.plane = plane
         self.id = id
         self.key = key
-        self.route = route
-        self.reserved = reserved
-        self.held = held
         self.began = plane.now()
         self.segment = plane.spool.number
         self.sending_since = 0.0
@@ -70,13 +70,15 @@ class Call:
         self.task = asyncio.current_task()
         self.watcher: asyncio.Task[None] | None = None
         self._receive = receive
-        self._dialect = dialect
+        self._terms = terms
         self._asked = asked
         self._way: Way | None = None
         self._body = body
         self._bound = bound
+        self._prompt = prompt  # tokens, by estimate
+        self._reserved = reserved
+        self._held = held
         self._at_us = time.time_ns() // 1000
-        self._snapshot = plane.snapshot.version
         self._attempts = 0
         self._target: Target | None = None
         self._first_byte: float | None = None
@@ -124,9 +126,9 @@ class Call:
     async def _attempt_all(self) -> Answer:
         """The first answer of the servers in their order. Raises Unavailable when there is none."""
         failure: GongqiError | None = None
-        health = self.plane.health
-        for target in health.order(self.route, self.plane.now())[:MAX_ATTEMPTS]:
-            if not health.tries(target, self.plane.now()):
+        health, now = self.plane.health, self.plane.now
+        for target in health.order(self._terms.route, now())[:MAX_ATTEMPTS]:
+            if not health.tries(target, now()):
                 continue  # another call does meanwhile
             try:
                 answer = await self._attempt(target)
@@ -147,35 +149,31 @@ class Call:
 
     async def _attempt(self, target: Target) -> Answer:
         streams = bool(self._asked.stream)
-        way = self._way = self._dialect.ways[target.server.speaks](self._asked, self._body, self.id, self._bound)
+        server = target.server
+        way = self._way = self._terms.dialect.ways[server.speaks](self._asked, self._body, self.id, self._bound)
         body = way.forwarded(target.model)
         self._attempts += 1
         self._target = target
-        data = self.plane.head_of(target.server, way.path) + b"%d\r\n%s\r\n" % (len(body), way.fields) + body
-        connection = self._connection = await self._connect(target)
-        try:
-            answer = await self._exchange(connection, data, streams)
-        except Failed as failed:
-            if failed.kind in ("stopped", "timed-out") or not connection.is_stale:
-                raise
+        data = b"%s%d\r\n%s\r\n%s" % (self.plane.head_of(server, way.path), len(body), way.fields, body)
+        pool = self.plane.pool
+        connection = self._connection = pool.kept(server) or await pool.fresh(server)
+        while True:
+            if self._stopped is not None:
+                raise Failed("stopped")
+            try:
+                answer = await connection.exchange(data, streams=streams)
+                break
+            except Failed as failed:
+                if failed.kind in ("stopped", "timed-out") or not connection.is_stale:  # a fresh one never is
+                    raise
             connection.release()
-            connection = self._connection = await self.plane.pool.fresh(target.server)
-            answer = await self._exchange(connection, data, streams)
+            connection = self._connection = await pool.fresh(server)
+        self._first_byte = self.plane.now()
         if answer.status == 200 and answer.body is not None:
             try:
                 self._answered = way.answered(answer.body)
             except stream.Unusable as unusable:
                 raise Failed("broken", str(unusable)) from None
-        return answer
-
-    async def _connect(self, target: Target) -> Connection:
-        return self.plane.pool.kept(target.server) or await self.plane.pool.fresh(target.server)
-
-    async def _exchange(self, connection: Connection, data: bytes, streams: bool) -> Answer:
-        if self._stopped is not None:
-            raise Failed("stopped")
-        answer = await connection.exchange(data, streams=streams)
-        self._first_byte = self.plane.now()
         return answer
 
     def _failed(self, target: Target, failed: Failed) -> GongqiError:
@@ -184,7 +182,7 @@ class Call:
         self.plane.health.failed(target, self.plane.now())
         log.warning("model server failed", server=target.server.name, call=self.id, why=str(failed))
         code = {"timed-out": "serving.upstream-too-slow", "unreachable": "serving.upstream-unreachable"}
-        return Unavailable(code.get(failed.kind, "serving.upstream-broken"), model=self.route.name)
+        return Unavailable(code.get(failed.kind, "serving.upstream-broken"), model=self._terms.route.name)
 
     def _why_stopped(self) -> GongqiError:
         if self._stopped == metering.KEY_REVOKED:
@@ -199,9 +197,11 @@ class Call:
         now = self.plane.now()
         if answer.status == 429:
             self.plane.health.failed(target, now, rest if rest is not None else 1.0)
-            return Unavailable("serving.upstream-busy", retry_after_seconds=int(rest or 1), model=self.route.name)
+            return Unavailable(
+                "serving.upstream-busy", retry_after_seconds=int(rest or 1), model=self._terms.route.name
+            )
         self.plane.health.failed(target, now, rest)
-        return Unavailable("serving.upstream-broken", retry_after_seconds=int(rest or 1), model=self.route.name)
+        return Unavailable("serving.upstream-broken", retry_after_seconds=int(rest or 1), model=self._terms.route.name)
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
@@ -217,7 +217,8 @@ class Call:
             assert self._answered is not None, "it was read when it came"
             body, reported = self._answered
             self._end(metering.COMPLETE, reported, metering.estimated_tokens(len(answer.body or b"")))
-            body = await self._kept(body)
+            if self._terms.dialect.kept is not None:
+                body = await self._kept(body)
         else:
             assert self._way is not None, "it was turned down on its way"
             body = self._way.turned_down(answer.status, answer.body or b"")
@@ -227,7 +228,7 @@ class Call:
         kind = b"application/json"
         if body is answer.body:
             kind = answer.headers.get(b"content-type", kind)
-        headers = self._dialect.manners.headers(self.id, kind, len(body))
+        headers = self._terms.dialect.manners.headers(self.id, kind, len(body))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -240,7 +241,7 @@ class Call:
         noted = 0.0
         self.has_begun_answer = True
         kind = b"text/event-stream; charset=utf-8"
-        headers = self._dialect.manners.headers(self.id, kind, None)
+        headers = self._terms.dialect.manners.headers(self.id, kind, None)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             while data := await connection.read():
@@ -277,13 +278,14 @@ class Call:
             connection.release_after_end()
             ready = await self._kept(ready)
         elif ending != metering.CLIENT_GONE:
-            ready = self.plane.broken_off(self._dialect.manners, self.route, ending, self.id)
+            ready = self.plane.broken_off(self._terms.dialect.manners, self._terms.route, ending, self.id)
         await send({"type": "http.response.body", "body": ready})
 
     async def _kept(self, said: bytes) -> bytes:
-        if self._dialect.kept is None:
+        kept = self._terms.dialect.kept
+        if kept is None:
             return said
-        return await self._dialect.kept(self.plane.control, self.key, self._asked, self._body, self._way, said)
+        return await kept(self.plane.control, self.key, self._asked, self._body, self._way, said)
 
     # ---- the record
 
@@ -291,26 +293,27 @@ class Call:
         self._ended = True
         self.ending = ending
         self._note("e", ending, reported, delivered)
-        if self.held is not None:
-            self.plane.purses.give(self.held, self.reserved, self.charge.nanos)
+        if self._held is not None:
+            self.plane.purses.give(self._held, self._reserved, self.charge.nanos)
 
     def _note(self, mark: str, ending: str, reported: Tokens | None, delivered: int) -> None:
-        tariff = self.route.tariff
-        prompt = min(request.prompt_estimate(self._body), self._bound.input)
+        terms, began = self._terms, self.began
         charge = self.charge = metering.charge(
-            ending, tariff=tariff, bound=self._bound, reported=reported, prompt=prompt, delivered=delivered
+            ending,
+            tariff=terms.route.tariff,
+            bound=self._bound,
+            reported=reported,
+            prompt=self._prompt,
+            delivered=delivered,
         )
-        server = None if self._target is None else self._target.server.id
-        duration = round((self.plane.now() - self.began) * 1e6)
-        first = None if self._first_byte is None else round((self._first_byte - self.began) * 1e6)
+        duration = round((self.plane.now() - began) * 1e6)
+        first = None if self._first_byte is None else round((self._first_byte - began) * 1e6)
         if self._ended:
-            self.plane.meters.of(self.route.name, self._dialect.kind).ended(ending, duration, first, charge.tokens)
+            terms.meter.ended(ending, duration, first, charge.tokens)
         self.plane.spool.add(
             [
-                mark, self.id, self.key.org, self.key.id, self.key.project, self.route.id, server, ending, self._at_us,
-                duration, first, self._attempts, *charge.tokens, charge.estimated,
-                charge.capped, tariff.price, tariff.version, tariff.unit, tariff.input_nanos, tariff.cached_nanos,
-                tariff.output_nanos, charge.nanos, None if self.held is None else self.held.id, self._snapshot,
-                tariff.tier,
+                mark, self.id, *terms.whose, None if self._target is None else self._target.server.id, ending, self._at_us,
+                duration, first, self._attempts, *charge.tokens, charge.estimated, charge.capped, *terms.price,
+                charge.nanos, None if self._held is None else self._held.id, terms.version, terms.route.tariff.tier,
             ]
         )  # fmt: skip

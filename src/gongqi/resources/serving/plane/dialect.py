@@ -19,7 +19,8 @@ from gongqi.kernel.words import LANGUAGES, Words
 from gongqi.resources.serving.metering import Tokens
 from gongqi.resources.serving.plane.snapshot import Control, Key, Route
 
-Headers = Sequence[tuple[bytes, bytes]]
+Headers = Mapping[bytes, bytes]  # by name in small letters; of one that is given twice, the first
+Lines = Sequence[tuple[bytes, bytes]]
 _PLAIN = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
@@ -130,7 +131,10 @@ class Manners:
 
     def headers(self, call: str, kind: bytes, length: int | None) -> list[tuple[bytes, bytes]]:
         """Of an answer; `length` None where it streams."""
-        given = [(b"content-type", kind), *[(name, call.encode()) for name in self.names], *_PLAIN]
+        id = call.encode()
+        given = [(b"content-type", kind), *_PLAIN]
+        for name in self.names:
+            given.append((name, id))
         if length is not None:
             given.append((b"content-length", b"%d" % length))
         return given

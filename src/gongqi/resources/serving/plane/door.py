@@ -11,7 +11,6 @@ import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -23,10 +22,11 @@ from gongqi.kernel.words import negotiate, tag
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.plane import anthropic, openai, opinions, request, responses
 from gongqi.resources.serving.plane.call import Call, Receive, Send
-from gongqi.resources.serving.plane.dialect import Dialect, Headers, Manners
+from gongqi.resources.serving.plane.dialect import Dialect, Headers, Lines, Manners
 from gongqi.resources.serving.plane.process import Plane
 from gongqi.resources.serving.plane.retries import Named
-from gongqi.resources.serving.plane.snapshot import Key, Route
+from gongqi.resources.serving.plane.snapshot import Key
+from gongqi.resources.serving.plane.terms import offered
 
 PREFIX = "/v1/"
 MAX_CALLS = 1024  # under way at once in this process; each holds a body and a connection
@@ -46,22 +46,19 @@ log = structlog.get_logger("gongqi.serving.door")
 class Visit:
     """One request at the door. `call`: what it has come to, once it is forwarded."""
 
-    __slots__ = ("call", "id", "receive", "scope", "send")
+    __slots__ = ("call", "headers", "id", "receive", "scope", "send")
 
     def __init__(self, id: str, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         self.id = id
         self.scope = scope
+        self.headers: Headers = dict(reversed(scope["headers"]))
         self.receive = receive
         self.send = send
         self.call: Call | None = None
 
     @property
-    def headers(self) -> Headers:
-        return self.scope["headers"]
-
-    @property
     def language(self) -> str:
-        accepted = next((value for name, value in self.headers if name == b"accept-language"), None)
+        accepted = self.headers.get(b"accept-language")
         return negotiate(accepted.decode("latin-1") if accepted else None)
 
     @property
@@ -70,10 +67,10 @@ class Visit:
         path = self.scope["path"]
         if (dialect := DIALECTS.get(path)) is not None:
             return dialect.manners
-        is_anthropic = path.startswith("/v1/messages") or any(name == b"anthropic-version" for name, _ in self.headers)
+        is_anthropic = path.startswith("/v1/messages") or b"anthropic-version" in self.headers
         return anthropic.MANNERS if is_anthropic else openai.MANNERS
 
-    async def answer(self, body: bytes, status: int = 200, more: Headers = ()) -> None:
+    async def answer(self, body: bytes, status: int = 200, more: Lines = ()) -> None:
         headers = [*self.manners.headers(self.id, b"application/json", len(body)), *more]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
@@ -107,7 +104,7 @@ class Door:
         elif method == "GET" and path == "/v1/models":
             await visit.answer(self._list(key))
         elif method == "GET" and path.startswith("/v1/models/"):
-            await visit.answer(self._route(path.removeprefix("/v1/models/"), key).entry)
+            await visit.answer(offered(self.plane.snapshot, key, path.removeprefix("/v1/models/")).entry)
         elif path.startswith(responses.PATH + "/"):
             await visit.answer(await self._counted(key, responses.of_kept, self.plane.control, key, method, path))
         elif method == "GET" and path == "/v1/usage":
@@ -139,7 +136,8 @@ class Door:
     async def _call(self, visit: Visit, key: Key, dialect: Dialect, body: bytes, named: Named | None) -> None:
         plane = self.plane
         asked = dialect.read(body, visit.headers)
-        route = self._within_reach(dialect, self._route(asked.model, key))
+        terms = plane.terms(key, visit.scope["path"], dialect, asked.model)
+        route = terms.route
         gauge = plane.limits.enter(key) or await plane.limits.wait_to_enter(key)
         plane.spool.under_way += 1
         taken = used = 0
@@ -152,20 +150,23 @@ class Door:
                 return
             bound = dialect.bound(asked, body, route)
             reserved = metering.reserve(bound, route.tariff)
-            expected = min(request.prompt_estimate(body), bound.input) + bound.output
+            prompt = min(request.prompt_estimate(body), bound.input)
+            expected = prompt + bound.output
             if not plane.limits.take(gauge, expected):
                 await plane.limits.wait_to_take(gauge, expected)
             taken = expected
             if named is not None:
                 await plane.retries.claim(named)
                 send = named.recording(send)
-            unit, aid = route.tariff.unit, key.aid.get(route.id)
-            held = plane.purses.take(key, unit, reserved, aid) if reserved else None
-            if held is None and reserved:
-                held = await plane.purses.wait(key, unit, reserved, aid)
+            held = None
+            if reserved:
+                unit = route.tariff.unit
+                held = plane.purses.take(key, unit, reserved, terms.aid)
+                if held is None:
+                    held = await plane.purses.wait(key, unit, reserved, terms.aid)
             call = visit.call = Call(
-                plane, id=visit.id, key=key, route=route, dialect=dialect, asked=asked, body=body, bound=bound,
-                reserved=reserved, held=held, receive=visit.receive,
+                plane, terms, id=visit.id, asked=asked, body=body, bound=bound, prompt=prompt, reserved=reserved,
+                held=held, receive=visit.receive,
             )  # fmt: skip
             plane.calls.add(call)
             try:
@@ -174,7 +175,8 @@ class Door:
                 if call.watcher is not None:
                     call.watcher.cancel()
                 plane.calls.discard(call)
-                used = call.charge.tokens.input + call.charge.tokens.output
+                tokens = call.charge.tokens
+                used = tokens.input + tokens.output
         finally:
             plane.spool.under_way -= 1
             plane.limits.leave(gauge, taken, used)
@@ -185,40 +187,15 @@ class Door:
 
     def _key(self, headers: Headers) -> Key:
         """Raises Refused: serving.key-needed, serving.key-invalid."""
-        for name, value in headers:
-            if name == b"authorization":
-                scheme, _, secret = value.partition(b" ")
-                if scheme.lower() != b"bearer":
-                    continue
-            elif name == b"x-api-key":
-                secret = value
-            else:
-                continue
-            key = self.plane.snapshot.keys.get(sha256(secret.strip()).digest())
-            if key is None or key.expires_at <= time.time():
-                raise Refused("serving.key-invalid")
-            return key
-        raise Refused("serving.key-needed")
-
-    def _route(self, name: str, key: Key) -> Route:
-        """Raises Refused serving.route-unknown, also for a model that the key may not use."""
-        route = self.plane.snapshot.offered(key).get(name)
-        if route is None or (key.routes is not None and route.id not in key.routes):
-            raise Refused("serving.route-unknown", model=name[:100])
-        return route
-
-    @staticmethod
-    def _within_reach(dialect: Dialect, route: Route) -> Route:
-        """The route, to those of its servers that this API has a way to. Raises Refused: serving.kind-differs,
-        serving.api-unspoken."""
-        if route.kind != dialect.kind and {route.kind, dialect.kind} != {"chat", "completions"}:
-            raise Refused("serving.kind-differs", model=route.name, kind=route.kind)
-        targets = tuple([target for target in route.targets if target.server.speaks in dialect.ways])
-        if dialect.alone is not None:
-            return replace(route, targets=targets, tariff=metering.free(route.tariff))
-        if not targets:
-            raise Refused("serving.api-unspoken", model=route.name)
-        return route if len(targets) == len(route.targets) else replace(route, targets=targets)
+        scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer":
+            secret = headers.get(b"x-api-key")
+            if secret is None:
+                raise Refused("serving.key-needed")
+        key = self.plane.snapshot.keys.get(sha256(secret.strip()).digest())
+        if key is None or key.expires_at <= time.time():
+            raise Refused("serving.key-invalid")
+        return key
 
     def _list(self, key: Key) -> bytes:
         """All models of this key in one page, as both OpenAI's and Anthropic's clients read it."""

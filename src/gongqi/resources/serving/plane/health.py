@@ -59,6 +59,8 @@ class Health:
 
     def tries(self, target: Target, now: float) -> bool:
         """Whether a call may try it now. Of one that has rested one call tries; the others wait for what it finds."""
+        if not self._states:
+            return True
         if not self._is_awake(target, now):
             return False
         state = self._states.get(_place(target))

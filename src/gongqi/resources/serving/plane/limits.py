@@ -116,8 +116,10 @@ class Limits:
             raise Unavailable("serving.too-many-at-once", limit=key.parallel)
         gauge.used_at = self._clock()
         gauge.calls += 1
-        gauge.requests.left -= 1
-        self._foresee(gauge, gauge.requests)
+        requests = gauge.requests
+        requests.left -= 1
+        if requests.left < requests.low:
+            self._foresee(gauge, requests)
         return gauge
 
     async def wait_to_enter(self, key: Key) -> Gauge:
@@ -131,10 +133,12 @@ class Limits:
         return entered
 
     def take(self, gauge: Gauge, tokens: int) -> bool:
-        if gauge.tokens.left < tokens:
+        hand = gauge.tokens
+        if hand.left < tokens:
             return False
-        gauge.tokens.left -= tokens
-        self._foresee(gauge, gauge.tokens)
+        hand.left -= tokens
+        if hand.left < hand.low:
+            self._foresee(gauge, hand)
         return True
 
     async def wait_to_take(self, gauge: Gauge, tokens: int) -> None:
@@ -160,7 +164,8 @@ class Limits:
     # ---- drawing
 
     def _foresee(self, gauge: Gauge, hand: Hand) -> None:
-        if hand.left < hand.low and gauge not in self._asking and gauge.used_at >= hand.dry_until:
+        """It runs low."""
+        if gauge not in self._asking and gauge.used_at >= hand.dry_until:
             self._ask(gauge)
 
     async def _wait(self, gauge: Gauge, hand: Hand, amount: int, code: str) -> None:

@@ -308,7 +308,9 @@ class Pool:
         return connection
 
     def keep(self, connection: Connection) -> None:
-        kept = self._kept.setdefault(connection.server.id, [])
+        kept = self._kept.get(connection.server.id)
+        if kept is None:
+            kept = self._kept[connection.server.id] = []
         if len(kept) >= KEEP_CONNECTIONS:
             connection.close()
             return

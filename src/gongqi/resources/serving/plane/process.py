@@ -18,21 +18,23 @@ from gongqi.resources.serving import metering
 from gongqi.resources.serving.plane import anthropic
 from gongqi.resources.serving.plane.bodies import Bodies
 from gongqi.resources.serving.plane.call import Call
-from gongqi.resources.serving.plane.dialect import Manners, Problem, problem_of
+from gongqi.resources.serving.plane.dialect import Dialect, Manners, Problem, problem_of
 from gongqi.resources.serving.plane.health import Health
 from gongqi.resources.serving.plane.limits import Limits
 from gongqi.resources.serving.plane.meters import Meters
 from gongqi.resources.serving.plane.pool import TOTAL_SECONDS, Pool
 from gongqi.resources.serving.plane.purse import Purses
 from gongqi.resources.serving.plane.retries import Retries
-from gongqi.resources.serving.plane.snapshot import EMPTY, Control, Route, Server, Snapshot
+from gongqi.resources.serving.plane.snapshot import EMPTY, Control, Key, Route, Server, Snapshot
 from gongqi.resources.serving.plane.spool import LIMIT_BYTES, Spool
+from gongqi.resources.serving.plane.terms import Terms, offered, within_reach
 
 TICK_SECONDS = 0.05  # how often what waits is written, and time-outs are looked for; most calls end within one
 LOOK_SECONDS = 0.5  # how often the version is asked for: a revoked key stops within a second
 ANEW_LOOKS = 20  # after which all is read anew: an organisation may have been suspended, a credential changed
 SEND_SECONDS = 60.0  # a caller that does not read for so long has left
 SLOW_TICKS = 20  # ticks between two rounds of what need not be quick
+MAX_TERMS = 10_000  # remembered: some 3 MB
 
 log = structlog.get_logger("gongqi.serving.plane")
 
@@ -57,6 +59,7 @@ class Plane:
         self._limit_bytes = limit_bytes
         self._words = words
         self._heads: dict[tuple[str, bytes], bytes] = {}
+        self._terms: dict[tuple[str, str, str], Terms] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -81,6 +84,18 @@ class Plane:
         self.spool.close()
 
     # ---- for calls
+
+    def terms(self, key: Key, path: str, dialect: Dialect, model: str) -> Terms:
+        """Raises Refused: serving.route-unknown, serving.kind-differs, serving.api-unspoken."""
+        place = (key.id, path, model)
+        terms = self._terms.get(place)
+        if terms is None or terms.key is not key:  # the key may be of an earlier snapshot, when its body came slowly
+            route = within_reach(dialect, offered(self.snapshot, key, model))
+            meter = self.meters.of(route.name, dialect.kind)
+            if len(self._terms) >= MAX_TERMS:
+                self._terms.clear()
+            terms = self._terms[place] = Terms(key, dialect, route, meter, self.snapshot.version)
+        return terms
 
     def head_of(self, server: Server, path: bytes) -> bytes:
         """The head of a request to this server, up to the number that is the length of its body."""
@@ -175,6 +190,7 @@ class Plane:
     def swap(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._heads.clear()
+        self._terms.clear()
         for call in list(self.calls):
             if call.key.id not in snapshot.key_ids:
                 call.stop(metering.KEY_REVOKED)

@@ -9,7 +9,7 @@ escapes) is the body read whole and written anew.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -73,7 +73,7 @@ def whole(body: bytes) -> dict[str, Any]:
     return decoded(_whole, body)
 
 
-def read(body: bytes, _headers: Sequence[tuple[bytes, bytes]] = ()) -> Asked:
+def read(body: bytes, _headers: Mapping[bytes, bytes] | None = None) -> Asked:
     """Raises Refused serving.request-unreadable."""
     return decoded(_decoder, body)
 
@@ -88,14 +88,19 @@ def bound(asked: Asked, body: bytes, route: Route) -> Tokens:
         return Tokens(len(body))
     largest = max(asked.max_completion_tokens or 0, asked.max_tokens or 0)  # servers differ in which they go by
     wanted = output_bound(largest or route.output_tokens, route)
-    choices = max(asked.n or 1, asked.best_of or 1) * _prompts(bytes(asked.prompt))
+    choices = max(asked.n or 1, asked.best_of or 1)
+    if asked.prompt:
+        choices *= _prompts(bytes(asked.prompt))
     if choices > MAX_CHOICES:
         raise Refused("serving.choices-too-many", wanted=choices, limit=MAX_CHOICES)
     return Tokens(prompt_bound(body, route, _NOT_TEXT), 0, wanted * choices)
 
 
 def prompt_bound(body: bytes, route: Route, not_text: Sequence[bytes]) -> int:
-    if any(mark in body for mark in not_text) or _ESCAPED_LETTER.search(body):
+    for mark in not_text:
+        if mark in body:
+            return route.context_tokens
+    if _ESCAPED in body and _ESCAPED_LETTER.search(body):
         return route.context_tokens
     return min(len(body), route.context_tokens)
 

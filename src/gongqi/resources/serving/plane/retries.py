@@ -80,13 +80,13 @@ class Retries:
 
     def named(self, key: Key, headers: Headers, path: str, body: bytes, call: str) -> Named | None:
         """The call by its name, None when it has none. Raises Refused kernel.idempotency-key-invalid."""
-        for header, value in headers:
-            if header == b"idempotency-key":
-                if not 0 < len(value) <= MAX_NAME_BYTES:
-                    raise Refused("kernel.idempotency-key-invalid", limit=MAX_NAME_BYTES)
-                fingerprint = sha256(b"%s\0%s" % (path.encode(), body)).hexdigest()
-                return Named(key.id, sha256(value).hexdigest(), fingerprint, call, self._clock())
-        return None
+        name = headers.get(b"idempotency-key")
+        if name is None:
+            return None
+        if not 0 < len(name) <= MAX_NAME_BYTES:
+            raise Refused("kernel.idempotency-key-invalid", limit=MAX_NAME_BYTES)
+        fingerprint = sha256(b"%s\0%s" % (path.encode(), body)).hexdigest()
+        return Named(key.id, sha256(name).hexdigest(), fingerprint, call, self._clock())
 
     def before(self, again: Named) -> list[dict[str, Any]] | None:
         """The answer it was given before. Raises Refused: serving.retry-differs, serving.retry-answered,

@@ -1,0 +1,55 @@
+"""What all calls share that one key makes of one model by one API, for as long as one snapshot is gone by.
+
+Made with the first of them, so that a call looks up what it goes by and works out none of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gongqi.kernel.errors import Refused
+from gongqi.resources.serving import metering
+from gongqi.resources.serving.plane.dialect import Dialect
+from gongqi.resources.serving.plane.meters import Meter
+from gongqi.resources.serving.plane.snapshot import Key, Route, Snapshot
+
+
+class Terms:
+    """`route`: with those of its servers alone that the API has a way to, at the price for this key; `aid`: the grant that
+    pays a part. `whose` and `price` are what a record says of them."""
+
+    __slots__ = ("aid", "dialect", "key", "meter", "price", "route", "version", "whose")
+
+    def __init__(self, key: Key, dialect: Dialect, route: Route, meter: Meter, version: int) -> None:
+        tariff = route.tariff
+        self.key = key
+        self.dialect = dialect
+        self.route = route
+        self.meter = meter
+        self.version = version
+        self.aid = key.aid.get(route.id)
+        self.whose = (key.org, key.id, key.project, route.id)
+        self.price = (
+            tariff.price, tariff.version, tariff.unit, tariff.input_nanos, tariff.cached_nanos, tariff.output_nanos
+        )  # fmt: skip
+
+
+def offered(snapshot: Snapshot, key: Key, name: str) -> Route:
+    """Raises Refused serving.route-unknown, also for a model that the key may not use."""
+    route = snapshot.offered(key).get(name)
+    if route is None or (key.routes is not None and route.id not in key.routes):
+        raise Refused("serving.route-unknown", model=name[:100])
+    return route
+
+
+def within_reach(dialect: Dialect, route: Route) -> Route:
+    """The route, to those of its servers that this API has a way to. Raises Refused: serving.kind-differs,
+    serving.api-unspoken."""
+    if route.kind != dialect.kind and {route.kind, dialect.kind} != {"chat", "completions"}:
+        raise Refused("serving.kind-differs", model=route.name, kind=route.kind)
+    targets = tuple([target for target in route.targets if target.server.speaks in dialect.ways])
+    if dialect.alone is not None:
+        return replace(route, targets=targets, tariff=metering.free(route.tariff))
+    if not targets:
+        raise Refused("serving.api-unspoken", model=route.name)
+    return replace(route, targets=targets)
