@@ -7,17 +7,20 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gongqi.books.ledger import service as ledger
+from gongqi.kernel.errors import Refused
 from gongqi.resources.serving import leases, rates
 from gongqi.resources.serving.metering import NANO, Tariff
 from gongqi.resources.serving.models import KeyRate, Lease
-from gongqi.resources.serving.plane import bodies, health, limits, pool, spool
+from gongqi.resources.serving.plane import bodies, health, limits, openai, pool, process, spool
 from gongqi.resources.serving.plane.health import Health
 from gongqi.resources.serving.plane.snapshot import Route, Server, Target
 from gongqi.resources.serving.settlement import settle_all
@@ -83,6 +86,27 @@ def test_what_asks_the_database_counts_as_a_call(gateway: Gateway) -> None:
         with gateway.http(gateway.issue(requests_per_minute=2)["secret"]) as http:
             statuses = [http.get(path).status_code for _ in range(4)]
         assert statuses[2:] == [429, 429] and 429 not in statuses[:2]
+
+
+def test_what_one_key_may_is_not_remembered_for_the_key_that_took_its_place(gateway: Gateway) -> None:
+    gateway.route("remembered", "words=1")
+    assert gateway.call("remembered").status_code == 200
+    plane = gateway.plane
+    key = plane.snapshot.keys[sha256(gateway.key.encode()).digest()]
+    terms = plane.terms(key, CHAT, openai.CHAT, "remembered")
+    assert plane.terms(key, CHAT, openai.CHAT, "remembered") is terms
+    with pytest.raises(Refused) as refused:  # as after a snapshot that came while a body did
+        plane.terms(replace(key, routes=frozenset()), CHAT, openai.CHAT, "remembered")
+    assert refused.value.code == "serving.route-unknown"
+
+
+def test_what_is_remembered_of_calls_has_a_limit(gateway: Gateway, monkeypatch: Any) -> None:
+    monkeypatch.setattr(process, "MAX_TERMS", 2)
+    for name in ("one", "two", "three"):
+        gateway.route(name, "words=1")
+    for name in ("one", "two", "three"):
+        assert gateway.call(name).status_code == 200
+        assert len(gateway.plane._terms) <= 2
 
 
 def test_a_ration_that_is_not_used_is_given_back(gateway: Gateway, monkeypatch: Any) -> None:

@@ -215,6 +215,18 @@ def test_who_shows_no_key_or_a_wrong_one_is_told_so_in_the_shape_of_the_protocol
         assert set(error["localized"]) == set(LANGUAGES)
 
 
+def test_of_several_keys_the_first_bearer_is_the_one_that_counts(gateway: Gateway) -> None:
+    shown = [
+        ("x-api-key", "gqk_wrong"),
+        ("authorization", f"Bearer {gateway.key}"),
+        ("authorization", "Bearer gqk_wrong"),
+    ]
+    for headers, status in ((shown, 200), (shown[::-1], 401), (shown[:1], 401)):
+        with gateway.http() as http:
+            http.headers.pop("authorization")
+            assert http.get("/v1/models", headers=headers).status_code == status
+
+
 def test_errors_speak_the_callers_language(gateway: Gateway) -> None:
     said = {}
     for language in LANGUAGES:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gongqi.resources.serving.plane import wire
+from gongqi.resources.serving.plane.turn import Turn
 from gongqi.resources.serving.plane.wire import Wires
 from tests.house.conftest import wait_for
 
@@ -180,11 +181,46 @@ def test_what_is_left_of_a_body_after_its_refusal_is_no_request(place: Place) ->
         (get("/", "content-length: 1", "transfer-encoding: chunked"), b"400 Bad Request"),
         (get("/", "a: " + "b" * 40_000), b"431 Request Header Fields Too Large"),
         (get("/" + "a" * 40_000), b"431 Request Header Fields Too Large"),
+        (get("/", *["a: " + "b" * 1000] * 40), b"431 Request Header Fields Too Large"),
     ],
 )
 def test_a_head_that_is_none_is_turned_away(place: Place, request_: bytes, status: bytes) -> None:
     told = place.say(request_)
     assert told.startswith(b"HTTP/1.1 " + status) and b"connection: close" in told
+
+
+def test_a_whole_head_is_weighed_without_the_body_that_came_with_it(place: Place) -> None:
+    body = b"x" * 2 * wire.MAX_HEAD_BYTES
+    head = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+    assert place.say(head + body).startswith(b"HTTP/1.1 200")
+
+
+def test_what_is_said_in_one_turn_is_said_at_its_end_and_not_to_who_has_left() -> None:
+    async def say() -> tuple[bytes, bytes, bytes]:
+        loop = asyncio.get_running_loop()
+        ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
+        (stays, _), (leaves, _) = [await loop.connect_accepted_socket(asyncio.Protocol, each) for each in ours]
+        turn = Turn(loop)
+        for transport, data in ((stays, b"one "), (leaves, b"lost"), (stays, b"two ")):
+            turn.say(transport, data)
+        leaves.abort()
+        for each in theirs:
+            each.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs[0].recv(100)
+        await asyncio.sleep(0.01)
+        told = theirs[0].recv(100)
+        turn.say(stays, b"last")
+        turn.end()
+        stays.close()
+        await asyncio.sleep(0.01)
+        try:
+            return told, theirs[0].recv(100), theirs[1].recv(100)
+        finally:
+            for each in theirs:
+                each.close()
+
+    assert asyncio.run(say()) == (b"one two ", b"last", b"")
 
 
 def test_who_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from which the control plane settles. All it asks of the control plane is the pr
     request   a request's body: the few fields that matter, and the two changes that are made to its bytes
     stream    an answer's events: usage read from the tail, content counted
     pool      connections to model servers; addresses checked at connect
+    turn      what is said to others leaves at the end of a turn of the event loop
+    terms     what all calls share that one key makes of one model
     health    which server is worth trying: weights, order, circuit breaker
     meters    what is counted for whoever watches
     retries   calls under a name, made once however often they come

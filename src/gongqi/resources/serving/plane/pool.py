@@ -22,6 +22,7 @@ import structlog
 
 from gongqi.kernel.sockets import short_name
 from gongqi.resources.serving.plane.snapshot import Server
+from gongqi.resources.serving.plane.turn import Turn
 
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 60.0  # between two pieces of an answer
@@ -122,7 +123,7 @@ class Connection(asyncio.Protocol):
         self.deadline = min(now + self.server.first_byte_seconds, self.ends_at)
         if self._failure is not None:
             raise self._failure
-        self._transport.write(data)
+        self._pool.turn.say(self._transport, data)
         await self._wait()
         status = self._parser.get_status_code()
         if self._is_streaming:
@@ -280,6 +281,7 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
         self.loop = loop
         self.now = clock
+        self.turn = Turn(loop)
         self._kept: dict[str, list[Connection]] = {}
         self._open: set[Connection] = set()
         self._tls = ssl.create_default_context()

@@ -24,6 +24,8 @@ from urllib.parse import unquote
 import httptools
 import structlog
 
+from gongqi.resources.serving.plane.turn import Turn
+
 MAX_CONNECTIONS = 4096
 MAX_HEAD_BYTES = 32 << 10  # address and headers of a request
 MAX_UNREAD_BYTES = 256 << 10  # of a body, before its reader has to take some
@@ -62,7 +64,7 @@ class Exchange:
     async def receive(self) -> Message:
         if self._expects:
             self._expects = False
-            self._wire.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._wire.say(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not self.is_over:
             if self._pieces or (self.is_whole and not self._is_read):
                 body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -85,7 +87,7 @@ class Exchange:
         elif self._chunks:
             body = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
             body += b"" if more else b"0\r\n\r\n"
-        self._wire.transport.write(self._head + body if self._head else body)
+        self._wire.say(self._head + body if self._head else body)
         self._head = b""
         if not more:
             self.is_over = True
@@ -106,7 +108,7 @@ class Exchange:
             lines.append(b"connection: close")
         self._head = b"\r\n".join(lines) + b"\r\n\r\n"
         if not has_length:
-            self._wire.transport.write(self._head)
+            self._wire.say(self._head)
             self._head = b""
 
     def feed(self, data: bytes) -> None:
@@ -271,12 +273,16 @@ class Wire(asyncio.Protocol):
                 if not exchange.is_over:
                     break
         finally:  # also when it was given up
-            self.transport.abort()
+            if not self._is_lost:
+                self.transport.abort()
 
     def _wake(self) -> None:
         idle, self._idle = self._idle, None
         if idle is not None and not idle.done():
             idle.set_result(None)
+
+    def say(self, data: bytes) -> None:
+        self.wires.turn.say(self.transport, data)
 
     def answered(self, exchange: Exchange) -> None:
         """The answer is written. What was not read of its request would be taken for the next one."""
@@ -285,11 +291,12 @@ class Wire(asyncio.Protocol):
         if exchange.is_kept and exchange.is_whole:
             exchange.forget()
         else:
-            self.transport.close()
+            self.close()
 
     def close(self) -> None:
         """When the answer under way is written; at once when none is."""
         if self.exchange is None:
+            self.wires.turn.end()
             self.transport.close()
         else:
             self.exchange.is_kept = False
@@ -315,8 +322,8 @@ class Wire(asyncio.Protocol):
             self.transport.abort()
             return
         self._is_deaf = True
-        self.transport.write(STATUS[status] + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-        self.transport.close()
+        self.say(STATUS[status] + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        self.close()
 
 
 class Wires:
@@ -326,6 +333,7 @@ class Wires:
         self.app = app
         self.loop = loop
         self.open: set[Wire] = set()
+        self.turn = Turn(loop)
         self.date = b""
         self._clock = loop.create_task(self._tick())
 
