@@ -16,7 +16,7 @@ from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
 from gongqi.kernel.words import Words
 from gongqi.resources.serving.plane import openai
 from gongqi.resources.serving.plane.bodies import Bodies
-from gongqi.resources.serving.plane.dialect import problem_of
+from gongqi.resources.serving.plane.dialect import headers_of, problem_of
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -89,7 +89,7 @@ class Door:
                 raise Refused("serving.path-unknown", path=visit.path[:100])
             if scope["method"] != "POST":
                 raise Refused("serving.method-not-allowed", method=scope["method"][:20], path=visit.path)
-            visit.body = await self.bodies.read(scope["headers"], receive)
+            visit.body = await self.bodies.read(headers_of(scope), receive)
             try:
                 await self._engine.attend(visit)
             finally:

@@ -110,6 +110,10 @@ class Problem:
     call: str
 
 
+def headers_of(scope: Mapping[str, Any]) -> Headers:
+    return dict(reversed(scope["headers"]))
+
+
 def problem_of(words: Words, error: GongqiError, language: str, call: str) -> Problem:
     """What a caller is told, in the words of the catalogue."""
     status, localized = 0, {}

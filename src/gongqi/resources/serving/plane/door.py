@@ -22,7 +22,7 @@ from gongqi.kernel.words import negotiate, tag
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.plane import anthropic, openai, opinions, request, responses
 from gongqi.resources.serving.plane.call import Call, Receive, Send
-from gongqi.resources.serving.plane.dialect import Dialect, Headers, Lines, Manners
+from gongqi.resources.serving.plane.dialect import Dialect, Headers, Lines, Manners, headers_of
 from gongqi.resources.serving.plane.process import Plane
 from gongqi.resources.serving.plane.retries import Named
 from gongqi.resources.serving.plane.snapshot import Key
@@ -51,7 +51,7 @@ class Visit:
     def __init__(self, id: str, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         self.id = id
         self.scope = scope
-        self.headers: Headers = dict(reversed(scope["headers"]))
+        self.headers: Headers = headers_of(scope)
         self.receive = receive
         self.send = send
         self.call: Call | None = None
