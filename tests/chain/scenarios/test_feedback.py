@@ -10,6 +10,7 @@ import pytest
 from gongqi.chain.scenarios import gathering_flows
 from gongqi.kernel.errors import Refused, Unavailable
 from gongqi.kernel.flows import FlowRow
+from gongqi.resources.hub import service as hub
 from gongqi.resources.serving import feedback
 from gongqi.resources.serving.plane import opinions
 
@@ -248,6 +249,27 @@ def test_the_same_terms_again_are_the_same_agreement_and_each_other_has_a_datase
     assert one.asset != two.asset
     seen = [talk.market.ask(talk.market.operator, "hub:asset:get", asset=each.asset).visibility for each in (one, two)]
     assert seen == ["private", "public"]
+
+
+def test_a_dataset_of_feedback_is_opened_no_further_than_was_agreed(talk):
+    route = talk.route(feedback_visibility="members")
+    [call] = talk.called(route)
+    talk.say(route, call, rating="up")
+    done = talk.gather(route)
+    opening = {"asset": done.asset, "visibility": "public"}
+    with pytest.raises(Refused) as caught:
+        talk.market.do(talk.market.operator, "hub:asset:open", **opening)
+    words = [talk.market.kernel.house.words.error(caught.value, language)[1] for language in ("en", "zh")]
+    assert "data agreement" in words[0] and "数据协议" in words[1]
+    set_visibility = lambda ctx: hub.set_visibility(ctx, done.asset, "public")  # noqa: E731
+    assert refused(talk.market.kernel.transact, set_visibility, reason="test") == "hub.asset-not-to-open"
+    for narrower in ("private", "members"):
+        opened = talk.market.do(talk.market.operator, "hub:asset:open", asset=done.asset, visibility=narrower)
+        assert opened.visibility == narrower
+    other = talk.market.asset("hospital", "other", "dataset", visibility="private")
+    assert (
+        talk.market.do(talk.market.operator, "hub:asset:open", asset=other, visibility="public").visibility == "public"
+    )
 
 
 def test_content_goes_when_its_days_are_over_and_its_row_stays(talk, clock):

@@ -164,6 +164,17 @@ def test_ratings_that_turn_are_a_drift_too(talk, clock):
     assert row.before < 200_000 < 500_000 < row.after
 
 
+def test_a_rating_that_is_only_carried_on_is_counted_once(talk, clock):
+    route = talk.route()
+    [call] = talk.called(route)
+    for said in ({"rating": "down"}, {"correction": "no"}, {"rating": "down"}, {"rating": "up"}):
+        clock.advance(seconds=1)
+        talk.say(route, call, **said)
+    look(talk, clock)
+    watch = talk.market.kernel.look(lambda ctx: ctx.session.get(drift.DriftWatch, route.id))
+    assert watch.streams["down-ratings"] == [1, 0]
+
+
 def test_calls_that_fail_are_a_drift(talk, clock):
     route = talk.route()
     for failing in (0,) * 3 + (40,) * 3:

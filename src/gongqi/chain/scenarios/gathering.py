@@ -19,8 +19,10 @@ from sqlalchemy import select
 from gongqi.chain.scenarios.models import Gathering
 from gongqi.chain.scenarios.personal import personal_in, texts_in
 from gongqi.kernel.errors import Refused
+from gongqi.kernel.gates import Answer
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.resources.hub import service as hub
+from gongqi.resources.hub.gates import OpeningQuestion
 from gongqi.resources.serving import service as serving
 
 ID = 64
@@ -108,6 +110,14 @@ def list_gatherings(ctx: Read, input: ListGatherings) -> Page[GatheringOut]:
 @read("scenarios:gathering:get")
 def get_gathering(ctx: Read, input: OneGathering) -> GatheringOut:
     return GatheringOut.model_validate(ctx.find(Gathering, input.gathering, to="scenarios:return:read"))
+
+
+def answer_opening(ctx: Read, question: OpeningQuestion) -> list[Answer]:
+    """What was given on terms goes no further than they say."""
+    terms = ctx.session.scalar(select(Gathering.terms).where(Gathering.asset == question.asset).limit(1))
+    if terms is None or hub.OPENNESS.index(question.visibility) <= hub.OPENNESS.index(terms["visibility"] or "private"):
+        return []
+    return [Answer("deny", "feedback-agreed")]
 
 
 # --- for our flow ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ from gongqi.chain.scenarios import gathering, gathering_flows, service
 from gongqi.chain.scenarios.flows import FLOWS
 from gongqi.chain.scenarios.pages import PANELS, VIEWS
 from gongqi.chain.scenarios.policy import POLICIES
+from gongqi.kernel.gates import Answerer
 from gongqi.kernel.room import Figure, Room
+from gongqi.resources.hub.gates import ASSET_OPEN
 
 ROOM = Room(
     name="scenarios",
@@ -21,6 +23,7 @@ ROOM = Room(
         gathering.get_gathering,
     ),
     policies=POLICIES,
+    answerers=(Answerer(ASSET_OPEN, "scenarios.agreement", gathering.answer_opening),),
     flows=(*FLOWS, *gathering_flows.FLOWS),
     schedules=gathering_flows.SCHEDULES,
     views=VIEWS,

@@ -17,6 +17,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
 from gongqi.resources.hub.catalogue import refresh, tell
 from gongqi.resources.hub.events import AssetCreated
+from gongqi.resources.hub.gates import ASSET_OPEN, OpeningQuestion
 from gongqi.resources.hub.inspection import Inspected
 from gongqi.resources.hub.models import Asset, Blob, BlobOwner, Inspection, Release
 from gongqi.resources.hub.quotas import own
@@ -162,10 +163,12 @@ def create_asset(
 
 
 def set_visibility(ctx: Write, asset: str, visibility: str) -> bool:
-    """Open an asset as far as `visibility`; never closes it. Returns whether anything changed."""
+    """Open an asset as far as `visibility`; never closes it. Returns whether anything changed. Raises Refused
+    hub.asset-not-to-open."""
     row = asset_row(ctx, asset)
     if OPENNESS.index(visibility) <= OPENNESS.index(row.visibility):
         return False
+    _ask_opening(ctx, row, visibility)
     row.visibility = visibility
     ctx.session.flush()
     refresh(ctx, row)
@@ -238,6 +241,15 @@ def _check_opening(ctx: Write, asset: Asset, visibility: str) -> None:
     published = select(Release.id).where(Release.asset == asset.id, Release.state == "published").limit(1)
     if OPENNESS.index(visibility) < OPENNESS.index(asset.visibility) and ctx.session.scalar(published):
         raise Refused("hub.asset-stays-open", asset=asset.id, visibility=asset.visibility)
+    if OPENNESS.index(visibility) > OPENNESS.index(asset.visibility):
+        _ask_opening(ctx, asset, visibility)
+
+
+def _ask_opening(ctx: Write, asset: Asset, visibility: str) -> None:
+    """Raises Refused hub.asset-not-to-open, with the first reason of those that were given."""
+    question = OpeningQuestion(asset=asset.id, kind=asset.kind, org=asset.org, visibility=visibility)
+    for _source, answer in ctx.ask(ASSET_OPEN, question).denials:
+        raise Refused("hub.asset-not-to-open", slug=asset.slug, visibility=visibility, reason=answer.reason)
 
 
 # --- bytes -----------------------------------------------------------------------------------------------------------

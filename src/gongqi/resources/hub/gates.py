@@ -1,4 +1,4 @@
-"""The question that stands before every publication. Who answers it, the hub does not know.
+"""The questions that stand before every publication and every opening. Who answers them, the hub does not know.
 
 `ReleaseQuestion` carries every fact about the release that the hub holds, so that an answerer needs no table of ours.
 """
@@ -45,4 +45,15 @@ class ReleaseQuestion:
     lineage: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class OpeningQuestion:
+    """May this asset be opened as far as `visibility`?"""
+
+    asset: str
+    kind: str
+    org: str
+    visibility: str
+
+
 RELEASE_PUBLISH = Gate("hub:release:publish", ReleaseQuestion)
+ASSET_OPEN = Gate("hub:asset:open", OpeningQuestion)

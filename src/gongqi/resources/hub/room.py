@@ -7,7 +7,7 @@ from gongqi.kernel.room import Figure, Room
 from gongqi.resources.hub import service
 from gongqi.resources.hub.api import ENDPOINTS
 from gongqi.resources.hub.flows import CHORES, FLOWS, SCHEDULES
-from gongqi.resources.hub.gates import RELEASE_PUBLISH
+from gongqi.resources.hub.gates import ASSET_OPEN, RELEASE_PUBLISH
 from gongqi.resources.hub.huggingface.api import ENDPOINTS as HUGGING_FACE
 from gongqi.resources.hub.oci.api import ENDPOINTS as OCI
 from gongqi.resources.hub.pages import PANELS, VIEWS
@@ -67,7 +67,7 @@ ROOM = Room(
         service.get_import,
     ),
     policies=POLICIES,
-    gates=(RELEASE_PUBLISH,),
+    gates=(RELEASE_PUBLISH, ASSET_OPEN),
     answerers=(
         Answerer(RELEASE_PUBLISH, "hub.artefact", service.answer_artefact),
         Answerer(RELEASE_PUBLISH, "hub.lineage", service.answer_lineage),

@@ -33,6 +33,7 @@ from gongqi.resources.hub.addresses import (
     move,
 )
 from gongqi.resources.hub.assets import (
+    OPENNESS,
     AssetOut,
     BlobOut,
     CreateAsset,

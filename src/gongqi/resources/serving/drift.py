@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pydantic import Field
-from sqlalchemy import select
+from sqlalchemy import exists, select
+from sqlalchemy.orm import aliased
 
 from gongqi.kernel.flows import Run
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read
@@ -22,7 +23,6 @@ from gongqi.resources.serving.drift_models import Drift, DriftWatch
 from gongqi.resources.serving.drifting import STREAMS, Change, change_in, kept
 from gongqi.resources.serving.endpoints import ID
 from gongqi.resources.serving.events import DriftFound
-from gongqi.resources.serving.feedback import REPLACED
 from gongqi.resources.serving.feedback_models import Feedback
 from gongqi.resources.serving.models import ModelRoute, Usage
 from gongqi.resources.serving.watch import FAULTS
@@ -101,8 +101,10 @@ def news_of(ctx: Read, route: str) -> News | None:
     since = watch.upto if watch else upto - timedelta(hours=FIRST_HOURS)
     calls = select(Usage.ending, Usage.input_tokens, Usage.output_tokens, Usage.duration_us)
     calls = calls.where(Usage.route == route, Usage.at > since, Usage.at <= upto, Usage.ending != metering.KEY_REVOKED)
+    earlier = aliased(Feedback)
     said = select(Feedback.rating).where(Feedback.route == route, Feedback.rating.is_not(None))
-    said = said.where(Feedback.at > since, Feedback.at <= upto, Feedback.reason.is_distinct_from(REPLACED))
+    same = (earlier.call == Feedback.call, earlier.rating == Feedback.rating, earlier.at < Feedback.at)
+    said = said.where(Feedback.at > since, Feedback.at <= upto, ~exists().where(*same))  # not said again with the rest
     rows = ctx.session.execute(calls.order_by(Usage.at, Usage.id).limit(SAMPLE)).all()
     ratings = ctx.session.scalars(said.order_by(Feedback.at, Feedback.id).limit(SAMPLE)).all()
     if not rows and not ratings:
