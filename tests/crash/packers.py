@@ -12,6 +12,8 @@ import os
 import shutil
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -24,19 +26,20 @@ from gongqi.kernel.db import Base, Database
 from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.verbs import Caller
 from gongqi.members import VOCABULARY
-from gongqi.resources.hub import extents, rebuilding
+from gongqi.resources.hub import drafts, extents, known, rebuilding
 from gongqi.resources.hub.assets import create_asset
 from gongqi.resources.hub.intake import Intake
 from gongqi.resources.hub.room import ROOM
 from tests.crash.children import buried, fork
 from tests.sim import xet as sim
 
-CODE = {extents.__file__, rebuilding.__file__}
+CODE = {drafts.__file__, extents.__file__, known.__file__, rebuilding.__file__}
 HOUSE = House.build((ROOM,), VOCABULARY)
 ORG = "org_hospital"
 DONOR = Actor("per_donor", "person", "donor", grants={ORG: frozenset({"hub:*"})}, orgs=frozenset({ORG}))
 CHUNKS = tuple(bytes([number]) * 3000 for number in range(4))
-FILES = ([sim.Piece(CHUNKS, 0, 3)], [sim.Piece(CHUNKS, 2, 4), sim.Piece(CHUNKS, 0, 1)])
+DRAFTED = [sim.Piece(CHUNKS, 0, 4)]
+FILES = ([sim.Piece(CHUNKS, 0, 3)], [sim.Piece(CHUNKS, 2, 4), sim.Piece(CHUNKS, 0, 1)], DRAFTED)
 WHOLE = [b"".join(b"".join(piece.chunks[piece.start : piece.end]) for piece in file) for file in FILES]
 
 
@@ -59,15 +62,27 @@ def prepare(home: Path) -> None:
 
 
 def bring(home: Path) -> None:
-    """All that a client sends, from the start."""
+    """All that a client sends, from the start; one of the files is made before the shard comes."""
     kernel, caller = kernel_in(home), Caller(DONOR)
     space = rebuilding.Space((home / "asset").read_text(), extents.FIRST)
-    with rebuilding.held_xorbs(kernel).begin(passing=True) as upload:
+    kernel.parts[drafts.Drafts] = ahead = drafts.Drafts(kernel, least_bytes=0)
+    ahead.announced(space.asset, DONOR.id, [len(WHOLE[2])], room_bytes=1 << 30)
+    ahead.expect(space.asset, DONOR.id, sim.name_of(CHUNKS))
+    with known.held_xorbs(kernel).begin(passing=True) as upload:
         upload.feed(b"".join(map(sim.pack, CHUNKS)))
         rebuilding.take_xorb(kernel, caller, space, sim.name_of(CHUNKS), upload)
+    ahead.arrived(space.asset, DONOR.id, sim.name_of(CHUNKS))
+    wait_for_draft(kernel)
     with Intake().admit(ORG, size=None, room_bytes=1 << 30) as share:
         rebuilding.take_shard(kernel, caller, space, sim.shard_of(map(sim.file_records, FILES), []), share)
     (home / "told").touch()
+
+
+def wait_for_draft(kernel: Kernel) -> None:
+    give_up_at = time.monotonic() + 20
+    while len(WHOLE[2]) not in [each.stat().st_size for each in kernel.blobs.incoming.folder.iterdir()]:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.005)
 
 
 def look_after_it(home: Path) -> None:
@@ -77,7 +92,7 @@ def look_after_it(home: Path) -> None:
         check(kernel)
     bring(home)
     check(kernel)
-    held = rebuilding.held_xorbs(kernel)
+    held = known.held_xorbs(kernel)
     held.sweep_unknown(kernel)
     assert not any(held.folder.iterdir()), "a xorb is held that files cover"
     assert kernel.look(lambda ctx: extents.generation_of(ctx, (home / "asset").read_text())) == extents.FIRST
@@ -96,7 +111,8 @@ def lines(folder: Path) -> int:
         shutil.copytree(folder / "first", home)
 
         def round_of_work(home: Path = home, number: int = number) -> None:
-            sys.settrace(dying_at(number))
+            threading.settrace(dying := dying_at(number))
+            sys.settrace(dying)
             bring(home)
 
         status = os.waitpid(fork(round_of_work), 0)[1]

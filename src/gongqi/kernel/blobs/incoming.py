@@ -18,8 +18,9 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gongqi.kernel import blobs
 from gongqi.kernel.blobs import Stored
@@ -29,6 +30,14 @@ from gongqi.kernel.errors import Refused, Unavailable
 STALE_SECONDS = 24 * 3600  # well below the grace of garbage.py, so that the age of a file says enough
 WRITE_OUT_BYTES = 16 << 20  # large enough to be written in one go, small enough that little is left at the end
 _TOKEN = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far an upload has come, and the digest up to there."""
+
+    size: int
+    hash: Any
 
 
 class Upload:
@@ -73,6 +82,19 @@ class Upload:
         if self._hurried and self.size - self._written_out >= WRITE_OUT_BYTES:
             _write_out(self._file, self._written_out, self.size)
             self._written_out = self.size
+
+    def mark(self) -> Mark:
+        """Where an upload that is hashed as it comes is now, for `rewind`."""
+        assert self._hash is not None
+        return Mark(self.size, self._hash.copy())
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget what has come in since."""
+        with disk_faults():
+            self._file.truncate(mark.size)
+            self._file.seek(mark.size)
+        self.size, self._hash = mark.size, mark.hash.copy()
+        self._written_out = min(self._written_out, mark.size)
 
     def check(self, *, sha256: str | None = None, size: int | None = None) -> Stored:
         """What has come in. Raises Refused when it is not what was declared."""

@@ -9,9 +9,9 @@ from typing import Any
 from gongqi.kernel.blobs.garbage import collect
 from gongqi.kernel.flows import Flow, Run, Schedule
 from gongqi.kernel.room import Chore
-from gongqi.resources.hub import catalogue, extents, quotas, tally
+from gongqi.resources.hub import catalogue, drafts, extents, quotas, tally
 from gongqi.resources.hub.elsewhere.fetching import FLOW as IMPORT
-from gongqi.resources.hub.rebuilding import held_xorbs
+from gongqi.resources.hub.known import held_xorbs
 
 HOUR_SECONDS = 3600
 DAY_SECONDS = 24 * HOUR_SECONDS
@@ -62,4 +62,7 @@ SCHEDULES = (
     Schedule("hub.catalogue", every_seconds=DAY_SECONDS),
     Schedule("hub.downloads", every_seconds=HOUR_SECONDS),
 )
-CHORES = (Chore("hub.tally", tally.BRING_HOME_SECONDS, tally.bring_home),)
+CHORES = (
+    Chore("hub.tally", tally.BRING_HOME_SECONDS, tally.bring_home),
+    Chore("hub.drafts", drafts.LOOK_SECONDS, drafts.drop_idle),
+)

@@ -16,8 +16,8 @@ import httpx
 from sqlalchemy import func, select
 
 from gongqi.resources.hub import quotas
+from gongqi.resources.hub.known import held_xorbs
 from gongqi.resources.hub.models import BlobOwner, ReceivedXorb
-from gongqi.resources.hub.rebuilding import held_xorbs
 from gongqi.resources.hub.xet.hashes import text_of
 from gongqi.resources.hub.xet.xorbs import LZ4
 from tests.sim import xet as sim

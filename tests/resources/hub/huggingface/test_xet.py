@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import update
 
 from gongqi.resources.hub import extents, quotas
+from gongqi.resources.hub.known import held_xorbs
 from gongqi.resources.hub.models import Blob, BlobOwner, ReceivedXorb
-from gongqi.resources.hub.rebuilding import held_xorbs
 from gongqi.resources.hub.tickets import issue
 from gongqi.resources.hub.xet.hashes import text_of
 from gongqi.resources.hub.xet.shards import SHARD_LIMIT_BYTES

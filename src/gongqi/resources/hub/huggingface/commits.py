@@ -25,10 +25,12 @@ from gongqi.kernel.verbs import Read, execute_all
 from gongqi.resources.hub import revisions
 from gongqi.resources.hub.assets import AddBlob, AssetOut, add_blob, inspected_names
 from gongqi.resources.hub.browsing import commit_at, empty_oid, files_called
+from gongqi.resources.hub.drafts import drafts_of
 from gongqi.resources.hub.gates import FileFacts
 from gongqi.resources.hub.huggingface import forms
 from gongqi.resources.hub.huggingface.door import Body, Call, json
 from gongqi.resources.hub.huggingface.lines import PATH, Change, note, read_lines
+from gongqi.resources.hub.rebuilding import room_to_hold
 from gongqi.resources.hub.rules import OID_LENGTH, check_path
 from gongqi.resources.hub.uploads import intake_of, look_again, look_and_place, paced
 
@@ -49,13 +51,16 @@ def preupload(call: Call) -> Response:
     """How each file is to be brought. Nothing is ignored: what a .gitignore says is for its owner's machine."""
     given = call.parse(Announcement)
 
-    def look(ctx: Read) -> list[dict[str, Any]]:
+    def look(ctx: Read) -> tuple[str, int, list[dict[str, Any]]]:
         asset, commit = call.commit(ctx, call.revision("preupload"))
         ctx.require("hub:revision:change", asset.org)
         known = files_called(ctx, commit, [file.path for file in given.files])
-        return [_mode(file, known.get(file.path)) for file in given.files]
+        return asset.id, room_to_hold(ctx, asset.org), [_mode(file, known.get(file.path)) for file in given.files]
 
-    return json({"files": call.look(look)})
+    space, room, modes = call.look(look)
+    large = [file.size for file, mode in zip(given.files, modes, strict=True) if mode["uploadMode"] == "lfs"]
+    drafts_of(call.kernel).announced(space, call.caller.actor.id, large, room_bytes=room)
+    return json({"files": modes})
 
 
 def _mode(file: Announced, known: FileFacts | None) -> dict[str, Any]:

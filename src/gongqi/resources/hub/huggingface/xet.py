@@ -30,9 +30,11 @@ from gongqi.kernel.room import Endpoint, Kernel
 from gongqi.kernel.verbs import Caller, Read
 from gongqi.members.actors import actor_again
 from gongqi.resources.hub import extents
+from gongqi.resources.hub.drafts import drafts_of
 from gongqi.resources.hub.huggingface.door import Call, json, problem
+from gongqi.resources.hub.known import held_xorbs
 from gongqi.resources.hub.quotas import quota_of
-from gongqi.resources.hub.rebuilding import Space, held_xorbs, room_to_hold, take_shard, take_xorb
+from gongqi.resources.hub.rebuilding import Space, room_to_hold, take_shard, take_xorb
 from gongqi.resources.hub.tickets import accept, issue
 from gongqi.resources.hub.uploads import declared_length, intake_of, paced, receive
 from gongqi.resources.hub.xet.hashes import parse_hash, text_of
@@ -109,6 +111,8 @@ def holder(request: Request, kernel: Kernel) -> Actor:
 async def post_xorb(request: Request, kernel: Kernel, caller: Caller, space: Space) -> dict[str, Any]:
     """Take in a xorb; of one that is known, nothing is read."""
     name, size = parse_hash(request.path_params["hash"]), declared_length(request)
+    drafts = drafts_of(kernel)
+    drafts.expect(space.asset, caller.actor.id, name)
 
     def look(ctx: Read) -> tuple[str, int, bool]:
         asset = extents.open_space(ctx, space.asset, space.generation)
@@ -116,6 +120,7 @@ async def post_xorb(request: Request, kernel: Kernel, caller: Caller, space: Spa
 
     org, room, is_known = await anyio.to_thread.run_sync(kernel.look, look, caller)
     if is_known:
+        drafts.arrived(space.asset, caller.actor.id, name)
         return {"was_inserted": False}
     if size is not None and size > XORB_LIMIT_BYTES:
         raise xorb_too_large(text_of(name))
@@ -128,6 +133,7 @@ async def post_xorb(request: Request, kernel: Kernel, caller: Caller, space: Spa
             is_new = await anyio.to_thread.run_sync(
                 take_xorb, kernel, caller, space, name, upload, limiter=intake.inspections
             )
+    drafts.arrived(space.asset, caller.actor.id, name)
     return {"was_inserted": is_new}
 
 

@@ -11,7 +11,7 @@ PART_BYTES = 1 << 20  # what is handed over at a time: to hand over a chunk cost
 
 def made_ahead(pieces: Iterator[bytes]) -> Iterator[bytearray]:
     """The same bytes in parts of some PART_BYTES; two parts are held. Raises what `pieces` raises, after all before it."""
-    parts = _parts(pieces)
+    parts = in_parts(pieces)
     with closing(parts), ThreadPoolExecutor(1, thread_name_prefix="ahead") as maker:
         coming = maker.submit(next, parts, None)
         while part := coming.result():
@@ -19,7 +19,8 @@ def made_ahead(pieces: Iterator[bytes]) -> Iterator[bytearray]:
             yield part
 
 
-def _parts(pieces: Iterator[bytes]) -> Generator[bytearray, None, None]:
+def in_parts(pieces: Iterator[bytes]) -> Generator[bytearray, None, None]:
+    """The same bytes in parts of some PART_BYTES."""
     held = bytearray()
     for piece in pieces:
         held += piece

@@ -14,6 +14,7 @@ Source: Xet Protocol Specification 1.1.0, File Reconstruction and Upload Protoco
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Protocol
 
 from gongqi.kernel.errors import Broken, Refused
@@ -59,14 +60,19 @@ def _check_file(file: File, xorbs: Xorbs) -> None:
         raise _differs(file, "file hash")
 
 
-def rebuild(file: File, xorbs: Xorbs) -> Iterator[bytes]:
-    """The bytes of a file that `check` let pass, chunk by chunk.
+def rebuild(file: File, xorbs: Xorbs, *, after: int = 0) -> Iterator[bytes]:
+    """The bytes of a file that `check` let pass, chunk by chunk; those of its first `after` terms are left out.
 
     Throw away what was yielded when this raises Broken hub.xet-chunk-damaged. The SHA-256 that the shard claims is for
     whoever keeps the bytes to compare: a store of blobs computes it anyway.
     """
-    for term in file.terms():
+    for term in islice(file.terms(), after, None):
         yield from _intact(term, xorbs)
+
+
+def whole(xorb: bytes, xorbs: Xorbs) -> Iterator[bytes]:
+    """All chunks of a xorb that was received. Raises Broken hub.xet-chunk-damaged."""
+    return _intact(Term(xorb, 0, len(_known(xorbs, xorb)), 0, b""), xorbs)
 
 
 def _intact(term: Term, xorbs: Xorbs) -> Iterator[bytes]:
