@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gongqi.doors.web.batches import Batches
@@ -26,6 +26,7 @@ def answers(batches: Batches[int, Any], questions: Sequence[int]) -> list[Any]:
     return asyncio.run(ask())
 
 
+@settings(deadline=None)  # of threads, which a busy machine may let wait
 @given(count=st.integers(0, 60), lanes=st.integers(1, 4), size=st.integers(1, 9))
 def test_every_question_gets_its_own_answer_once_and_no_batch_is_too_large(count: int, lanes: int, size: int) -> None:
     seen: list[Sequence[int]] = []

@@ -52,3 +52,18 @@ def test_what_the_database_refuses_is_raised_as_the_mapper_raises_it(database):
     question = Question(select(literal_column("no_such_column", IdempotencyRow.key.type)))
     with database.reading() as session, pytest.raises(DBAPIError):
         question.first(session)
+
+
+def test_a_session_that_begins_again_is_asked_in_its_new_transaction(database):
+    broken = Question(select(literal_column("no_such_column", IdempotencyRow.key.type)))
+    with database.reading() as session:
+        assert SINCE.all(session, since=AT) == []
+        database.write(lambda other: other.add(row("later")))
+        assert SINCE.all(session, since=AT) == [], "it sees one moment"
+        with pytest.raises(DBAPIError):
+            broken.first(session)
+        session.rollback()
+        assert SINCE.first(session, since=AT).key == "later"
+        session.commit()
+        database.write(lambda other: other.add(row("after")))
+        assert [each.key for each in SINCE.all(session, since=AT)] == ["after", "later"]

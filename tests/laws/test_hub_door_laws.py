@@ -10,7 +10,9 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
+from gongqi.doors.web.protocols import ByName
 from gongqi.kernel.errors import Refused
 from gongqi.resources.hub.browsing import Folder
 from gongqi.resources.hub.gates import FileFacts
@@ -75,6 +77,24 @@ def test_a_tree_names_every_file_and_every_folder_once_however_it_is_paged(paths
     for number, each in enumerate(found):  # a folder stands before what is in it
         inside = [at for at, other in enumerate(found) if other.path.startswith(each.path + "/")]
         assert not isinstance(each, Folder) or min(inside, default=number + 1) > number
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"accept"]), st.binary(max_size=3)), max_size=6))
+def test_headers_found_by_name_are_those_that_are_found_by_looking(raw: list[tuple[bytes, bytes]]) -> None:
+    looked, named = Headers(raw=raw), ByName({"headers": raw})
+    for name in ("a", "A", "b", "Accept", "c"):
+        assert named.get(name) == looked.get(name)
+        assert named.get(name, "-") == looked.get(name, "-")
+        assert named.getlist(name) == looked.getlist(name)
+        assert (name in named) == (name in looked)
+        try:
+            value = looked[name]
+        except KeyError:
+            with pytest.raises(KeyError):
+                named[name]
+        else:
+            assert named[name] == value
+    assert (named.items(), list(named)) == (looked.items(), list(looked))
 
 
 def test_a_line_that_is_not_what_it_says_is_refused() -> None:

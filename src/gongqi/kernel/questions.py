@@ -12,12 +12,13 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import Select
+from sqlalchemy import Connection, Select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 Convert = Callable[[Any], Any]
+_HELD = "question.connection"  # in a session's notes: its transaction, and the connection of that
 
 
 class Question:
@@ -37,7 +38,7 @@ class Question:
     def _ask(self, session: Session, given: dict[str, Any]) -> Iterator[Any]:
         if session.autoflush:
             session.flush()  # as the mapper would: what this transaction has done, it sees
-        connection = session.connection()
+        connection = _connection(session)
         dialect = connection.dialect
         wording = self._wordings.get(dialect.name)
         if wording is None:
@@ -52,6 +53,18 @@ class Question:
         finally:
             cursor.close()
         return map(wording.row, rows)
+
+
+def _connection(session: Session) -> Connection:
+    """The connection of the transaction that the session is in, which stays the same until that ends; to ask the session
+    each time costs as much as the question."""
+    transaction = session.get_transaction()
+    held = session.info.get(_HELD)
+    if held is not None and transaction is held[0] and transaction.is_active:
+        return held[1]
+    connection = session.connection()
+    session.info[_HELD] = session.get_transaction(), connection
+    return connection
 
 
 class _Wording:

@@ -120,8 +120,10 @@ def tag(language: str) -> str:
 
 def negotiate(header: str | None) -> str:
     """Choose a language from an `Accept-Language` header (RFC 9110 §12.5.4); English when none fits."""
+    if not header:
+        return DEFAULT_LANGUAGE
     best, best_quality = DEFAULT_LANGUAGE, 0.0
-    for position, part in enumerate((header or "").split(",")[:16]):
+    for position, part in enumerate(header.split(",")[:16]):
         match = re.fullmatch(r"\s*([A-Za-z]{1,8})(?:-[A-Za-z0-9-]{1,32})?\s*(?:;\s*q=([0-9.]{1,5}))?\s*", part)
         if not match or match[1].lower() not in LANGUAGES:
             continue

@@ -40,7 +40,8 @@ def language_of(request: Request) -> str:
 
 
 def _chosen_language(request: Request) -> str:
-    for choice in (request.query_params.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
+    asked = request.query_params.get("lang") if request.scope["query_string"] else None
+    for choice in (asked, request.cookies.get(LANGUAGE_COOKIE)):
         if choice in LANGUAGES:
             return choice
     return negotiate(request.headers.get("accept-language"))

@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio.to_thread
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -85,7 +86,7 @@ class Protocols:
         await response(scope, receive, send)
 
     def _request(self, scope: Scope, receive: Receive) -> Request:
-        request = Request(scope, receive)
+        request = _Heard(scope, receive)
         request.state.kernel = self._kernel
         request.state.caller = Caller(ANONYMOUS)
         return request
@@ -112,6 +113,31 @@ class Protocols:
             if isinstance(error, SQLAlchemyError):
                 ctx.session.rollback()  # the others get another snapshot
             return problems.answer(error, request, self._kernel.house, asked.endpoint.problem)
+
+
+class _Heard(Request):
+    """A request whose headers are found by name rather than looked through, since an endpoint asks for a dozen."""
+
+    @property
+    def headers(self) -> Headers:
+        if not hasattr(self, "_headers"):
+            self._headers = ByName(scope=self.scope)
+        return self._headers
+
+
+class ByName(Headers):
+    """The same, found by name."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(scope=scope)
+        self._first = dict(reversed(self._list))
+
+    def __getitem__(self, key: str) -> str:
+        return self._first[key.lower().encode("latin-1")].decode("latin-1")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        value = self._first.get(key.lower().encode("latin-1"))
+        return default if value is None else value.decode("latin-1")
 
 
 class _App:

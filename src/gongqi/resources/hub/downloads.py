@@ -34,23 +34,23 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 def send_blob(request: Request, kernel: Kernel, sha256: str, headers: Mapping[str, str]) -> Response:
     """The blob with these headers, `etag` among them. To be called on a thread."""
     blobs = kernel.blobs
-    size, path = blobs.size(sha256), blobs.on_disk(sha256)
-    if path is not None and kernel.settings.accel_prefix and request.method != "HEAD":
+    size = blobs.size(sha256)
+    status, sent = 200, {**headers, "accept-ranges": "bytes"}
+    if request.method == "HEAD":  # a range is of GET only (§14.2)
+        sent["content-length"] = str(size)
+        return Response(headers=sent, media_type=BINARY)
+    path = blobs.on_disk(sha256)
+    if path is not None and kernel.settings.accel_prefix:
         where = "/".join((kernel.settings.accel_prefix, *path.parts[-3:]))
         return Response(headers={**headers, "x-accel-redirect": where}, media_type=BINARY)
     start, end = 0, size
-    status, sent = 200, {**headers, "accept-ranges": "bytes"}
-    span = (
-        None if request.method == "HEAD" else _asked(request, size, headers["etag"])
-    )  # of a range only GET is (§14.2)
+    span = _asked(request, size, headers["etag"])
     if span is not None:
         start, end = span
         if start >= end:
             return Response(status_code=416, headers={**headers, "content-range": f"bytes */{size}"})
         status, sent["content-range"] = 206, f"bytes {start}-{end - 1}/{size}"
     sent["content-length"] = str(end - start)
-    if request.method == "HEAD":
-        return Response(headers=sent, media_type=BINARY)
     if end - start <= AT_ONCE_BYTES and path is not None:
         return Response(b"".join(blobs.chunks(sha256, start=start, end=end)), status, sent, BINARY)
     if path is not None and ZERO_COPY in request.scope.get("extensions", ()):

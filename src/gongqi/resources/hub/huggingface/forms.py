@@ -64,7 +64,7 @@ def title(commit: Commit) -> str:
 
 
 def written(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return at.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def card_data(card: Mapping[str, Any], kind: str) -> dict[str, Any]:
