@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from itertools import count
+from itertools import accumulate, count, pairwise
 from pathlib import Path
 
 import pytest
@@ -31,8 +31,9 @@ def test_bytes_fed_in_any_pieces_through_any_cuts_are_the_bytes(content, pieces,
         blobs = FolderBlobs(Path(folder))
         upload = blobs.upload()
         while upload.size < len(content):
-            piece = pieces[dice.randrange(len(pieces))] if pieces else 1000
-            upload.feed(content[upload.size : upload.size + piece])
+            sizes = dice.choices(pieces or [1000], k=dice.randrange(1, 4))
+            ends = [upload.size, *(upload.size + end for end in accumulate(sizes))]
+            upload.feed(*(content[start:end] for start, end in pairwise(ends)))
             if dice.random() < 0.3:
                 upload = blobs.upload(resume=upload.pause())
         stored = upload.finish(sha256=sha256(content).hexdigest(), size=len(content))

@@ -60,7 +60,7 @@ def _connection(session: Session) -> Connection:
     each time costs as much as the question."""
     transaction = session.get_transaction()
     held = session.info.get(_HELD)
-    if held is not None and transaction is held[0] and transaction.is_active:
+    if held is not None and transaction is not None and transaction is held[0] and transaction.is_active:
         return held[1]
     connection = session.connection()
     session.info[_HELD] = session.get_transaction(), connection

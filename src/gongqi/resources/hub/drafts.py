@@ -88,7 +88,7 @@ class Draft:
             return False
         self._upload = self._upload or self._blobs.upload()
         for part in in_parts(whole(xorb, self._xorbs)):
-            self._upload.feed(part)
+            self._upload.feed(*part)
         self._marks.append(self._upload.mark())
         return True
 

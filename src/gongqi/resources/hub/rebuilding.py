@@ -159,7 +159,7 @@ def _make(kernel: Kernel, known: Known, file: File, draft: Draft | None) -> Stor
     upload, terms = (draft and draft.begun(file)) or (kernel.blobs.upload(), 0)
     with upload:
         for part in made_ahead(known.rebuilt(file, after=terms)):
-            upload.feed(part)
+            upload.feed(*part)
         return upload.finish(sha256=file.sha256)
 
 

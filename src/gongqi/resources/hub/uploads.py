@@ -19,6 +19,7 @@ import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 
 from gongqi.kernel.blobs import CHUNK_BYTES, MAX_BLOB_BYTES, check_digest
+from gongqi.kernel.blobs.incoming import MAX_PIECES
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Caller, execute
@@ -118,7 +119,7 @@ async def receive(arriving: AsyncIterator[bytes], upload: Upload, share: Share, 
                 share.arrived(len(chunk))
                 held.append(chunk)
                 held_bytes += len(chunk)
-                if held_bytes >= CHUNK_BYTES:
+                if held_bytes >= CHUNK_BYTES or len(held) == MAX_PIECES:
                     await feeding.take(held)
                     held, held_bytes = [], 0
             await feeding.take(held)
@@ -147,7 +148,7 @@ class _Feeding:
     async def take(self, part: list[bytes]) -> None:
         """Begin with the next part. Raises what became of the one before."""
         await self.settle()
-        self._under_way = asyncio.create_task(anyio.to_thread.run_sync(lambda: self._upload.feed(b"".join(part))))
+        self._under_way = asyncio.create_task(anyio.to_thread.run_sync(lambda: self._upload.feed(*part)))
 
     async def settle(self) -> None:
         if self._under_way is not None:
@@ -159,10 +160,11 @@ async def paced(request: Request) -> AsyncIterator[bytes]:
     """The body, for as long as it comes fast enough. Raises Refused hub.upload-too-slow."""
     pace, arriving = Pace(time.monotonic()), request.stream()
     while True:
-        with anyio.move_on_after(PACE_SECONDS) as waiting:
-            chunk = await anext(arriving, None)
-        if waiting.cancelled_caught:
-            raise too_slow()
+        try:
+            async with asyncio.timeout(PACE_SECONDS):  # at half of what anyio's costs, for each few kilobytes
+                chunk = await anext(arriving, None)
+        except TimeoutError:
+            raise too_slow() from None
         if chunk is None:
             return
         pace.arrived(len(chunk), now=time.monotonic())
