@@ -259,6 +259,13 @@ class World:
         self.fund = operator("billing:fund:open", name="schools", unit=UNIT)["id"]
         aid = {"org": self.north, "fund": self.fund, "paid_percent": 50, "reason": f"a {CANARY} school"}
         self.each("aid", lambda _person: self.keep(operator("billing:aid:grant", **aid)))
+        package = {"unit": UNIT, "price": 1, "credit": 1}
+        self.each(
+            "package", lambda who: operator("billing:package:publish", name=f"for-{who.lower()}", **package)["id"]
+        )
+        operator("ledger:credit:grant", owner=self.north, unit=UNIT, amount=100)
+        bought = {"org": self.north, "package": self.of["package"]["owner"]}
+        self.each("subscription", lambda _who: self.keep(self.owner.verb("billing:subscription:start", **bought)))
         self.owner.verb("billing:address:set", org=self.north, name=f"{CANARY} Ltd", **ADDRESS)
         label = {"org": self.north, "label": f"{CANARY} key"}
         self.each("key", lambda _person: self.keep(self.owner.verb("serving:key:issue", **label)))

@@ -70,6 +70,10 @@ class Desk:
             self.do("ledger:credit:grant", owner=fund, unit=UNIT, amount=amount)
         return fund
 
+    def package(self, price: int, credit: int, fund: str | None = None, **more: Any) -> str:
+        given = {"name": f"package-{next(_numbers)}", "unit": UNIT, "price": price, "credit": credit, "fund": fund}
+        return self.do("billing:package:publish", **given, **more).id
+
     def balance(self, owner: str, code: str = "available") -> int:
         return self.kernel.look(lambda ctx: ledger.balance(ctx, ledger.account_id(owner, UNIT, code)))
 
@@ -80,10 +84,10 @@ class Desk:
 class Client:
     """One key of one data plane: takes from its lease as the plane does, and has what it did settled in batches."""
 
-    def __init__(self, desk: Desk, org: str) -> None:
-        self.desk, self.org = desk, org
+    def __init__(self, desk: Desk, org: str, *, spends: str = "credits-first") -> None:
+        self.desk, self.org, self.spends = desk, org, spends
         self.plane = f"plane-{next(_numbers)}"
-        self.key = desk.do("serving:key:issue", org=org, label="law", unit=UNIT, days=3650).id
+        self.key = desk.do("serving:key:issue", org=org, label="law", unit=UNIT, days=3650, spends=spends).id
         self.records: list[list[Any]] = []
         self.lease, self.left, self.offset = "", 0, 0
 
@@ -104,7 +108,8 @@ class Client:
 
     def ask(self, route: str, bound: int) -> None:
         def granted(ctx: Any) -> Any:
-            aid = aid_of(ctx, {self.org}, ctx.session.scalars(select(ModelRoute))).get(self.org, {}).get(route)
+            aided = aid_of(ctx, {self.org}, ctx.session.scalars(select(ModelRoute)))
+            aid = aided.get((self.org, self.spends), {}).get(route)
             wish = max(bound, 20 * NANO)
             asked = {"unit": UNIT, "need_nanos": bound, "wish_nanos": wish, "aid": aid}
             return grant_lease(ctx, plane=self.plane, key=self.key, **asked)

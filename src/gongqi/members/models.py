@@ -27,7 +27,8 @@ class Party(Base):
     """
 
     __tablename__ = "party"
-    __table_args__ = (Index(None, "id", "kind"),)  # whether a row may be seen is told by its kind, without opening it
+    # Whether a row may be seen is told by its kind, without opening it; and a directory is read kind by kind.
+    __table_args__ = (Index(None, "id", "kind"), Index(None, "kind", "id"))
 
     id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]

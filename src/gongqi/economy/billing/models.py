@@ -1,4 +1,5 @@
-"""The tables of billing: price lists, written once; funds, and the aid that they pay, with its history; addresses.
+"""The tables of billing: price lists, written once; funds, and the aid that they pay, with its history; packages
+of credit, and who has bought them; addresses.
 
 No personal data; kept for ever, as the bills that name them are.
 """
@@ -67,6 +68,47 @@ class AidGrant(Base):
     since: Mapped[datetime]
     until: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+
+
+class Package(Base):
+    """Credit for calls at a price, as it is offered: `credit` for `price`, both booked units, to be used within `days`;
+    `fund` pays the difference. `state`: offered, withdrawn. What was published does not change."""
+
+    __tablename__ = "package"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    unit: Mapped[str]
+    price: Mapped[int]
+    credit: Mapped[int]
+    days: Mapped[int]
+    fund: Mapped[str | None] = mapped_column(ForeignKey("aid_fund.id"))
+    routes: Mapped[list[Any] | None] = mapped_column(Json)
+    state: Mapped[str]
+    evidence: Mapped[str]
+    published_at: Mapped[datetime]
+
+
+class Subscription(Base):
+    """A package that an organisation has bought: the ledger's account of owner `id` holds what is left of it.
+
+    `state`: running, ending (calls under way still hold a part), ended (what was left has gone back).
+    """
+
+    __tablename__ = "subscription"
+    __table_args__ = (Index(None, "org", "id"), Index(None, "state", "until"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    org: Mapped[str]
+    package: Mapped[str] = mapped_column(ForeignKey("package.id"))
+    unit: Mapped[str]
+    price: Mapped[int]
+    credit: Mapped[int]
+    fund: Mapped[str | None]
+    renews: Mapped[bool]
+    state: Mapped[str]
+    since: Mapped[datetime]
+    until: Mapped[datetime]
 
 
 class BillingAddress(Base):

@@ -14,14 +14,20 @@ from gongqi.members import service as members
 from gongqi.resources.serving import service as serving
 
 PAGE = 30
+OFFERED = {"limit": MAX_PAGE, "state": "offered"}
 READ_STATEMENT = "billing:statement:get"
-OF_THE_FOUNDATION = ("billing:fund:open", "billing:aid:grant")  # an owner's right to all within does not reach them
+OF_THE_FOUNDATION = (
+    "billing:fund:open",
+    "billing:aid:grant",
+    "billing:package:publish",
+)  # an owner's right to all within does not reach them
 
 
 def load_billing(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
     funds = service.list_funds.run(ctx, service.ListFunds.model_validate({"limit": PAGE, "cursor": cursor}))
     orgs = sorted(ctx.actor.orgs_with(READ_STATEMENT) & ctx.actor.orgs)
-    shown = _aid(ctx)
+    shown = _aid(ctx) | {"may_buy": ctx.actor.may_somewhere("billing:subscription:start")}
+    bought = _bought(ctx)
     verbs = [each for each in OF_THE_FOUNDATION if ctx.actor.may(each)]
     verbs += ["billing:fund:give"] if ctx.actor.may_somewhere("billing:fund:give") else []
     return {
@@ -29,7 +35,10 @@ def load_billing(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
         "verbs": verbs,
         "orgs": orgs,
         **shown,
-        "names": shown["names"] | members.names(ctx, orgs),
+        **bought,
+        "packages": service.list_packages.run(ctx, service.ListPackages.model_validate(OFFERED)).items,
+        "may_withdraw": ctx.actor.may("billing:package:withdraw"),
+        "names": shown["names"] | bought["names"] | members.names(ctx, orgs),
         **_months(ctx),
     }
 
@@ -47,15 +56,30 @@ def load_statement(ctx: Read, org: str, month: str, unit: str = service.UNIT) ->
 
 
 def load_organisation_panel(ctx: Read, key: str) -> dict[str, Any] | None:
-    shown = _aid(ctx, org=key)
+    shown, bought = _aid(ctx, org=key), _bought(ctx, org=key)
     is_organisation = members.parties_of(ctx, {key})[key].kind == "organisation"  # the page is that of any party
     may_read = is_organisation and ctx.actor.may(READ_STATEMENT, key)
-    return {**shown, **_months(ctx), "org": key if may_read else None} if shown["aid"] or may_read else None
+    if not (shown["aid"] or bought["subscriptions"] or may_read):
+        return None
+    names = shown["names"] | bought["names"]
+    return {**shown, **bought, **_months(ctx), "names": names, "org": key if may_read else None}
 
 
 def _months(ctx: Read) -> dict[str, str]:
     first = ctx.now.replace(day=1)
     return {"month": f"{first:%Y-%m}", "month_before": f"{first - timedelta(days=1):%Y-%m}"}
+
+
+def _bought(ctx: Read, **which: str) -> dict[str, Any]:
+    rows = service.list_subscriptions.run(ctx, service.ListSubscriptions.model_validate({"limit": PAGE, **which})).items
+    packages = service.list_packages.run(ctx, service.ListPackages.model_validate({"limit": MAX_PAGE})).items
+    end = "billing:subscription:end"
+    return {
+        "subscriptions": rows,
+        "package_names": {each.id: each.name for each in packages},
+        "names": members.names(ctx, {each.org for each in rows}),
+        "endable": {each.id for each in rows if each.state == "running" and ctx.actor.may(end, each.org)},
+    }
 
 
 def _aid(ctx: Read, **which: str) -> dict[str, Any]:

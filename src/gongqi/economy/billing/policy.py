@@ -1,10 +1,11 @@
-"""Who sees what in billing: prices are public, every version of them; so are funds. Aid is known to who is aided."""
+"""Who sees what in billing: prices are public, every version of them; so are funds and packages. Aid is known to who is
+aided, a subscription to who has it."""
 
 from __future__ import annotations
 
 from sqlalchemy import ColumnElement, false, true
 
-from gongqi.economy.billing.models import AidFund, AidGrant, BillingAddress, Price
+from gongqi.economy.billing.models import AidFund, AidGrant, BillingAddress, Package, Price, Subscription
 from gongqi.kernel.access import Actor, Policy, everyone, within
 
 
@@ -16,6 +17,19 @@ def foundation(actor: Actor, permission: str) -> ColumnElement[bool]:
 POLICIES = (
     Policy(Price, read="billing:price:read", rules={"billing:price:read": everyone}),
     Policy(AidFund, read="billing:fund:read", rules={"billing:fund:read": everyone}),
+    Policy(
+        Package,
+        read="billing:package:read",
+        rules={"billing:package:read": everyone, "billing:package:withdraw": foundation},
+    ),
+    Policy(
+        Subscription,
+        read="billing:subscription:read",
+        rules={
+            "billing:subscription:read": within(Subscription.org),
+            "billing:subscription:end": within(Subscription.org),
+        },
+    ),
     Policy(
         BillingAddress,
         read="billing:address:read",

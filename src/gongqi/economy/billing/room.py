@@ -4,6 +4,7 @@ from pathlib import Path
 
 from gongqi.economy.billing import service
 from gongqi.economy.billing.api import ENDPOINTS
+from gongqi.economy.billing.flows import FLOWS, SCHEDULES
 from gongqi.economy.billing.pages import PANELS, VIEWS
 from gongqi.economy.billing.policy import POLICIES
 from gongqi.kernel.room import Room
@@ -17,6 +18,10 @@ ROOM = Room(
         service.give_to_fund,
         service.grant_aid,
         service.end_aid,
+        service.publish_package,
+        service.withdraw_package,
+        service.start_subscription,
+        service.end_subscription,
         service.set_address,
     ),
     reads=(
@@ -25,10 +30,14 @@ ROOM = Room(
         service.list_funds,
         service.get_fund,
         service.list_aid,
+        service.list_packages,
+        service.list_subscriptions,
         service.get_statement,
         service.get_address,
     ),
     policies=POLICIES,
+    flows=FLOWS,
+    schedules=SCHEDULES,
     views=VIEWS,
     panels=PANELS,
     endpoints=ENDPOINTS,

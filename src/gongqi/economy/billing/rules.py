@@ -58,6 +58,12 @@ def span(month: str) -> tuple[datetime, datetime]:
     return datetime(year, number, 1, tzinfo=UTC), datetime(*following, 1, tzinfo=UTC)
 
 
+def returned(left: int, *, price: int, credit: int) -> int:
+    """Of what is left of `credit` bought for `price`, the buyer's part, rounded down; the rest is the fund's, where one
+    paid the difference."""
+    return left * price // credit
+
+
 def movements(net: Mapping[str, int], charges: Mapping[str, int], names: Mapping[str, str]) -> list[Movement]:
     """By kind what came and went, and what was charged by who got it; together the net of all."""
     assert net.get(SETTLE, 0) == -sum(charges.values()), "what settlements took is what somebody got"

@@ -137,7 +137,7 @@ def _keys(ctx: Read, routes: Sequence[ModelRoute]) -> dict[bytes, Key]:
         bytes.fromhex(row.digest): Key(
             row.id, row.org, row.project, None if row.routes is None else frozenset(row.routes),
             row.requests_per_minute, row.tokens_per_minute, row.parallel, row.expires_at.timestamp(),
-            tiers.get(row.org, metering.GENERAL), aid.get(row.org, {}),
+            tiers.get(row.org, metering.GENERAL), aid.get((row.org, row.spends), {}),
         )
         for row in rows
         if parties[row.org].state == "active"

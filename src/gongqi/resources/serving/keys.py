@@ -8,7 +8,7 @@ UTC. Rotating is issuing the next and revoking the last. A revoked key stops wit
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -28,11 +28,13 @@ MAX_ROUTES = 200
 MAX_PARALLEL = 1024
 
 RouteId = Annotated[str, Field(max_length=ID)]
+Spends = Literal["credits-first", "money"]
 Amount = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
 
 
 class IssueKey(Input):
-    """`routes` None: every model. A budget None: the organisation's funds alone limit it; in booked `unit`s."""
+    """`routes` None: every model. A budget None: the organisation's funds alone limit it; in booked `unit`s. `spends`:
+    credit of a package that the organisation has bought before its money, or its money alone."""
 
     org: str = Field(max_length=ID)
     label: str = Field(min_length=1, max_length=80)
@@ -45,6 +47,7 @@ class IssueKey(Input):
     requests_per_minute: int = Field(600, ge=1, le=10_000_000)
     tokens_per_minute: int = Field(1_000_000, ge=1, le=10_000_000_000)
     parallel: int = Field(64, ge=1, le=MAX_PARALLEL)
+    spends: Spends = "credits-first"
 
 
 class OneKey(Input):
@@ -69,6 +72,7 @@ class KeyOut(Output):
     requests_per_minute: int
     tokens_per_minute: int
     parallel: int
+    spends: str
     issued_at: datetime
     expires_at: datetime
     revoked_at: datetime | None

@@ -163,7 +163,8 @@ class ModelRoute(Base):
 class ModelKey(Base):
     """A virtual key: what an application shows at the gateway. Kept by digest; `routes` None: every model.
 
-    `budget_day` and `budget_month` are booked `unit`s; None: only the organisation's funds limit it.
+    `budget_day` and `budget_month` are booked `unit`s; None: only the organisation's funds limit it. `spends`: whether
+    credit that the organisation has bought pays first ("credits-first"), or money alone ("money").
     """
 
     __tablename__ = "model_key"
@@ -185,6 +186,7 @@ class ModelKey(Base):
     requests_per_minute: Mapped[int]
     tokens_per_minute: Mapped[int]
     parallel: Mapped[int]
+    spends: Mapped[str] = mapped_column(default="credits-first")
     issued_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
@@ -192,7 +194,8 @@ class ModelKey(Base):
 
 class ModelAid(Base):
     """Aid in force, as it was handed down by billing: of what calls of `org` cost, it pays `paid_percent` itself and `fund`
-    the rest. `routes` None: every model priced in `unit`."""
+    the rest. `routes` None: every model priced in `unit`. `is_credit`: the organisation has bought it, and keys may choose
+    to leave it alone."""
 
     __tablename__ = "model_aid"
     __table_args__ = (Index(None, "org"),)
@@ -204,6 +207,7 @@ class ModelAid(Base):
     paid_percent: Mapped[int]
     routes: Mapped[list[Any] | None] = mapped_column(Json)
     until: Mapped[datetime]
+    is_credit: Mapped[bool] = mapped_column(default=False)
 
 
 class Lease(Base):
