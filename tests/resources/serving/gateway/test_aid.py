@@ -132,13 +132,13 @@ def test_the_pages_show_funds_to_all_and_aid_to_who_is_aided(gateway: Gateway) -
 
 
 def test_bought_credit_pays_before_money_unless_the_key_says_money(gateway: Gateway) -> None:
-    name = gateway.scripted("words=4", price=DEAR)
-    given = {"name": "bought", "unit": UNIT, "price": 50, "credit": 50, "routes": [gateway.routes[name]]}
+    route = gateway.route("prepaid", "words=4", price=DEAR)
+    given = {"name": "prepaid", "unit": UNIT, "price": 50, "credit": 50, "routes": [route]}
     package = gateway.operator.verb("billing:package:publish", **given)["id"]
     bought = gateway.owner.verb("billing:subscription:start", org=gateway.org, package=package)["id"]
     money = gateway.owner.verb("serving:key:issue", org=gateway.org, label="money", spends="money")["secret"]
     gateway.seen()
-    record, other = (gateway.settled(gateway.call(name, key=key)) for key in (None, money))
+    record, other = (gateway.settled(gateway.call("prepaid", key=key)) for key in (None, money))
     cost = 7 * DEAR[0] + 4 * DEAR[1]
     assert (record["aid_nanos"], record["fund"]) == (cost, bought)
     assert (other["aid_nanos"], other["fund"]) == (0, None)
