@@ -148,9 +148,10 @@ def test_what_does_not_fit_together_is_refused(desk: Desk) -> None:
         desk.do("billing:subscription:start", org=org, package=package)
 
 
+WAYS = ("credits-first", "money")
 acts = st.lists(
     st.one_of(
-        st.tuples(st.just("call"), st.integers(1, 8 * NANO), st.integers(0, 8 * NANO), st.sampled_from(["credits-first", "money"])),
+        st.tuples(st.just("call"), st.integers(1, 8 * NANO), st.integers(0, 8 * NANO), st.sampled_from(WAYS)),
         st.tuples(st.just("settle")),
         st.tuples(st.just("buy"), st.booleans()),
         st.tuples(st.just("end")),
@@ -167,7 +168,7 @@ acts = st.lists(
 def test_every_unit_that_was_paid_is_a_call_or_goes_back(desk: Desk, price: int, more: int, made: list[Any]) -> None:
     org, fund, route = desk.organisation(60), desk.fund(30), desk.priced_route()
     package = desk.package(price, price + more, fund if more else None, days=10)
-    clients = {spends: Client(desk, org, spends=spends) for spends in ("credits-first", "money")}
+    clients = {spends: Client(desk, org, spends=spends) for spends in WAYS}
     for act, *values in made:
         if act == "call":
             clients[values[2]].call(route, values[0], min(values[0], values[1]))
