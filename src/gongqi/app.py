@@ -51,6 +51,7 @@ from gongqi.rooms import ROOMS
 
 GRACEFUL_SECONDS = 5
 BACKLOG = 2048
+SWITCH_SECONDS = 0.0005  # for which a thread beside the gateway's loop may keep the interpreter; calls wait meanwhile
 YOUNG_OBJECTS = 20_000  # between two collections; some hundred requests make as many
 DOORS = Path(__file__).parent / "doors"
 
@@ -263,6 +264,7 @@ def serve_calls(kernel: Kernel, listener: socket.socket) -> None:
             wires = Wires(Door(plane), loop)
             server = await loop.create_server(wires, sock=listener, backlog=BACKLOG)
             settle_memory()
+            sys.setswitchinterval(SWITCH_SECONDS)
             await stopping.wait()
             server.close()
             await wires.close(GRACEFUL_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -43,6 +44,13 @@ def test_each_call_is_counted_once_with_its_time_and_its_tokens(gateway: Gateway
         assert value(gateway, f"{USAGE}_sum", **model, gen_ai_token_type=side) == tokens
         assert value(gateway, f"{USAGE}_bucket", **model, gen_ai_token_type=side, le="4") == 0
         assert value(gateway, f"{USAGE}_bucket", **model, gen_ai_token_type=side, le="16") == 4
+
+
+def test_sums_that_cannot_be_left_are_missed_and_nothing_else(tmp_path: Path) -> None:
+    meters.leave(tmp_path, b"[1]")
+    assert (tmp_path / meters.FILE).read_bytes() == b"[1]"
+    meters.leave(tmp_path / "gone", b"[2]")
+    assert list(tmp_path.iterdir()) == [tmp_path / meters.FILE]
 
 
 def test_failures_are_told_by_how_calls_ended_refusals_by_their_code(gateway: Gateway) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import structlog
 
 from gongqi.resources.serving.metering import Tokens
 
@@ -27,6 +28,8 @@ FIRST_US = tuple(
     1000 * ms for ms in (1, 5, 10, 20, 40, 60, 80, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000)
 )  # fmt: skip
 TOKENS = tuple(4**step for step in range(14))  # 1 to 67,108,864
+
+log = structlog.get_logger("gongqi.serving.meters")
 
 
 class Histogram:
@@ -97,10 +100,16 @@ class Meters:
     def refused(self, code: str) -> None:
         self._refusals[code] = self._refusals.get(code, 0) + 1
 
-    def leave(self, folder: Path, **gauges: Any) -> None:
-        """Put the sums where they are read, whole or not at all. Raises OSError."""
+    def told(self, **gauges: Any) -> bytes:
         models = [[*name, meter.told()] for name, meter in self._meters.items()]
-        told = {"since": self._since, "models": models, "refusals": self._refusals, **gauges}
-        made = folder / f"{FILE}.tmp"
-        made.write_bytes(orjson.dumps(told))
+        return orjson.dumps({"since": self._since, "models": models, "refusals": self._refusals, **gauges})
+
+
+def leave(folder: Path, told: bytes) -> None:
+    """Put the sums where they are read, whole or not at all."""
+    made = folder / f"{FILE}.tmp"
+    try:
+        made.write_bytes(told)
         os.replace(made, folder / FILE)
+    except OSError as error:  # whoever watches will miss it; calls do not
+        log.warning("the sums of this process cannot be left", error=str(error))

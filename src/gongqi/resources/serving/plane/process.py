@@ -15,7 +15,7 @@ import structlog
 from gongqi.kernel.errors import GongqiError, Unavailable
 from gongqi.kernel.words import Words
 from gongqi.resources.serving import metering
-from gongqi.resources.serving.plane import anthropic
+from gongqi.resources.serving.plane import anthropic, meters
 from gongqi.resources.serving.plane.bodies import Bodies
 from gongqi.resources.serving.plane.call import Call
 from gongqi.resources.serving.plane.dialect import Dialect, Manners, Problem, problem_of
@@ -60,6 +60,7 @@ class Plane:
         self._words = words
         self._heads: dict[tuple[str, bytes], bytes] = {}
         self._terms: dict[tuple[str, str, str], Terms] = {}
+        self._leaving: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -78,6 +79,8 @@ class Plane:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._leaving is not None:
+            await self._leaving
         self.limits.close()
         self.purses.close()
         self.pool.close()
@@ -151,15 +154,12 @@ class Plane:
             self._tell(now)
 
     def _tell(self, now: float) -> None:
-        try:
-            self.meters.leave(
-                self.spool.folder,
-                under_way=len(self.calls),
-                spool_bytes=self.spool.size,
-                resting=self.health.resting(now),
-            )
-        except OSError as error:  # whoever watches will miss it; calls do not
-            log.warning("the sums of this process cannot be left", error=str(error))
+        if self._leaving is not None and not self._leaving.done():
+            return  # the disk is slow, and waited for elsewhere
+        told = self.meters.told(
+            under_way=len(self.calls), spool_bytes=self.spool.size, resting=self.health.resting(now)
+        )
+        self._leaving = self.loop.run_in_executor(None, meters.leave, self.spool.folder, told)
 
     def _end_stuck(self, now: float) -> None:
         moment = time.time()
