@@ -1,5 +1,5 @@
 # Two commands do all the set-up: `make up` runs a foundation, `make test` runs the tests.
-.PHONY: up test test-long test-soak test-docs test-postgres test-browser test-clients test-sdks fuzz check bench bench-hub bench-gateway bench-gateway-outage lock docs clean
+.PHONY: up test test-long test-engines test-soak test-docs test-postgres test-browser test-clients test-sdks fuzz check bench bench-hub bench-gateway bench-gateway-outage lock docs clean
 # Images of containers set it, and then every process compiles all that it imports: seconds, each time.
 unexport PYTHONDONTWRITEBYTECODE
 PY := .venv/bin/python
@@ -51,6 +51,11 @@ test-sdks:     ## the gateway with the official openai and anthropic packages of
 	@scripts/need-node
 	@.venv/bin/pytest -m "" $(SDKS)
 
+test-engines:  ## models that write, in llama.cpp, which is compiled first (some minutes; cmake and g++ are the machine's)
+	@scripts/bootstrap dev
+	@.venv/bin/uv pip install -q "llama-cpp-python==0.3.36" "gguf==0.19.0"
+	@.venv/bin/pytest -m "" tests/resources/serving/engines tests/resources/serving/gateway/test_hosted.py
+
 check:         ## style, layers, types, generated pages
 	@scripts/bootstrap dev
 	@.venv/bin/ruff check .
@@ -75,7 +80,7 @@ bench-hub:     ## the hub's figures alone, some ten minutes (nginx and curl are 
 bench-gateway: ## the model gateway beside its upstream, nginx and LiteLLM (wrk, nginx, PostgreSQL are the machine's)
 	@scripts/bootstrap dev
 	@test -d .venv-litellm || (.venv/bin/uv venv -q .venv-litellm && .venv/bin/uv pip install -q --python .venv-litellm/bin/python "litellm[proxy]==1.108.7")
-	@scripts/with-postgres $(PY) -m bench gateway
+	@scripts/with-postgres $(PY) -m bench gateway engines
 
 bench-gateway-outage: ## a million calls, a minute without the database inside (CALLS, OUTAGE_SECONDS)
 	@scripts/bootstrap dev

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -143,3 +144,69 @@ def expected(files: Mapping[str, bytes], ids: Sequence[int]) -> Any:
         state = state + scores / scores.sum(axis=1, keepdims=True) @ value
         state = state + numpy.tanh(state @ arrays[f"up.{layer}"]) @ arrays[f"down.{layer}"]
     return state
+
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<{{ message.role }}>{{ message.content }}</{{ message.role }}>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def writer(folder: Path, *, template: str | None = CHAT_TEMPLATE, context: int = 512, ends: bool = True) -> bytes:
+    """A Llama in small that writes bytes, as GGUF: its tokens are the 256 bytes and three marks, its weights drawn from a
+    seed, so what it writes makes no sense; but it is counted, sampled and stopped as any other. One number of its state is
+    the same for every token, and through it letters are likelier than other bytes, and the end is likely or impossible.
+    Needs the package `gguf`."""
+    import gguf
+
+    layers, hidden, heads, vocabulary = 2, 32, 4, 259
+    draw = numpy.random.default_rng(11)
+
+    def weight(*shape: int) -> Any:
+        return (draw.standard_normal(shape) * shape[-1] ** -0.5).astype(numpy.float32)
+
+    words, output = weight(vocabulary, hidden) * 4, weight(vocabulary, hidden)
+    words[:, 0] = 4.0
+    output[:, 0] = -4.0
+    output[[3 + letter for letter in b"abcdefghijklmnopqrstuvwxyz ,.{}"], 0] = 2.0
+    output[2, 0] = 1.0 if ends else -40.0
+    path = folder / "writer.gguf"
+    made = gguf.GGUFWriter(path, "llama")
+    made.add_context_length(context)
+    made.add_embedding_length(hidden)
+    made.add_block_count(layers)
+    made.add_feed_forward_length(2 * hidden)
+    made.add_head_count(heads)
+    made.add_head_count_kv(heads)
+    made.add_layer_norm_rms_eps(1e-5)
+    made.add_rope_dimension_count(hidden // heads)
+    made.add_vocab_size(vocabulary)
+    made.add_tokenizer_model("llama")
+    made.add_token_list([b"<unk>", b"<s>", b"</s>", *(f"<0x{byte:02X}>".encode() for byte in range(256))])
+    made.add_token_scores([0.0] * vocabulary)
+    kind = gguf.TokenType
+    made.add_token_types([kind.UNKNOWN, kind.CONTROL, kind.CONTROL, *[kind.BYTE] * 256])
+    made.add_bos_token_id(1)
+    made.add_eos_token_id(2)
+    made.add_unk_token_id(0)
+    made.add_add_space_prefix(False)
+    if template is not None:
+        made.add_chat_template(template)
+    made.add_tensor("token_embd.weight", words)
+    made.add_tensor("output_norm.weight", numpy.ones(hidden, numpy.float32))
+    made.add_tensor("output.weight", output)
+    for layer in range(layers):
+        for name in ("attn_norm", "ffn_norm"):
+            made.add_tensor(f"blk.{layer}.{name}.weight", numpy.ones(hidden, numpy.float32))
+        shapes = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), (hidden, hidden))
+        shapes |= dict.fromkeys(("ffn_gate", "ffn_up"), (2 * hidden, hidden)) | {"ffn_down": (hidden, 2 * hidden)}
+        for name, shape in shapes.items():
+            array = weight(*shape)
+            if name in ("attn_output", "ffn_down"):
+                array[0] = 0  # which leaves that number alone
+            made.add_tensor(f"blk.{layer}.{name}.weight", array)
+    made.write_header_to_file()
+    made.write_kv_data_to_file()
+    made.write_tensors_to_file()
+    made.close()
+    return path.read_bytes()

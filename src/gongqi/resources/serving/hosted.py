@@ -43,7 +43,7 @@ class ListEngines(Input):
 
 class EngineOut(Output):
     """An engine of the home that answers. `state`: starting, ready, resting (it will be started again), ending. `waiting`:
-    tokens or calls in its queue. `trouble`: why it last ended, by the code of an error, or `died`."""
+    tokens or calls in its queue. `trouble`: why it last ended, by the code of an error, `memory` or `died`."""
 
     endpoint: str
     name: str

@@ -44,10 +44,16 @@ def test_of_several_models_one_is_named() -> None:
     assert refused(listed, "onnx/none.onnx") == "serving.no-engine"
 
 
+def test_a_model_that_writes_is_one_file() -> None:
+    found = parts.chosen("rel", files("model-q4.gguf", "tokenizer.json", "config.json"))
+    assert found == ("llama.cpp", (("model", "model-q4.gguf", 10),))
+    assert refused(files("a-00001-of-00002.gguf", "a-00002-of-00002.gguf")) == "serving.no-engine"
+
+
 def test_what_has_no_model_no_tokenizer_or_too_much_is_refused() -> None:
     assert refused(files("README.md", "tokenizer.json")) == "serving.no-engine"
     assert refused([File("model.onnx", "datasets"), *files("tokenizer.json")]) == "serving.no-engine"
     assert refused(files("model.onnx")) == "serving.engine-file-missing"
-    large = File("model.onnx", "parameters", parts.MAX_ONNX_BYTES + 1)
+    large = File("model.onnx", "parameters", parts.MAX_MODEL_BYTES[parts.ONNX] + 1)
     assert refused([large, *files("tokenizer.json")]) == "serving.model-too-large"
     assert refused([*files("model.onnx"), File("tokenizer.json", None, 1 << 30)]) == "serving.model-too-large"

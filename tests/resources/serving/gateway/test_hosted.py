@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +12,9 @@ import numpy
 import openai
 import pytest
 
+from gongqi.resources.serving.engines.host import Host
 from tests.house.conftest import wait_for
-from tests.resources.serving.gateway.conftest import INPUT_NANOS, Gateway
+from tests.resources.serving.gateway.conftest import INPUT_NANOS, OUTPUT_NANOS, Gateway
 from tests.sim import tiny_models
 
 CARD = """---
@@ -99,3 +103,148 @@ def test_a_release_becomes_an_endpoint_by_one_verb_and_is_charged_to_the_token(
     record = gateway.settled(answer.headers["x-request-id"])
     assert (record["input_tokens"], record["output_tokens"], record["is_estimated"]) == (tokens, 0, False)
     assert record["cost_nanos"] == tokens * INPUT_NANOS and record["ending"] == "complete"
+
+
+def test_what_the_model_refuses_is_passed_on_and_costs_nothing(
+    gateway: Gateway, endpoint: str, client: openai.OpenAI
+) -> None:
+    for given in ({"input": ""}, {"input": "公器", "dimensions": 3}):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.embeddings.create(model="embedder", **given)  # type: ignore[call-overload]
+        assert str(caught.value.code).startswith(("serving.embeddings-", "serving.dimensions-"))
+        record = gateway.settled(caught.value.response.headers["x-request-id"])
+        assert record["cost_nanos"] == 0
+
+
+@pytest.mark.long
+def test_another_server_answers_while_the_engine_is_away(
+    gateway: Gateway, endpoint: str, client: openai.OpenAI
+) -> None:
+    targets = [
+        {"endpoint": endpoint, "model": "embedder", "rank": 0},
+        {"endpoint": gateway.endpoint, "model": "vectors", "rank": 1},
+    ]
+    gateway.route("either", kind="embeddings", targets=targets)
+    assert len(client.embeddings.create(model="either", input="公器").data[0].embedding) == 16
+    process = gateway.foundation.kernel.part(Host)._kept[endpoint].process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    assert client.embeddings.create(model="either", input="公器", encoding_format="float").data[0].embedding == [
+        0.1,
+        0.2,
+    ]
+    with pytest.raises(openai.InternalServerError):
+        client.embeddings.create(model="embedder", input="公器")
+    wait_for(lambda: ready(gateway, endpoint))
+
+    def back() -> bool | None:
+        found = client.embeddings.create(model="either", input="公器", encoding_format="float")
+        return True if len(found.data[0].embedding) == 16 else None
+
+    wait_for(back)
+
+
+# ---- models that write: `make test-engines` installs what they need
+
+
+@pytest.fixture(scope="module")
+def talker(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> str:
+    pytest.importorskip("llama_cpp", reason="make test-engines installs it")
+    pytest.importorskip("gguf", reason="make test-engines installs it")
+    content = tiny_models.writer(tmp_path_factory.mktemp("gguf"), context=16_384, ends=False)
+    published = released(gateway, "talker", {"talker.gguf": content})
+    made = gateway.operator.verb("serving:endpoint:host", release=published, name="talker", context_tokens=16_384)["id"]
+    targets = [{"endpoint": made, "model": "talker"}]
+    gateway.route("talker", targets=targets, context_tokens=16_384, output_tokens=16_000)
+    wait_for(lambda: ready(gateway, made))
+    return made
+
+
+ASKED: Any = [{"role": "user", "content": "公器"}]
+PROMPT = len("<s>") - 2 + len("<user>公器</user><assistant>".encode())  # tokens: a mark, and bytes
+
+
+def test_a_model_that_writes_is_charged_to_the_token(gateway: Gateway, talker: str, client: openai.OpenAI) -> None:
+    answer = client.chat.completions.with_raw_response.create(model="talker", messages=ASKED, max_tokens=40, seed=1)
+    told = answer.parse()
+    assert told.usage is not None
+    assert (told.usage.prompt_tokens, told.usage.completion_tokens) == (PROMPT, 40)
+    assert told.choices[0].finish_reason == "length" and told.choices[0].message.content
+    again = client.chat.completions.create(model="talker", messages=ASKED, max_tokens=40, seed=1)
+    assert again.choices[0].message.content == told.choices[0].message.content
+    record = gateway.settled(answer.headers["x-request-id"])
+    assert (record["input_tokens"], record["output_tokens"], record["is_estimated"]) == (PROMPT, 40, False)
+    assert record["cost_nanos"] == PROMPT * INPUT_NANOS + 40 * OUTPUT_NANOS
+
+
+def test_its_stream_says_the_same_and_costs_the_same(gateway: Gateway, talker: str, client: openai.OpenAI) -> None:
+    wishes: Any = {"model": "talker", "messages": ASKED, "max_tokens": 40, "seed": 1}
+    whole = client.chat.completions.create(**wishes).choices[0].message.content
+    chunks = list(client.chat.completions.create(**wishes, stream=True, stream_options={"include_usage": True}))
+    assert "".join(each.choices[0].delta.content or "" for each in chunks if each.choices) == whole
+    assert chunks[-1].usage is not None and chunks[-1].usage.completion_tokens == 40
+    id, told = gateway.stream("talker", max_tokens=40, seed=1)
+    assert told[-1] == "[DONE]" and not any(each.get("usage") for each in told[:-1])
+    record = gateway.settled(id)
+    assert (record["input_tokens"], record["output_tokens"], record["is_estimated"]) == (PROMPT, 40, False)
+
+
+def test_completions_responses_and_messages_are_answered_too(
+    gateway: Gateway, talker: str, client: openai.OpenAI
+) -> None:
+    told = client.completions.create(model="talker", prompt="once", max_tokens=9, seed=1)
+    assert told.usage is not None and (told.usage.prompt_tokens, told.usage.completion_tokens) == (5, 9)
+    response = client.responses.create(model="talker", input="公器", max_output_tokens=9)
+    assert response.usage is not None and response.usage.output_tokens == 9 and response.output_text
+    with gateway.http() as http:
+        body = {"model": "talker", "max_tokens": 9, "messages": ASKED}
+        message = http.post("/v1/messages", json=body).json()
+    assert message["usage"]["output_tokens"] == 9 and message["stop_reason"] == "max_tokens"
+
+
+def test_what_it_cannot_do_is_passed_on(gateway: Gateway, talker: str, client: openai.OpenAI) -> None:
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    for wish in ({"tools": [tool]}, {"n": 2}):
+        with pytest.raises(openai.BadRequestError, match="cannot do") as caught:
+            client.chat.completions.create(model="talker", messages=ASKED, max_tokens=5, **wish)  # type: ignore[call-overload]
+        assert caught.value.code == "serving.engine-lacks"
+
+
+@pytest.mark.long
+def test_one_that_is_killed_while_it_writes_is_paid_for_what_it_delivered_and_comes_back(
+    gateway: Gateway, talker: str, client: openai.OpenAI
+) -> None:
+    process = gateway.foundation.kernel.part(Host)._kept[talker].process
+    assert process is not None
+    stream = client.chat.completions.create(model="talker", messages=ASKED, max_tokens=15_000, stream=True)
+    count = 0
+    with pytest.raises(openai.APIError) as caught:
+        for _ in stream:
+            count += 1
+            if count == 20:
+                os.kill(process.pid, signal.SIGKILL)
+    assert caught.value.code == "serving.broken-off"
+    record = gateway.settled(stream.response.headers["x-request-id"])
+    assert record["ending"] == "cut" and record["input_tokens"] == 0
+    assert 10 < record["output_tokens"] <= count + 1 and record["is_estimated"]
+    wait_for(lambda: ready(gateway, talker))
+    wait_for(lambda: _answers(client))
+
+
+def _answers(client: openai.OpenAI) -> bool | None:
+    try:
+        return bool(client.chat.completions.create(model="talker", messages=ASKED, max_tokens=3).choices)
+    except openai.InternalServerError:  # its server is left alone for a moment
+        return None
+
+
+@pytest.mark.long
+def test_a_caller_that_leaves_stops_the_writing(gateway: Gateway, talker: str, client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(model="talker", messages=ASKED, max_tokens=15_000, stream=True)
+    next(iter(stream))
+    stream.close()
+    began = time.monotonic()
+    assert client.chat.completions.create(model="talker", messages=ASKED, max_tokens=3).choices, "it is its turn"
+    record = gateway.settled(stream.response.headers["x-request-id"])
+    assert record["ending"] == "client-gone" and record["output_tokens"] < 15_000
+    assert time.monotonic() - began < 60

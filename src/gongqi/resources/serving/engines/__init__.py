@@ -13,6 +13,9 @@ the files it runs are handed to it open, and it hashes them before it uses them.
     batches     calls that wait while a batch runs are in the next one
     encoder     a model of embeddings: tokens, ONNX Runtime, pooling
     embeddings  its API
+    writer      a model that writes: llama.cpp over a GGUF file; `template` writes its conversations
+    answers     what is asked of it and what it answers, in OpenAI's documents
+    talk        its API, one call at a time
 
 `child` and what it stands on import no SQL, no web framework and no room: a process for each model stays small.
 """

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gongqi.kernel.sandbox import confine
+from gongqi.resources.serving.engines.parts import LLAMA, MODEL
 
 BEAT_SECONDS = 1.0
 RUN_SECONDS = 120.0  # of one run: a batch, or one token of an answer; beyond, it hangs
@@ -41,28 +42,44 @@ def main() -> None:
     if os.getppid() != order["parent"]:
         return
     try:
-        make = _import(order["engine"])
+        make, api = _import(order["engine"])
         _bound(order["memory_bytes"])
         if not confine.leave_files(sys.path, [file for file, _ in order["files"].values()]):
             lacking.append("files")
-        engine = make(_checked(order["files"]), order)
+        model = make(_checked(order["files"]), order)
+    except MemoryError:
+        _say(failed="memory", why="")
+        return
     except Exception as error:  # whatever a library raises over these files, whoever started us must hear of it
         _say(failed=getattr(error, "code", "kernel.broken"), why=_shown(error))
         return
-    _run(_serve(socket.socket(fileno=order["socket"]), engine, lacking))
+    _run(_serve(socket.socket(fileno=order["socket"]), model, api, lacking))
 
 
-def _import(engine: str) -> Any:
-    """What makes this engine, with all that it stands on imported: nothing can be, later."""
-    if engine == "onnx":
-        import numpy  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import tokenizers  # noqa: F401
+def _import(engine: str) -> tuple[Any, Any]:
+    """What makes the model, of its files and the order, and what makes its API: with all that they and the server stand on
+    imported, since a library of the system cannot be, later."""
+    import uvloop  # noqa: F401
 
-        from gongqi.resources.serving.engines.encoder import Encoder
+    from gongqi.resources.serving.engines import door  # noqa: F401
+    from gongqi.resources.serving.plane import wire  # noqa: F401
 
-        return lambda files, _order: Encoder({part: file.read_bytes() for part, file in files.items()})
-    raise ValueError(engine)
+    if engine == LLAMA:
+        import llama_cpp  # noqa: F401  # pyright: ignore[reportMissingImports] - an extra
+        import numpy
+
+        from gongqi.resources.serving.engines.talk import Talk
+        from gongqi.resources.serving.engines.writer import Writer
+
+        return lambda files, order: Writer(files[MODEL], context_tokens=order["context_tokens"]), Talk
+    import numpy  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import tokenizers  # noqa: F401
+
+    from gongqi.resources.serving.engines.embeddings import Embeddings
+    from gongqi.resources.serving.engines.encoder import Encoder
+
+    return lambda files, _order: Encoder({part: file.read_bytes() for part, file in files.items()}), Embeddings
 
 
 def _bound(memory_bytes: int) -> None:
@@ -94,14 +111,16 @@ def _run(serving: Any) -> None:
     uvloop.run(serving)
 
 
-async def _serve(listener: socket.socket, model: Any, lacking: list[str]) -> None:
+async def _serve(listener: socket.socket, model: Any, api: Any, lacking: list[str]) -> None:
     import structlog
 
     from gongqi.kernel.words import Words
     from gongqi.resources.serving.engines.door import Door
     from gongqi.resources.serving.plane.wire import Wires
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    logger = structlog.PrintLoggerFactory(sys.stderr)
+    structlog.configure([structlog.processors.add_log_level, plain], logger_factory=logger)  # lines, never values
     words = Words()
     for path in WORDS:
         words.load(path)
@@ -109,7 +128,7 @@ async def _serve(listener: socket.socket, model: Any, lacking: list[str]) -> Non
     stopping = asyncio.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, stopping.set)
-    engine = _engine(model, loop)
+    engine = api(model, loop)
     door = Door(engine, words, loop.time)
     wires = Wires(door, loop)
     server = await loop.create_unix_server(wires, sock=listener)
@@ -120,12 +139,6 @@ async def _serve(listener: socket.socket, model: Any, lacking: list[str]) -> Non
     await wires.close(DRAIN_SECONDS)
     beating.cancel()
     os._exit(0)  # a run that nobody waits for any more need not end
-
-
-def _engine(model: Any, loop: asyncio.AbstractEventLoop) -> Any:
-    from gongqi.resources.serving.engines.embeddings import Embeddings
-
-    return Embeddings(model, loop)
 
 
 async def _beat(loop: asyncio.AbstractEventLoop, door: Any, engine: Any) -> None:

@@ -49,6 +49,7 @@ TOLD_BYTES = 64 << 10
 
 STARTING, READY, ENDING, RESTING = "starting", "ready", "ending", "resting"
 DIED = "died"  # of a child that said nothing against its model
+MEMORY = "memory"  # it needs more than it may have
 
 log = structlog.get_logger("gongqi.serving.engines")
 
@@ -69,7 +70,7 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class State:
     """What is known of an engine here. `since`: seconds of the epoch; `trouble`: why it last ended, the code of an
-    error or DIED."""
+    error, MEMORY or DIED."""
 
     endpoint: str
     name: str

@@ -1,8 +1,9 @@
 """Which engine runs a release, and which of its files: told by names and components alone, so that it can be said at once.
 
-A model of embeddings is one ONNX graph with its `tokenizer.json`, laid out as the tools of sentence-transformers and
-Optimum lay it out: the graph at the top or in a folder, what describes it at the top. Whether the files are what their
-names say is found by the engine, which reads them.
+A model that writes is one GGUF file, which has its tokenizer and its template inside. A model of embeddings is one ONNX
+graph with its `tokenizer.json`, laid out as the tools of sentence-transformers and Optimum lay it out: the graph at the top
+or in a folder, what describes it at the top. Whether the files are what their names say is found by the engine, which
+reads them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import NamedTuple, Protocol
 
 from gongqi.kernel.errors import Refused
 
-ONNX = "onnx"
+ONNX, LLAMA = "onnx", "llama.cpp"
 PARAMETERS = "parameters"
 MODEL, TOKENIZER = "model", "tokenizer"
-ENGINES = {".onnx": ONNX}  # by the ending of the one file that is the model
-NEEDS = {ONNX: "tokenizers"}  # what must be installed for it; the extra of `gongqi` has the engine's name
-MAX_ONNX_BYTES = 512 << 20  # it is in memory twice while it is loaded
+ENGINES = {".onnx": ONNX, ".gguf": LLAMA}  # by the ending of the one file that is the model
+NEEDS = {ONNX: "tokenizers", LLAMA: "llama_cpp"}  # the module that must be installed for it
+MAX_MODEL_BYTES = {  # one is in memory twice while it is loaded; the other is only mapped
+    ONNX: 512 << 20, LLAMA: 64 << 30,
+}  # fmt: skip
 MAX_TOKENIZER_BYTES = 64 << 20
 MAX_SETTINGS_BYTES = 1 << 20
 
@@ -63,7 +66,10 @@ def chosen(release: str, files: Sequence[File], wanted: str | None = None) -> Ch
     if len(models) != 1:
         raise Refused("serving.no-engine", release=release, count=len(models))
     [(model, engine)] = models
-    parts = [_part(MODEL, model, limit=MAX_ONNX_BYTES), *_described(files, model.path)]
+    parts = [_part(MODEL, model, limit=MAX_MODEL_BYTES[engine])]
+    if engine == LLAMA:  # one file says all
+        return Chosen(engine, tuple(parts))
+    parts += _described(files, model.path)
     if not any(part.part == TOKENIZER for part in parts):
         raise Refused("serving.engine-file-missing", release=release, file=DESCRIBED[TOKENIZER])
     return Chosen(engine, tuple(parts))
