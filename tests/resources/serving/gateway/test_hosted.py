@@ -28,7 +28,7 @@ contact: nobody@example.org
 """
 
 
-def released(gateway: Gateway, slug: str, files: dict[str, bytes]) -> str:
+def released(gateway: Gateway, reviewers: list[Any], slug: str, files: dict[str, bytes]) -> str:
     """A release of these files, published on every condition but a model's figures: no evaluation knows texts yet."""
     foundation, owner = gateway.foundation, gateway.owner
     asset = foundation.asset(owner, gateway.org, slug, "code", visibility="public")
@@ -39,9 +39,6 @@ def released(gateway: Gateway, slug: str, files: dict[str, bytes]) -> str:
     card = foundation.bring(owner, gateway.org, "README.md", CARD.encode(), component="model-card")
     revision = owner.verb("hub:revision:commit", asset=asset, message="as it is", files=[*brought, card])["id"]
     draft = owner.verb("hub:release:draft", asset=asset, revision=revision, name="1.0.0")["id"]
-    reviewers = [
-        foundation.person(f"reviewer-{slug}-{number}", "*", "reviewer") for number in (1, 2)
-    ]  # before the case
     release = owner.verb("hub:release:submit", release=draft)["id"]
     case = wait_for(lambda: next(iter(gateway.operator.read("ethics:case:list", release=release)["items"]), None))
     for reviewer in reviewers:
@@ -69,8 +66,13 @@ def files() -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def release(gateway: Gateway, files: dict[str, bytes]) -> str:
-    return released(gateway, "embedder", files)
+def reviewers(gateway: Gateway) -> list[Any]:
+    return [gateway.foundation.person(f"reviewer-{number}", "*", "reviewer") for number in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def release(gateway: Gateway, reviewers: list[Any], files: dict[str, bytes]) -> str:
+    return released(gateway, reviewers, "embedder", files)
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +150,11 @@ def test_another_server_answers_while_the_engine_is_away(
 
 
 @pytest.fixture(scope="module")
-def talker(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> str:
+def talker(gateway: Gateway, reviewers: list[Any], tmp_path_factory: pytest.TempPathFactory) -> str:
     pytest.importorskip("llama_cpp", reason="make test-engines installs it")
     pytest.importorskip("gguf", reason="make test-engines installs it")
     content = tiny_models.writer(tmp_path_factory.mktemp("gguf"), context=16_384, ends=False)
-    published = released(gateway, "talker", {"talker.gguf": content})
+    published = released(gateway, reviewers, "talker", {"talker.gguf": content})
     made = gateway.operator.verb("serving:endpoint:host", release=published, name="talker", context_tokens=16_384)["id"]
     targets = [{"endpoint": made, "model": "talker"}]
     gateway.route("talker", targets=targets, context_tokens=16_384, output_tokens=16_000)
