@@ -32,8 +32,9 @@ CHOICE_LIMIT = 256  # ways to satisfy an expression; (A OR B) AND (C OR D) … d
 NESTING_LIMIT = 20  # brackets
 SPDX_CITE = "SPDX 3.0.1, Annex: License Expressions; https://spdx.org/licenses/"
 CONFLICT_CITE = "SPDX 3.0.1, Annex: License Expressions (AND: all apply; OR: the recipient chooses)"
-# What boolean.py 5.0 lets through beside its own error: IndexError for "()", AttributeError and TypeError for others.
-_PARSE_FAULTS = (ExpressionError, LookupError, AttributeError, TypeError)
+# What boolean.py 5.0 lets through beside its own error: IndexError for "()", AttributeError and TypeError for others,
+# AssertionError for "A AND (AND B)".
+_PARSE_FAULTS = (ExpressionError, LookupError, AttributeError, TypeError, AssertionError)
 DATA_CITE = "Open Definition 2.1, https://opendefinition.org/od/2.1/en/"
 
 

@@ -199,7 +199,7 @@ def test_drafts_go_with_what_keeps_them(hub, bring, sent):
 @pytest.mark.long
 def test_the_stock_client_sends_xorbs_in_the_order_of_the_file(hub, repo, read, tmp_path):
     """So little is made when the shard comes: the last two may begin to come at the same moment, being cut at the same."""
-    content = noise(300 << 20, 12)
+    content = noise(240 << 20, 12)
     done = stock(hub, "file", repo, written(tmp_path, {"weights.bin": content}) / "weights.bin")
     assert done.returncode == 0, done.stderr
     assert len(set(read)) > 4
