@@ -23,6 +23,9 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 import gongqi.app
 from gongqi.doors.cli.client import Client
 from gongqi.doors.fields import fields_of
+from gongqi.kernel.config import Settings
+from gongqi.resources.serving import drift
+from gongqi.resources.serving.drifting import Change
 
 CHROMIUM = os.environ.get("GONGQI_TEST_CHROMIUM", "/usr/bin/chromium")
 QUIET = (  # no sandbox, because the suite may run as root in a container; nothing that calls home
@@ -115,6 +118,20 @@ class Foundation:
             assert time.monotonic() < deadline, "no case was opened"
             time.sleep(0.1)
         return release
+
+    def inquiry(self, route: str) -> str:
+        """The inquiry that a drift of a model's calls opened. Thousands of calls would lead there; the change is told here,
+        as whoever looks for drift tells it, by another process on the same home."""
+        told = Settings.from_environment({"GONGQI_HOME": str(self.home)})
+        kernel = gongqi.app.assemble(told)
+        change = Change(begins=100, before=1000, after=9000, before_count=100, after_count=60)
+        kernel.transact(lambda ctx: drift.tell(ctx, route, "latency", change), reason="test")
+        kernel.db.close()
+        deadline = time.monotonic() + START_SECONDS
+        while not (found := self.operator.read("ethics:inquiry:list", route=route)["items"]):
+            assert time.monotonic() < deadline, "no inquiry was opened"
+            time.sleep(0.1)
+        return found[0]["id"]
 
     def label(self, verb: str, language: str) -> str:
         return self.words.verbs[verb].label[language]
@@ -263,6 +280,7 @@ def examples(foundation: Foundation) -> dict[str, str]:
     route = operator.verb("serving:route:define", name="example", targets=[target], **given)["id"]
     operator.verb("billing:price:publish", route=route, input_nanos=30_000, output_nanos=60_000)
     made |= {f"/serving/model/{{key}}{page}": f"{route}{page}" for page in ("", "/calls", "/try")}
+    made["/ethics/inquiry/{key}"] = foundation.inquiry(route)
     month = f"{datetime.now(UTC):%Y-%m}"
     return {path: path[: path.index("{")] + key for path, key in made.items()} | {
         "/billing/statement/{org}/{month}": f"/billing/statement/{memory['org-hospital']}/{month}",

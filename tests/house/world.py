@@ -295,7 +295,7 @@ class World:
         own = route(self, "owner") | {"org": self.north, "name": "watched-model"}
         self.watched = operator("serving:route:define", **own)["id"]
         change = Change(begins=100, before=1000, after=9000, before_count=100, after_count=60)
-        kernel.transact(lambda ctx: drift._tell(ctx, self.watched, "latency", change), reason="test")
+        kernel.transact(lambda ctx: drift.tell(ctx, self.watched, "latency", change), reason="test")
         read = self.owner.read
         self.drift = self.keep(read("serving:drift:list", route=self.watched)["items"][0])
         self.inquiry = self.keep(

@@ -42,7 +42,7 @@ def reviewer(market):
 def drifted(talk, route, stream="latency"):
     """A drift as the watch tells of one."""
     change = Change(begins=100, before=1000, after=9000, before_count=100, after_count=60)
-    talk.market.kernel.transact(lambda ctx: drift._tell(ctx, route.id, stream, change), reason="test")
+    talk.market.kernel.transact(lambda ctx: drift.tell(ctx, route.id, stream, change), reason="test")
     talk.market.work()
 
 

@@ -132,7 +132,7 @@ def judge(ctx: Write, news: News) -> int:
         change = change_in(name, figures) if news.figures[name] else None
         if change is not None:
             figures = figures[change.begins :]
-            _tell(ctx, news.route, name, change)
+            tell(ctx, news.route, name, change)
             found += 1
         streams[name] = kept(figures)
     if watch is None:
@@ -147,7 +147,8 @@ def _watched(ctx: Read) -> list[str]:
     return list(ctx.session.scalars(ready.limit(MAX_ROUTES)))
 
 
-def _tell(ctx: Write, route: str, stream: str, change: Change) -> None:
+def tell(ctx: Write, route: str, stream: str, change: Change) -> None:
+    """A drift, its evidence, and the event that others act on."""
     model = ctx.session.get_one(ModelRoute, route)
     row = ctx.add(
         Drift(

@@ -129,7 +129,7 @@ def test_the_page_of_a_model_shows_feedback_and_drift_in_both_languages(
     said = {"id": asked(client), "agreement": agreement["sha256"], "correction": "w1"}
     client.post("/feedback", body=said, cast_to=object)
     change = Change(begins=100, before=1_000_000, after=9_000_000, before_count=100, after_count=60)
-    gateway.foundation.kernel.transact(lambda ctx: drift._tell(ctx, route, "latency", change), reason="test")
+    gateway.foundation.kernel.transact(lambda ctx: drift.tell(ctx, route, "latency", change), reason="test")
     inquiry = wait_for(lambda: next(iter(gateway.operator.read("ethics:inquiry:list")["items"]), None))
     person = gateway.foundation.sign_in(gateway.operator.read("members:me:show")["id"])
     cookies = {"gongqi_session": person.secret}
