@@ -27,8 +27,7 @@ class Party(Base):
     """
 
     __tablename__ = "party"
-    # Whether a row may be seen is told by its kind, without opening it; and a directory is read kind by kind.
-    __table_args__ = (Index(None, "id", "kind"), Index(None, "kind", "id"))
+    __table_args__ = (Index(None, "id", "kind"),)  # whether a row may be seen is told by its kind, without opening it
 
     id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]

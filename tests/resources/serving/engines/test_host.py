@@ -35,6 +35,9 @@ def market(build: Callable[..., Any]) -> Any:
     return made
 
 
+CALLERS = 16  # who keep an engine at work until it has said that somebody waits, which it does once a second
+
+
 @pytest.fixture
 def host(market: Any) -> Iterator[Host]:
     made = market.kernel.part(Host)
@@ -146,13 +149,15 @@ def test_what_is_under_way_comes_to_its_end_when_the_endpoint_is_retired(market:
     def call() -> None:
         told.append(ask(market, endpoint, input=texts)[0])
 
-    caller = threading.Thread(target=call)
-    caller.start()
+    callers = [threading.Thread(target=call) for _ in range(CALLERS)]
+    for caller in callers:
+        caller.start()
     wait_for(lambda: True if (found := state(host, endpoint)) and found.waiting else None)
     market.do(market.operator, "serving:endpoint:retire", endpoint=endpoint)
     assert becomes(host, endpoint, None) is None
-    caller.join(30)
-    assert told == [200]
+    for caller in callers:
+        caller.join(30)
+    assert told == [200] * CALLERS
 
 
 @pytest.mark.long
