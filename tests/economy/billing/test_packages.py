@@ -47,6 +47,16 @@ def used(desk: Desk, org: str, route: str, units: int, **how: str) -> None:
     client.settle()
 
 
+@given(st.integers(1, 10**6), st.integers(0, 10**6), st.data())
+def test_the_buyers_part_of_what_is_left_is_its_proportion_rounded_down(
+    price: int, more: int, data: st.DataObject
+) -> None:
+    left = data.draw(st.integers(0, price + more))
+    own = returned(left, price=price, credit=price + more)
+    assert 0 <= left * price - own * (price + more) < price + more
+    assert own == left or more
+
+
 def test_credit_is_spent_before_money_and_the_rest_goes_back_in_proportion(desk: Desk) -> None:
     org, fund, route = desk.organisation(100), desk.fund(100), desk.priced_route()
     bought = desk.do("billing:subscription:start", org=org, package=desk.package(80, 100, fund, days=30))

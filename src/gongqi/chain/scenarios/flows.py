@@ -7,6 +7,7 @@ a revision of the dataset in between, the table is built anew upon it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -25,16 +26,22 @@ from gongqi.resources.hub import service as hub
 MAX_ATTEMPTS = 8  # a dataset that gets eight revisions meanwhile is being worked on; its steward starts again later
 
 
-def bring_back(run: Run, back: str) -> None:
+def extend(run: Run, build: Callable[..., Any], commit: Callable[..., Any], give_up: Callable[..., Any]) -> None:
+    """Build the next revision of a dataset outside of any transaction, and commit it unless the dataset has moved on
+    meanwhile; then build it anew. `commit(ctx, built=…)` says whether it did; `give_up(ctx, reason=…)` is the end."""
     try:
         for attempt in range(MAX_ATTEMPTS):
-            built = run.call(f"build-{attempt}", partial(_build, run.kernel, back))
-            if run.write(f"commit-{attempt}", partial(_commit, back=back, built=built)):
+            built = run.call(f"build-{attempt}", build)
+            if run.write(f"commit-{attempt}", partial(commit, built=built)):
                 return
         reason = "scenarios.dataset-busy"
     except Refused as refusal:  # a dataset that cannot be extended as it is; its steward is told why
         reason = refusal.code
-    run.write("give-up", partial(_give_up, back=back, reason=reason))
+    run.write("give-up", partial(give_up, reason=reason))
+
+
+def bring_back(run: Run, back: str) -> None:
+    extend(run, partial(_build, run.kernel, back), partial(_commit, back=back), partial(_give_up, back=back))
 
 
 FLOWS = (Flow("scenarios.return", bring_back),)

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import select
 
 from gongqi.chain.scenarios.events import FeedbackGathered
+from gongqi.chain.scenarios.flows import extend
 from gongqi.chain.scenarios.gathering import COMPONENT, card_of, line_of
 from gongqi.chain.scenarios.models import Gathering
 from gongqi.kernel.errors import Refused
@@ -24,22 +25,14 @@ from gongqi.resources.hub import service as hub
 from gongqi.resources.hub.gates import FileFacts
 from gongqi.resources.serving import service as serving
 
-MAX_ATTEMPTS = 8  # as for returns
 DROP_EVERY_SECONDS = 3600
 MAX_DROPPED = 100  # files in one round; the others are for the next
 CARD = "README.md"
 
 
 def bring_feedback(run: Run, gathering: str) -> None:
-    try:
-        for attempt in range(MAX_ATTEMPTS):
-            built = run.call(f"build-{attempt}", partial(_build, run.kernel, gathering))
-            if run.write(f"commit-{attempt}", partial(_commit, gathering=gathering, built=built)):
-                return
-        reason = "scenarios.dataset-busy"
-    except Refused as refusal:  # a dataset that cannot be extended as it is; its steward is told why
-        reason = refusal.code
-    run.write("give-up", partial(_give_up, gathering=gathering, reason=reason))
+    which = {"gathering": gathering}
+    extend(run, partial(_build, run.kernel, gathering), partial(_commit, **which), partial(_give_up, **which))
 
 
 def drop_over(run: Run) -> int:
