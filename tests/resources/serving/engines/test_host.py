@@ -81,6 +81,14 @@ def pid(host: Host, endpoint: str) -> int:
     return process.pid
 
 
+def voice(host: Host, endpoint: str) -> Path:
+    """The child's end of the pipe on which it is heard."""
+    process = host._kept[endpoint].process
+    assert process is not None and process.stdout is not None
+    ours = os.readlink(f"/proc/self/fd/{process.stdout.fileno()}")
+    return next(file for file in Path(f"/proc/{process.pid}/fd").iterdir() if os.readlink(file) == ours)
+
+
 class Line(http.client.HTTPConnection):
     """To an engine's socket, as the gateway has it."""
 
@@ -137,6 +145,17 @@ def test_one_that_is_killed_is_started_again_and_until_then_turns_callers_away(m
     seen = becomes(host, endpoint, READY, restarts=1)
     assert seen is not None and seen.trouble == DIED
     assert ask(market, endpoint, input="公器")[0] == 200
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("nonsense", [b"{}]\n", b'{"waiting": -1}\n', b'{"failed": {}}\n', b"x" * (64 << 10)])
+def test_one_that_talks_nonsense_is_ended_and_started_again(market: Any, host: Host, nonsense: bytes) -> None:
+    endpoint = begin(market, release(market, tiny_models.embedder()))
+    becomes(host, endpoint, READY)
+    with voice(host, endpoint).open("wb", buffering=0) as pipe:
+        pipe.write(nonsense)
+    seen = becomes(host, endpoint, READY, restarts=1)
+    assert seen is not None and seen.trouble == DIED
 
 
 @pytest.mark.long

@@ -23,8 +23,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated
 
+import msgspec
 import structlog
 from sqlalchemy import select
 
@@ -45,7 +46,7 @@ DRAIN_SECONDS = 75.0  # for what is under way; the child itself waits for a minu
 STOP_SECONDS = 5.0  # when the server ends
 REST_SECONDS, MAX_REST_SECONDS = 1.0, 60.0  # before a child is started again
 GOOD_SECONDS = 60.0  # a child that lived so long has not failed to start
-TOLD_BYTES = 64 << 10
+TOLD_BYTES = 64 << 10  # read at a time; a line is shorter by far
 
 STARTING, READY, ENDING, RESTING = "starting", "ready", "ending", "resting"
 DIED = "died"  # of a child that said nothing against its model
@@ -82,6 +83,19 @@ class State:
     waiting: int
     memory_bytes: int
     trouble: str | None
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """A line of a child. It runs what others made, so what it says is read as strictly as what comes from outside."""
+
+    waiting: Annotated[int, msgspec.Meta(ge=0)] = 0
+    ready: bool = False
+    failed: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    why: str = ""
+    lacking: list[str] = []
+
+
+HEARD = msgspec.json.Decoder(_Said)
 
 
 @dataclass(slots=True)
@@ -234,8 +248,16 @@ class Host:
         with contextlib.suppress(BlockingIOError):
             kept.said += os.read(process.stdout.fileno(), TOLD_BYTES)
         *lines, kept.said = kept.said.split(b"\n")
-        for line in lines:
-            self._told(kept, json.loads(line), now)
+        try:
+            for line in lines:
+                self._told(kept, HEARD.decode(line), now)
+            makes_sense = len(kept.said) < TOLD_BYTES
+        except msgspec.MsgspecError:
+            makes_sense = False
+        if not makes_sense:  # its model may have taken it over; the others are looked after all the same
+            log.warning("an engine says what makes no sense and is ended", endpoint=kept.wanted.name)
+            kept.said = b""
+            process.kill()
         if process.poll() is not None:
             self._bury(kept, now)
         elif (kept.state == STARTING and now - kept.began > START_SECONDS) or (
@@ -244,15 +266,16 @@ class Host:
             log.warning("an engine says nothing and is ended", endpoint=kept.wanted.name)
             process.kill()
 
-    def _told(self, kept: _Kept, words: dict[str, Any], now: float) -> None:
+    def _told(self, kept: _Kept, words: _Said, now: float) -> None:
         kept.heard = now
-        kept.waiting = words.get("waiting", kept.waiting)
-        if "failed" in words:
-            kept.failed = str(words["failed"])
-            log.warning("an engine cannot run its model", endpoint=kept.wanted.name, **words)
-        if "ready" in words:
+        kept.waiting = words.waiting
+        if words.failed is not None:
+            kept.failed = words.failed
+            log.warning("an engine cannot run its model", endpoint=kept.wanted.name, failed=words.failed, why=words.why)
+        if words.ready:
             kept.becomes(READY)
-            log.info("an engine is ready", endpoint=kept.wanted.name, seconds=round(now - kept.began, 2), **words)
+            seconds = round(now - kept.began, 2)
+            log.info("an engine is ready", endpoint=kept.wanted.name, seconds=seconds, lacking=words.lacking)
 
     def _bury(self, kept: _Kept, now: float) -> None:
         process = kept.process
