@@ -139,6 +139,7 @@ VERBS: dict[str, tuple[str, Given]] = {
     "serving:route:retire": ("401 403 403 403 200", lambda w, p: {"route": w.of["route"][p]}),
     "serving:key:issue": ("401 403 403 200 200", lambda w, p: {"org": w.north, "label": f"{CANARY} {p}"}),
     "serving:key:revoke": ("401 404 403 200 200", lambda w, p: {"model_key": w.of["key"][p]}),
+    "serving:cache:forget": ("401 403 403 200 200", lambda w, p: {"org": w.north}),
     "ethics:inquiry:close": (
         "401 404 403 403 200",
         lambda w, p: {"inquiry": w.inquiry, "outcome": "watched", "finding": f"the {CANARY} is slow"},

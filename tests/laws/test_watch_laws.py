@@ -25,13 +25,14 @@ class Row(NamedTuple):
     output_tokens: int
     cost_nanos: int
     unit: str
+    repeats: str | None
 
 
 times = st.integers(0, 24 * 3600 - 1).map(lambda seconds: NOW - timedelta(seconds=seconds))
 rows = st.lists(
     st.builds(
         Row, times, st.sampled_from(ENDINGS), counts, st.none() | counts, counts, counts, counts, counts,
-        st.sampled_from(["CNY-fen", "credit"]),
+        st.sampled_from(["CNY-fen", "credit"]), st.none() | st.just("gen_1"),
     ),
     max_size=30,
 )  # fmt: skip

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
-from gongqi.resources.serving import claims, feedback, kept, metering, rations
+from gongqi.resources.serving import caching, claims, feedback, kept, metering, rations
 from gongqi.resources.serving.aid import aid_of
 from gongqi.resources.serving.endpoints import version_now
 from gongqi.resources.serving.engines.host import socket_of
@@ -26,7 +26,7 @@ from gongqi.resources.serving.plane.opinions import Opinion
 from gongqi.resources.serving.plane.snapshot import Claimed, Granted, Key, Route, Server, Snapshot, Target
 from gongqi.resources.serving.rates import Answer, Ask
 from gongqi.resources.serving.routes import tariffs_of
-from gongqi.resources.serving.usage import usage_of_key
+from gongqi.resources.serving.usage import UsageOut, usage_of_key
 
 CREDENTIALS = "credentials"  # folder in the home
 MAX_CREDENTIAL_BYTES = 8192
@@ -89,7 +89,7 @@ class GatewayControl:
                         "cost": metering.exact(record.cost_nanos, record.unit),
                         "aid": metering.exact(record.aid_nanos, record.unit),
                         "paid": metering.exact(record.cost_nanos - record.aid_nanos, record.unit),
-                        "rule": self._kernel.house.words.text(f"serving.ending.{record.ending}.rule", language),
+                        "rule": self._kernel.house.words.text(_rule(record), language),
                         "evidence_url": f"/evidence/entry/{record.evidence}",
                     }
                     for record in records
@@ -97,6 +97,11 @@ class GatewayControl:
             }
 
         return self._kernel.look(look)
+
+
+def _rule(record: UsageOut) -> str:
+    """By which rule it cost what it cost."""
+    return f"serving.ending.{record.ending}.rule" if record.repeats is None else "serving.again.rule"
 
 
 def load(ctx: Read, home: Path) -> Snapshot:
@@ -118,8 +123,9 @@ def load(ctx: Read, home: Path) -> Snapshot:
             for tier, tariff in tariffs_of(row.tariff).items():
                 entry = orjson.dumps(_entry(row, tariff))
                 offered.setdefault(tier, {})[row.name] = Route(
-                    row.id, row.name, row.kind, targets, row.context_tokens, row.output_tokens, tariff, entry
-                )
+                    row.id, row.name, row.kind, targets, row.context_tokens, row.output_tokens, tariff, entry,
+                    row.has_affinity,
+                )  # fmt: skip
     routes = offered.pop(metering.GENERAL)
     tiers = {tier: routes | own for tier, own in offered.items()}
     return Snapshot(
@@ -133,11 +139,13 @@ def _keys(ctx: Read, routes: Sequence[ModelRoute]) -> dict[bytes, Key]:
     orgs = {row.org for row in rows}
     parties, tiers = members.parties_of(ctx, orgs), members.tiers_of(ctx, orgs)
     aid = aid_of(ctx, orgs, routes)
+    since = caching.since_of(ctx, orgs)
     return {
         bytes.fromhex(row.digest): Key(
             row.id, row.org, row.project, None if row.routes is None else frozenset(row.routes),
             row.requests_per_minute, row.tokens_per_minute, row.parallel, row.expires_at.timestamp(),
             tiers.get(row.org, metering.GENERAL), aid.get((row.org, row.spends), {}),
+            0 if row.cache == "off" else row.cache_seconds, row.cache == "always", since.get(row.org, 0),
         )
         for row in rows
         if parties[row.org].state == "active"
@@ -161,7 +169,7 @@ def _server(row: ModelEndpoint, home: Path) -> Server | None:
             return None
     return Server.at(
         row.base_url, id=row.id, name=row.name, private=row.private, credential=credential,
-        first_byte_seconds=row.first_byte_seconds, speaks=row.speaks,
+        first_byte_seconds=row.first_byte_seconds, speaks=row.speaks, salts=row.cache_salt,
     )  # fmt: skip
 
 

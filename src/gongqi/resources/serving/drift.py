@@ -101,6 +101,7 @@ def news_of(ctx: Read, route: str) -> News | None:
     since = watch.upto if watch else upto - timedelta(hours=FIRST_HOURS)
     calls = select(Usage.ending, Usage.input_tokens, Usage.output_tokens, Usage.duration_us)
     calls = calls.where(Usage.route == route, Usage.at > since, Usage.at <= upto, Usage.ending != metering.KEY_REVOKED)
+    calls = calls.where(Usage.repeats.is_(None))  # the model was not asked
     earlier = aliased(Feedback)
     said = select(Feedback.rating).where(Feedback.route == route, Feedback.rating.is_not(None))
     same = (earlier.call == Feedback.call, earlier.rating == Feedback.rating, earlier.at < Feedback.at)

@@ -27,7 +27,8 @@ _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 
 
 class AddEndpoint(Input):
-    """`first_byte_seconds`: how long the first byte of an answer may take; models think."""
+    """`first_byte_seconds`: how long the first byte of an answer may take; models think. `cache_salt`: the server (such as
+    vLLM) takes a salt into what it remembers of prompts, so that no organisation can tell what another asked."""
 
     name: str = Field(pattern=NAME)
     base_url: str = Field(max_length=300)
@@ -35,6 +36,7 @@ class AddEndpoint(Input):
     private: bool = False
     credential: str | None = Field(None, pattern=NAME)
     first_byte_seconds: int = Field(120, ge=1, le=900)
+    cache_salt: bool = False
 
 
 class OneEndpoint(Input):
@@ -51,6 +53,7 @@ class EndpointOut(Output):
     private: bool
     credential: str | None
     first_byte_seconds: int
+    cache_salt: bool
     engine: str | None
     release: str | None
     context_tokens: int | None
@@ -69,7 +72,7 @@ def add_endpoint(ctx: Write, input: AddEndpoint) -> EndpointOut:
         ModelEndpoint(
             id=ctx.new_id("mep"), name=input.name, base_url=_checked(input.base_url), speaks=input.speaks,
             private=input.private, credential=input.credential, first_byte_seconds=input.first_byte_seconds,
-            state="ready", created_at=ctx.now,
+            cache_salt=input.cache_salt, state="ready", created_at=ctx.now,
         )
     )  # fmt: skip
     return changed(ctx, row)

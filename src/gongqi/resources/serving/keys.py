@@ -2,7 +2,8 @@
 
 A key belongs to an organisation and a project; its secret is shown once and kept by digest. It names the models it may
 use (or all), its limits in memory (requests and tokens a minute, calls at once) and its budgets, a day and a month in
-UTC. Rotating is issuing the next and revoking the last. A revoked key stops within a second, calls under way included.
+UTC; and whether answers to its calls are kept to be given again, which nobody's are who does not ask for it. Rotating is
+issuing the next and revoking the last. A revoked key stops within a second, calls under way included.
 """
 
 from __future__ import annotations
@@ -26,15 +27,19 @@ SHOWN = len(PREFIX) + 6
 MAX_DAYS = 3650
 MAX_ROUTES = 200
 MAX_PARALLEL = 1024
+MAX_CACHE_SECONDS = 86_400  # a day: an answer that is older is not the model's any more
 
 RouteId = Annotated[str, Field(max_length=ID)]
 Spends = Literal["credits-first", "money"]
+Caches = Literal["off", "asked", "always"]
 Amount = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
 
 
 class IssueKey(Input):
     """`routes` None: every model. A budget None: the organisation's funds alone limit it; in booked `unit`s. `spends`:
-    credit of a package that the organisation has bought before its money, or its money alone."""
+    credit of a package that the organisation has bought before its money, or its money alone. `cache`: answers are kept in
+    memory for its organisation, to be given again: `asked` for calls that say `Cache-Control: max-age`, `always` also for
+    those that leave nothing to chance."""
 
     org: str = Field(max_length=ID)
     label: str = Field(min_length=1, max_length=80)
@@ -48,6 +53,8 @@ class IssueKey(Input):
     tokens_per_minute: int = Field(1_000_000, ge=1, le=10_000_000_000)
     parallel: int = Field(64, ge=1, le=MAX_PARALLEL)
     spends: Spends = "credits-first"
+    cache: Caches = "off"
+    cache_seconds: int = Field(3600, ge=1, le=MAX_CACHE_SECONDS)
 
 
 class OneKey(Input):
@@ -73,6 +80,8 @@ class KeyOut(Output):
     tokens_per_minute: int
     parallel: int
     spends: str
+    cache: str
+    cache_seconds: int
     issued_at: datetime
     expires_at: datetime
     revoked_at: datetime | None

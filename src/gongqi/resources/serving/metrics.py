@@ -97,6 +97,10 @@ def _families(told: Sequence[tuple[str, dict[str, Any], float]]) -> Iterator[Met
         "gongqi_gateway_upstream_resting", "1 while a model at a server is left alone after failures",
         labels=["process", "endpoint", "model"],
     )  # fmt: skip
+    again = CounterMetricFamily(
+        "gongqi_gateway_cached_answers", "Answers that were given again from the cache, at no cost", labels=MODEL
+    )
+    cache = GaugeMetricFamily("gongqi_gateway_cache_bytes", "Answers that are kept", labels=PROCESS)
     for process, sums, seconds in told:
         for model, kind, meter in sums["models"]:
             labels = [process, model, OPERATIONS.get(kind, kind)]
@@ -104,16 +108,18 @@ def _families(told: Sequence[tuple[str, dict[str, Any], float]]) -> Iterator[Met
                 error = "" if ending == metering.COMPLETE else ending
                 _add(duration, [*labels, error], meters.DURATION_US, values, 1e6)
             _add(first, labels, meters.FIRST_US, meter["first"], 1e6)
+            again.add_metric(labels, meter["again"])
             for side in ("input", "output"):
                 _add(usage, [*labels, side], meters.TOKENS, meter[side], 1)
         for code, count in sums["refusals"].items():
             refusals.add_metric([process, code], count)
         under_way.add_metric([process], sums["under_way"])
         depth.add_metric([process], sums["spool_bytes"])
+        cache.add_metric([process], sums["cache_bytes"])
         lag.add_metric([process], seconds)
         for endpoint, model in sums["resting"]:
             resting.add_metric([process, endpoint, model], 1)
-    yield from (duration, first, usage, refusals, under_way, depth, lag, resting)
+    yield from (duration, first, usage, refusals, under_way, depth, lag, resting, again, cache)
 
 
 def _add(

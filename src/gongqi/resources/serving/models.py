@@ -104,6 +104,7 @@ class ModelEndpoint(Base):
     """A server of models that operators allow: an address, and the API it `speaks`. `state`: ready, retired.
 
     `credential` names a file in the home that holds what is sent as bearer token; the secret itself is never a row.
+    `cache_salt`: it is told whose prompt it is, by a digest, and keeps apart what it remembers.
 
     Of an endpoint that is hosted here, `engine` runs the `files` [{part, sha256, size}] of `release`, in `memory_mib` beside
     a model's own file and with a context of `context_tokens` at most; its address is empty.
@@ -120,6 +121,7 @@ class ModelEndpoint(Base):
     private: Mapped[bool]
     credential: Mapped[str | None]
     first_byte_seconds: Mapped[int]
+    cache_salt: Mapped[bool] = mapped_column(default=False)
     state: Mapped[str]
     created_at: Mapped[datetime]
     engine: Mapped[str | None]
@@ -155,6 +157,7 @@ class ModelRoute(Base):
     region: Mapped[str]
     tariff: Mapped[dict[str, Any] | None]
     agreement: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    has_affinity: Mapped[bool] = mapped_column(default=False)
     evidence: Mapped[str]
     state: Mapped[str]
     created_at: Mapped[datetime]
@@ -164,7 +167,8 @@ class ModelKey(Base):
     """A virtual key: what an application shows at the gateway. Kept by digest; `routes` None: every model.
 
     `budget_day` and `budget_month` are booked `unit`s; None: only the organisation's funds limit it. `spends`: whether
-    credit that the organisation has bought pays first ("credits-first"), or money alone ("money").
+    credit that the organisation has bought pays first ("credits-first"), or money alone ("money"). `cache`: whether answers
+    are kept to be given again ("off", "asked", "always"), `cache_seconds`: for how long (`plane.cache`).
     """
 
     __tablename__ = "model_key"
@@ -187,6 +191,8 @@ class ModelKey(Base):
     tokens_per_minute: Mapped[int]
     parallel: Mapped[int]
     spends: Mapped[str] = mapped_column(default="credits-first")
+    cache: Mapped[str] = mapped_column(default="off")
+    cache_seconds: Mapped[int] = mapped_column(default=0)
     issued_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
@@ -307,8 +313,9 @@ class SpoolMark(Base):
 
 class Usage(Base):
     """One call of the gateway, settled: who pays, for what, at which price (that of `tier`), and how it ended. The log and
-    the bill are this one row. `fund` pays `aid_nanos` of `cost_nanos`, the organisation the rest. What was said is not
-    kept. The order of the columns is the order in which `insert_rows` fills them."""
+    the bill are this one row. `fund` pays `aid_nanos` of `cost_nanos`, the organisation the rest. `repeats`: the call whose
+    answer was given again, at no cost. What was said is not kept. The order of the columns is the order in which
+    `insert_rows` fills them."""
 
     __tablename__ = "model_usage"
     __table_args__ = (
@@ -344,6 +351,7 @@ class Usage(Base):
     lease: Mapped[str | None]
     snapshot: Mapped[int]
     tier: Mapped[str]
+    repeats: Mapped[str | None]
     aid_nanos: Mapped[int]
     fund: Mapped[str | None]
     evidence: Mapped[str]

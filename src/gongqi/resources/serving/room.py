@@ -5,7 +5,7 @@ from pathlib import Path
 from gongqi.kernel.events import Handler
 from gongqi.kernel.room import Figure, Room
 from gongqi.resources.hub.events import ReleaseWithdrawn
-from gongqi.resources.serving import drift, endpoints, feedback, hosted, keys, routes, service, usage
+from gongqi.resources.serving import caching, drift, endpoints, feedback, hosted, keys, routes, service, usage
 from gongqi.resources.serving.api import ENDPOINTS
 from gongqi.resources.serving.flows import FLOWS, SCHEDULES
 from gongqi.resources.serving.pages import VIEWS
@@ -19,6 +19,7 @@ GATEWAY_VERBS = (
     routes.retire_route,
     keys.issue_key,
     keys.revoke_key,
+    caching.forget,
     feedback.withdraw,
 )
 GATEWAY_READS = (

@@ -56,7 +56,8 @@ class DefineRoute(Input):
 
     `licence` and `openness` are typed for outside models alone; of a `release` the hub knows them. With an agreement, in
     both languages, callers may send back what they know of answers: it goes to a dataset of `org`, `feedback_visibility`
-    open, which says who sent it if `feedback_names_org`.
+    open, which says who sent it if `feedback_names_org`. With `has_affinity` calls of one organisation that begin alike go
+    to the same of several equal targets, which may remember the prompt.
     """
 
     name: str = Field(pattern=ROUTE_NAME)
@@ -69,6 +70,7 @@ class DefineRoute(Input):
     openness: str = Field("", max_length=40)
     release: str | None = Field(None, max_length=ID)
     region: str = Field("", max_length=40)
+    has_affinity: bool = False
     agreement_zh: Terms | None = None
     agreement_en: Terms | None = None
     purpose: Purpose = TO_IMPROVE
@@ -118,6 +120,7 @@ class RouteOut(Output):
     openness: str
     release: str | None
     region: str
+    has_affinity: bool
     tariff: TariffOut | None
     agreement: Agreement | None
     evidence: str

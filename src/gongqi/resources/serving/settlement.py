@@ -42,10 +42,11 @@ SETTLE_SECONDS = 1.0  # how far the books may lag behind a quiet data plane
 TAKE_OVER_SECONDS = 5.0  # between two looks whether whoever settles is gone
 RETRY_SECONDS = 2.0
 _COLUMNS = [column.name for column in Usage.__table__.columns]
-RECORD_FIELDS = _COLUMNS.index("tier") + 1  # what the plane writes; who pays, and the evidence, the settlement adds
+RECORD_FIELDS = _COLUMNS.index("repeats") + 1  # what the plane writes; who pays, and the evidence, the settlement adds
 ORG, KEY, ROUTE, ENDING, UNIT, COST, LEASE = map(
     _COLUMNS.index, ("org", "key", "route", "ending", "unit", "cost_nanos", "lease")
 )
+_LATER = (metering.GENERAL, None)  # what records do not say that were written before 0024 (`tier`), 0037 (`repeats`)
 TOKENS = slice(_COLUMNS.index("input_tokens"), _COLUMNS.index("output_tokens") + 1)
 
 Record = list[Any]
@@ -91,8 +92,9 @@ def _fresh(ctx: Write, records: list[Record]) -> list[Record]:
 
 
 def _completed(record: Record) -> Record:
-    """A spool that was written before revision 0024 names no tier: there was one price."""
-    return [*record, metering.GENERAL] if len(record) == RECORD_FIELDS - 1 else record
+    """With what a spool did not say that was written before a revision."""
+    missing = RECORD_FIELDS - len(record)
+    return [*record, *_LATER[-missing:]] if 0 < missing <= len(_LATER) else record
 
 
 def _book(ctx: Write, subject: str, records: list[Record]) -> None:

@@ -18,7 +18,7 @@ RECENT = 50  # records that a key is told of at once
 class UsageOut(Output):
     """`cost_nanos` = (input - cached) * input_nanos + cached * cached_nanos + output * output_nanos, in 10⁻⁹ `unit`.
 
-    Of it `fund` pays `aid_nanos`, and the organisation the rest.
+    Of it `fund` pays `aid_nanos`, and the organisation the rest. `repeats`: the call whose answer was given again.
     """
 
     id: str
@@ -45,6 +45,7 @@ class UsageOut(Output):
     cost_nanos: int
     snapshot: int
     tier: str
+    repeats: str | None
     aid_nanos: int
     fund: str | None
     evidence: str

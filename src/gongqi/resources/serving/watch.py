@@ -23,7 +23,7 @@ PARTS = (50, 95, 99)
 FAULTS = frozenset((metering.CUT, metering.TIMED_OUT, metering.KILLED, metering.REFUSED))
 _COLUMNS = (
     Usage.at, Usage.ending, Usage.duration_us, Usage.first_byte_us, Usage.input_tokens, Usage.cached_tokens,
-    Usage.output_tokens, Usage.cost_nanos, Usage.unit,
+    Usage.output_tokens, Usage.cost_nanos, Usage.unit, Usage.repeats,
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def day_of(ctx: Read, route: str) -> Day:
 
 
 def summed(rows: Sequence[Any], now: datetime, *, is_cut: bool) -> Day:
-    ended = [row for row in rows if row.ending == metering.COMPLETE]
+    ended = [row for row in rows if row.ending == metering.COMPLETE and row.repeats is None]
     cost: Counter[str] = Counter()
     beginning = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=HOURS - 1)
     hours = [[0, 0, 0] for _ in range(HOURS)]

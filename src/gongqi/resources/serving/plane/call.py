@@ -17,7 +17,7 @@ import structlog
 from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.metering import Tokens
-from gongqi.resources.serving.plane import stream
+from gongqi.resources.serving.plane import affinity, stream
 from gongqi.resources.serving.plane.dialect import Answered, Asked, Way
 from gongqi.resources.serving.plane.health import MAX_REST_SECONDS
 from gongqi.resources.serving.plane.pool import Answer, Connection, Failed
@@ -88,6 +88,12 @@ class Call:
         self._delivered = 0
         self._ended = False
 
+    @property
+    def was_first_choice(self) -> bool:
+        """Whether a server of the lowest rank answered: what a stand-in says is not what was asked for."""
+        best = min(target.rank for target in self._terms.route.targets)
+        return self._target is not None and self._target.rank == best
+
     def stop(self, ending: str) -> None:
         if self._stopped is None and not self._ended:
             self._stopped = ending
@@ -126,8 +132,12 @@ class Call:
     async def _attempt_all(self) -> Answer:
         """The first answer of the servers in their order. Raises Unavailable when there is none."""
         failure: GongqiError | None = None
-        health, now = self.plane.health, self.plane.now
-        for target in health.order(self._terms.route, now())[:MAX_ATTEMPTS]:
+        health, now, route = self.plane.health, self.plane.now, self._terms.route
+        if route.has_affinity and len(route.targets) > 1:
+            order = health.order(route, now(), affinity.draw(self.key.org, self._body))
+        else:
+            order = health.order(route, now())
+        for target in order[:MAX_ATTEMPTS]:
             if not health.tries(target, now()):
                 continue  # another call does meanwhile
             try:
@@ -152,6 +162,8 @@ class Call:
         server = target.server
         way = self._way = self._terms.dialect.ways[server.speaks](self._asked, self._body, self.id, self._bound)
         body = way.forwarded(target.model)
+        if server.salts:
+            body = affinity.salted(body, self.key.org)
         self._attempts += 1
         self._target = target
         data = b"%s%d\r\n%s\r\n%s" % (self.plane.head_of(server, way.path), len(body), way.fields, body)
@@ -314,6 +326,6 @@ class Call:
             [
                 mark, self.id, *terms.whose, None if self._target is None else self._target.server.id, ending, self._at_us,
                 duration, first, self._attempts, *charge.tokens, charge.estimated, charge.capped, *terms.price,
-                charge.nanos, None if self._held is None else self._held.id, terms.version, terms.route.tariff.tier,
+                charge.nanos, None if self._held is None else self._held.id, terms.version, terms.route.tariff.tier, None,
             ]
         )  # fmt: skip

@@ -21,12 +21,13 @@ from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
 from gongqi.kernel.words import negotiate, tag
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.plane import anthropic, openai, opinions, request, responses
+from gongqi.resources.serving.plane.cache import Search
 from gongqi.resources.serving.plane.call import Call, Receive, Send
 from gongqi.resources.serving.plane.dialect import Dialect, Headers, Lines, Manners, headers_of
 from gongqi.resources.serving.plane.process import Plane
 from gongqi.resources.serving.plane.retries import Named
 from gongqi.resources.serving.plane.snapshot import Key
-from gongqi.resources.serving.plane.terms import offered
+from gongqi.resources.serving.plane.terms import Terms, offered
 
 PREFIX = "/v1/"
 MAX_CALLS = 1024  # under way at once in this process; each holds a body and a connection
@@ -143,6 +144,14 @@ class Door:
         taken = used = 0
         send = visit.send
         try:
+            search = None
+            if terms.place is not None and named is None:
+                search = plane.cache.search(terms, visit.headers, asked, body)
+                if search is not None:
+                    if search.entry is not None:
+                        await self._again(visit, terms, search)
+                        return
+                    send = search.recording(send)
             if dialect.recalled is not None:
                 body = await dialect.recalled(plane.control, key, asked, body)
             if dialect.alone is not None and not route.targets:
@@ -171,17 +180,39 @@ class Door:
             plane.calls.add(call)
             try:
                 await call.run(send)
+                if search is not None:
+                    plane.cache.keep(search, call)
             finally:
                 if call.watcher is not None:
                     call.watcher.cancel()
                 plane.calls.discard(call)
                 tokens = call.charge.tokens
                 used = tokens.input + tokens.output
+                if search is not None:
+                    search.drop()
         finally:
             plane.spool.under_way -= 1
             plane.limits.leave(gauge, taken, used)
             if named is not None:
                 await plane.retries.over(named, visit.call)
+
+    async def _again(self, visit: Visit, terms: Terms, search: Search) -> None:
+        """Give an answer again that is kept. It costs nothing, and is on record like any."""
+        plane, entry = self.plane, search.entry
+        assert entry is not None, "it was found"
+        now, tariff = time.time_ns() // 1000, terms.route.tariff
+        terms.meter.again += 1
+        plane.spool.add(
+            [
+                "e", visit.id, *terms.whose, None, metering.COMPLETE, now, 0, None, 0, *metering.NONE, False, False,
+                *terms.price, 0, None, terms.version, tariff.tier, entry.call,
+            ]
+        )  # fmt: skip
+        plane.spool.write()
+        headers = terms.dialect.manners.headers(visit.id, entry.kind, len(entry.body))
+        headers += search.headers(plane.now())
+        await visit.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await visit.send({"type": "http.response.body", "body": entry.body})
 
     # ---- who and what
 

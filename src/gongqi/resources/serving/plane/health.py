@@ -8,7 +8,7 @@ M. Nygard, Release It!, 2007.)
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gongqi.kernel.errors import Unavailable
 from gongqi.resources.serving.plane.snapshot import Route, Target
@@ -30,8 +30,13 @@ class Health:
     def __init__(self) -> None:
         self._states: dict[tuple[str, str], _State] = {}
 
-    def order(self, route: Route, now: float) -> Sequence[Target]:
-        """The targets that may be tried, in this order. Raises Unavailable serving.upstream-resting when all rest."""
+    def order(
+        self, route: Route, now: float, draw: Callable[[Target], float] = lambda _: random.random()
+    ) -> Sequence[Target]:
+        """The targets that may be tried, in this order: by rank, and of one rank as they `draw`, by weight.
+
+        Raises Unavailable serving.upstream-resting when all rest.
+        """
         if not self._states and len(route.targets) == 1:
             return route.targets
         awake = [target for target in route.targets if self._is_awake(target, now)]
@@ -42,7 +47,7 @@ class Health:
             )
         if len(awake) == 1:
             return awake
-        return sorted(awake, key=lambda target: (target.rank, -(random.random() ** (1 / target.weight))))
+        return sorted(awake, key=lambda target: (target.rank, -(draw(target) ** (1 / target.weight))))
 
     def worked(self, target: Target) -> None:
         if self._states:

@@ -46,11 +46,13 @@ class Histogram:
 
 
 class Meter:
-    """Of one model, asked in one way (chat, completions, embeddings): durations by ending."""
+    """Of one model, asked in one way (chat, completions, embeddings): durations by ending; `again`: answers that were given
+    again from the cache, which are in no other figure."""
 
-    __slots__ = ("durations", "first", "input", "output")
+    __slots__ = ("again", "durations", "first", "input", "output")
 
     def __init__(self) -> None:
+        self.again = 0
         self.durations: dict[str, Histogram] = {}
         self.first = Histogram(FIRST_US)
         self.input = Histogram(TOKENS)
@@ -79,7 +81,8 @@ class Meter:
     def told(self) -> dict[str, Any]:
         durations = {ending: each.told() for ending, each in self.durations.items()}
         return {
-            "durations": durations, "first": self.first.told(), "input": self.input.told(), "output": self.output.told()
+            "durations": durations, "first": self.first.told(), "input": self.input.told(),
+            "output": self.output.told(), "again": self.again,
         }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from gongqi.kernel.words import Words
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.plane import anthropic, meters
 from gongqi.resources.serving.plane.bodies import Bodies
+from gongqi.resources.serving.plane.cache import Cache
 from gongqi.resources.serving.plane.call import Call
 from gongqi.resources.serving.plane.dialect import Dialect, Manners, Problem, problem_of
 from gongqi.resources.serving.plane.health import Health
@@ -54,6 +55,7 @@ class Plane:
         self.health = Health()
         self.meters = Meters()
         self.retries = Retries(control, self.now)
+        self.cache = Cache(self.now)
         self.control = control
         self._root = root
         self._limit_bytes = limit_bytes
@@ -97,7 +99,7 @@ class Plane:
             meter = self.meters.of(route.name, dialect.kind)
             if len(self._terms) >= MAX_TERMS:
                 self._terms.clear()
-            terms = self._terms[place] = Terms(key, dialect, route, meter, self.snapshot.version)
+            terms = self._terms[place] = Terms(key, path, dialect, route, meter, self.snapshot.version)
         return terms
 
     def head_of(self, server: Server, path: bytes) -> bytes:
@@ -151,14 +153,16 @@ class Plane:
             self.purses.return_idle(now)
             self.limits.return_idle(now)
             self.retries.forget_old(now)
+            self.cache.forget_old(now)
             self._tell(now)
 
     def _tell(self, now: float) -> None:
         if self._leaving is not None and not self._leaving.done():
             return  # the disk is slow, and waited for elsewhere
         told = self.meters.told(
-            under_way=len(self.calls), spool_bytes=self.spool.size, resting=self.health.resting(now)
-        )
+            under_way=len(self.calls), spool_bytes=self.spool.size, resting=self.health.resting(now),
+            cache_bytes=self.cache.size,
+        )  # fmt: skip
         self._leaving = self.loop.run_in_executor(None, meters.leave, self.spool.folder, told)
 
     def _end_stuck(self, now: float) -> None:
@@ -191,6 +195,7 @@ class Plane:
         self.snapshot = snapshot
         self._heads.clear()
         self._terms.clear()
+        self.cache.go_by({key.org: key.cache_since for key in snapshot.keys.values() if key.cache_seconds})
         for call in list(self.calls):
             if call.key.id not in snapshot.key_ids:
                 call.stop(metering.KEY_REVOKED)

@@ -24,7 +24,7 @@ from gongqi.resources.serving.plane import chat, request, stream
 from gongqi.resources.serving.plane.dialect import Answered
 
 MAX_HELD = 4 << 20
-SAME = ("temperature", "top_p", "parallel_tool_calls", "user")
+SAME = ("temperature", "top_p", "parallel_tool_calls", "user", "prompt_cache_key")
 REFUSED = ("background", "conversation", "prompt")
 SHOWN = {  # what a response repeats of its request, and what it says where nothing was asked
     "instructions": None, "max_output_tokens": None, "metadata": {}, "parallel_tool_calls": True,

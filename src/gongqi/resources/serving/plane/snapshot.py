@@ -18,7 +18,8 @@ from gongqi.resources.serving.rates import Answer, Ask
 @dataclass(frozen=True, slots=True)
 class Server:
     """A model server. `private`: operators allow it to be on this machine or a private network. `speaks`: which API
-    (`endpoints.SPEAKS`). `socket`: where an engine of this home listens, which has no address."""
+    (`endpoints.SPEAKS`). `socket`: where an engine of this home listens, which has no address. `salts`: it keeps apart by
+    `cache_salt` what it remembers of prompts."""
 
     id: str
     name: str
@@ -31,17 +32,19 @@ class Server:
     first_byte_seconds: float
     speaks: str = "openai"
     socket: str | None = None
+    salts: bool = False
 
     @classmethod
     def at(
         cls, base_url: str, *, id: str, name: str, private: bool, credential: str | None, first_byte_seconds: float,
-        speaks: str,
+        speaks: str, salts: bool = False,
     ) -> Server:  # fmt: skip
         parts = urlsplit(base_url)
         tls = parts.scheme == "https"
         port = parts.port or (443 if tls else 80)
         path = parts.path.rstrip("/")
-        return cls(id, name, tls, parts.hostname or "", port, path, private, credential, first_byte_seconds, speaks)
+        host = parts.hostname or ""
+        return cls(id, name, tls, host, port, path, private, credential, first_byte_seconds, speaks=speaks, salts=salts)
 
     @classmethod
     def within(cls, socket: str, *, id: str, name: str, first_byte_seconds: float) -> Server:
@@ -61,7 +64,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`entry` is its line in the list of models, as JSON."""
+    """`entry` is its line in the list of models, as JSON. `has_affinity`: calls that begin alike go to the same server."""
 
     id: str
     name: str
@@ -71,12 +74,14 @@ class Route:
     output_tokens: int
     tariff: Tariff
     entry: bytes
+    has_affinity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """A virtual key as the plane needs it; `expires_at` in seconds of the epoch, `tier` of who pays;
-    `aid`: by route, which grant pays a part."""
+    `aid`: by route, which grant pays a part. Answers are kept for `cache_seconds` at most, 0: none are; `cache_always`: also
+    where the call does not say so; `cache_since`: the version from which on its organisation keeps what it keeps."""
 
     id: str
     org: str
@@ -88,6 +93,9 @@ class Key:
     expires_at: float
     tier: str = GENERAL
     aid: Mapping[str, str] = field(default_factory=dict)
+    cache_seconds: int = 0
+    cache_always: bool = False
+    cache_since: int = 0
 
 
 @dataclass(frozen=True, slots=True)

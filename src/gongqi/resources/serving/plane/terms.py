@@ -6,6 +6,10 @@ Made with the first of them, so that a call looks up what it goes by and works o
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
+from typing import Protocol
+
+import orjson
 
 from gongqi.kernel.errors import Refused
 from gongqi.resources.serving import metering
@@ -14,13 +18,22 @@ from gongqi.resources.serving.plane.meters import Meter
 from gongqi.resources.serving.plane.snapshot import Key, Route, Snapshot
 
 
+class Hash(Protocol):
+    """One of `hashlib`'s, on its way."""
+
+    def copy(self) -> Hash: ...
+    def update(self, data: bytes, /) -> None: ...
+    def digest(self) -> bytes: ...
+
+
 class Terms:
     """`route`: with those of its servers alone that the API has a way to, at the price for this key; `aid`: the grant that
-    pays a part. `whose` and `price` are what a record says of them."""
+    pays a part. `whose` and `price` are what a record says of them. `place`: how the digest of each call begins, where
+    answers may be kept (`plane.cache`)."""
 
-    __slots__ = ("aid", "dialect", "key", "meter", "price", "route", "version", "whose")
+    __slots__ = ("aid", "dialect", "key", "meter", "place", "price", "route", "version", "whose")
 
-    def __init__(self, key: Key, dialect: Dialect, route: Route, meter: Meter, version: int) -> None:
+    def __init__(self, key: Key, path: str, dialect: Dialect, route: Route, meter: Meter, version: int) -> None:
         tariff = route.tariff
         self.key = key
         self.dialect = dialect
@@ -28,10 +41,25 @@ class Terms:
         self.meter = meter
         self.version = version
         self.aid = key.aid.get(route.id)
+        self.place = _place(key, path, route) if key.cache_seconds and dialect.alone is None else None
         self.whose = (key.org, key.id, key.project, route.id)
         self.price = (
             tariff.price, tariff.version, tariff.unit, tariff.input_nanos, tariff.cached_nanos, tariff.output_nanos
         )  # fmt: skip
+
+
+def _place(key: Key, path: str, route: Route) -> Hash:
+    """Whatever of these changes, another answer may come of the same words."""
+    servers = [
+        [
+            each.server.id, each.server.tls, each.server.host, each.server.port, each.server.path, each.server.socket,
+            each.server.speaks, each.model, each.rank,
+        ]
+        for each in route.targets
+    ]  # fmt: skip
+    model = [route.id, route.name, route.kind, route.context_tokens, route.output_tokens]
+    told = orjson.dumps([key.org, key.cache_since, path, model, servers])
+    return sha256(b"%d:%s" % (len(told), told))
 
 
 def offered(snapshot: Snapshot, key: Key, name: str) -> Route:
