@@ -23,7 +23,7 @@ from gongqi.resources.serving.plane.snapshot import Key, Route, Server, Target
 from gongqi.resources.serving.plane.terms import Terms
 
 TARIFF = Tariff("p", 1, "CNY-fen", 1, 1, 1)
-ORGS = ("org_a", "org_b", "org_c")
+ORGS: tuple[str, ...] = ("org_a", "org_b", "org_c")
 
 
 def key(org: str = "org_a", since: int = 0, seconds: int = 100, **more: Any) -> Key:
@@ -94,7 +94,7 @@ class Kept(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.cache = Cache(lambda: self.now)
-        self.since = dict.fromkeys(ORGS, 0)
+        self.since: dict[str, int] = dict.fromkeys(ORGS, 0)
         self.put: dict[tuple[str, int, bytes], tuple[bytes, float]] = {}
         self.go_by()
 

@@ -69,7 +69,8 @@ def test_each_organisation_has_a_salt_of_its_own_whatever_it_says(gateway: Gatew
     key = owner.verb("serving:key:issue", org=there, label="west")["secret"]
     gateway.seen()
     salts = []
-    for more in ({}, {"key": key}, {"cache_salt": "guessed"}, {"stream": True}):
+    asks: list[dict[str, Any]] = [{}, {"key": key}, {"cache_salt": "guessed"}, {"stream": True}]
+    for more in asks:
         assert gateway.call("salted", **more).status_code == 200
         salts.append(gateway.upstream.seen[-1]["cache_salt"])
     assert salts[0] == salts[2] == salts[3] != salts[1] and len(salts[0]) == 64

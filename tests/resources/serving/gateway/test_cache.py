@@ -79,7 +79,10 @@ def test_who_does_not_ask_for_it_takes_no_part(gateway: Gateway, keys: dict[str,
 
 
 def test_a_key_that_always_keeps_keeps_what_leaves_nothing_to_chance(gateway: Gateway, keys: dict[str, str]) -> None:
-    for more, is_kept in (({"temperature": 0}, True), ({"seed": 7}, True), ({"temperature": 0.7}, False), ({}, False)):
+    asks: list[tuple[dict[str, Any], bool]] = [
+        ({"temperature": 0}, True), ({"seed": 7}, True), ({"temperature": 0.7}, False), ({}, False),
+    ]  # fmt: skip
+    for more, is_kept in asks:
         answers = [ask(gateway, keys["always"], **more) for _ in range(2)]
         assert ("hit" in status(answers[1])) == is_kept, more
     asked = [ask(gateway, keys["always"], headers=HOUR, temperature=1) for _ in range(2)]
