@@ -76,7 +76,14 @@ class Key(Input):
 
 
 class List(Paged):
-    pass
+    org: str | None = None
+    text: str | None = None
+
+
+class Misspelt(Paged):
+    """A list by a column that there is not."""
+
+    organisation: str | None = None
 
 
 class NoteOut(Output):
@@ -158,7 +165,7 @@ def knock(ctx: Write, input: Create) -> SecretOut:
 
 @read("village:note:list")
 def list_notes(ctx: Read, input: List) -> Page[NoteOut]:
-    return ctx.page(ctx.visible(Note, to="village:note:read"), Note.id, input, to=NoteOut)
+    return ctx.listed(Note, NoteOut, input, to="village:note:read")
 
 
 @read("village:note:get")
@@ -208,6 +215,7 @@ def village(tmp_path: Path) -> SimpleNamespace:
 
     return SimpleNamespace(
         Note=Note, Witness=Witness, Bare=Bare, NoteEdited=NoteEdited, Create=Create, Edit=Edit, Key=Key, List=List,
+        Misspelt=Misspelt, NoteOut=NoteOut,
         create=create, edit=edit, count=count, silent=silent, careless=careless, reveal=reveal, touch=touch,
         knock=knock, list_notes=list_notes, get_note=get_note, house=house, witness=witness, person=person,
         folder=folder,

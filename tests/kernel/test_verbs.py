@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from gongqi.kernel.access import ANONYMOUS, FOUNDATION, SYSTEM, Actor
 from gongqi.kernel.errors import Broken, Refused
@@ -253,6 +256,47 @@ def test_pages_go_from_the_newest_to_the_oldest_and_end(kernel, village, alice, 
     rest = query(kernel, village.list_notes, Caller(alice), village.List(limit=3, cursor=first.next))
     assert [item.text for item in first.items + rest.items] == ["4", "3", "2", "1", "0"]
     assert rest.next is None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@given(
+    notes=st.lists(st.tuples(st.sampled_from(["org_a", "org_b"]), st.sampled_from(["one", "two"]), st.booleans())),
+    org=st.sampled_from([None, "", "org_a", "org_b", "org_c"]),
+    text=st.sampled_from([None, "", "one", "three"]),
+    limit=st.integers(1, 4),
+)
+def test_a_list_has_what_the_reader_sees_and_the_fields_ask_for_and_nothing_else(
+    kernel, village, alice, notes, org, text, limit
+):
+    def write(ctx: Any) -> list[str]:
+        ctx.session.execute(delete(village.Note))
+        return [
+            ctx.add(village.Note(id=ctx.new_id("note"), org=where, text=said, public=public)).id
+            for where, said, public in notes
+        ]
+
+    ids = kernel.transact(write, reason="test")
+    wanted = {
+        id
+        for id, (where, said, public) in zip(ids, notes, strict=True)
+        if (public or where == "org_a") and where == (org or where) and said == (text or said)
+    }
+    shown, cursor = [], None
+    while len(shown) <= len(notes):
+        asked = village.List(org=org, text=text, limit=limit, cursor=cursor)
+        page = query(kernel, village.list_notes, Caller(alice), asked)
+        shown += [item.id for item in page.items]
+        if (cursor := page.next) is None:
+            break
+    assert shown == sorted(wanted, reverse=True)
+
+
+def test_a_list_by_a_column_that_there_is_not_fails_whether_it_is_asked_for_or_not(kernel, village, alice):
+    def listed(ctx: Any) -> Any:
+        return ctx.listed(village.Note, village.NoteOut, village.Misspelt(), to="village:note:read")
+
+    with pytest.raises(AttributeError, match="organisation"):
+        kernel.look(listed, Caller(alice))
 
 
 def test_a_thousand_small_writes_from_sixteen_threads_lose_none(kernel, village, alice, note):

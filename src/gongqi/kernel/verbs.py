@@ -22,7 +22,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 from sqlalchemy import Select, String, select
-from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from gongqi.kernel import flows
 from gongqi.kernel.access import PUBLIC, WITHHELD, Actor
@@ -208,9 +208,17 @@ class Read:
         answers = {a.source: list(a.answer(self, question)) for a in self.kernel.house.answerers.get(gate.name, ())}
         return Verdict(gate.name, answers)
 
-    def page(
-        self, query: Select[M], column: InstrumentedAttribute[Any], input: Paged, *, to: type[Output]
-    ) -> Page[Any]:
+    def listed(self, model: type[M], output: type[Output], input: Paged, *, to: str) -> Page[Any]:
+        """One page of the rows of `model` with which the actor may do `to`, as `output`. A field of `input` that is given
+        asks for the rows whose column of that name holds just that; an empty text is not given."""
+        query = self._select(model, to)
+        for name in type(input).model_fields:
+            if name not in Paged.model_fields:
+                column, wanted = getattr(model, name), getattr(input, name)
+                query = query if wanted in (None, "") else query.where(column == wanted)
+        return self.page(query, model.__mapper__.primary_key[0], input, to=output)
+
+    def page(self, query: Select[M], column: Any, input: Paged, *, to: type[Output]) -> Page[Any]:
         """One page of `query`, newest first by the time-ordered `column`, with a cursor that survives inserts."""
         if input.cursor:
             query = query.where(column < _decode_cursor(input.cursor))

@@ -237,12 +237,7 @@ def get_party(ctx: Read, input: OneParty) -> ProfileOut:
 
 @read("members:membership:list")
 def list_memberships(ctx: Read, input: ListMemberships) -> Page[MembershipOut]:
-    query = ctx.visible(Membership, to="members:membership:read")
-    if input.party:
-        query = query.where(Membership.party == input.party)
-    if input.org:
-        query = query.where(Membership.org == input.org)
-    return ctx.page(query, Membership.id, input, to=MembershipOut)
+    return ctx.listed(Membership, MembershipOut, input, to="members:membership:read")
 
 
 @read("members:me:show")

@@ -71,10 +71,7 @@ def set_tier(ctx: Write, input: SetTier) -> TierOut:
 
 @read("members:tier:list")
 def list_tiers(ctx: Read, input: ListTiers) -> Page[TierOut]:
-    query = ctx.visible(OrganisationTier, to="members:tier:read")
-    if input.org:
-        query = query.where(OrganisationTier.org == input.org)
-    return ctx.page(query, OrganisationTier.id, input, to=TierOut)
+    return ctx.listed(OrganisationTier, TierOut, input, to="members:tier:read")
 
 
 # ---- for other rooms

@@ -94,10 +94,7 @@ def revoke_token(ctx: Write, input: RevokeToken) -> TokenOut:
 
 @read("members:token:list")
 def list_tokens(ctx: Read, input: ListTokens) -> Page[TokenOut]:
-    query = ctx.visible(Token, to="members:token:read")
-    if input.party:
-        query = query.where(Token.party == input.party)
-    return ctx.page(query, Token.id, input, to=TokenOut)
+    return ctx.listed(Token, TokenOut, input, to="members:token:read")
 
 
 def add_token(ctx: Write, party: Party, *, label: str, scopes: list[str] | None, until: datetime) -> tuple[Token, str]:

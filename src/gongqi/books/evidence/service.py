@@ -234,12 +234,7 @@ class PrivateOut(Output):
 
 @read("evidence:entry:list")
 def list_entries(ctx: Read, input: Entries) -> Page[EntryOut]:
-    query = ctx.visible(EntryRow, to=READ)
-    if input.kind:
-        query = query.where(EntryRow.kind == input.kind)
-    if input.subject:
-        query = query.where(EntryRow.subject == input.subject)
-    return ctx.page(query, EntryRow.id, input, to=EntryOut)
+    return ctx.listed(EntryRow, EntryOut, input, to=READ)
 
 
 @read("evidence:entry:get")

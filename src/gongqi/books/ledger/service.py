@@ -345,12 +345,7 @@ def get_account(ctx: Read, input: GetAccount) -> AccountOut:
 
 @read("ledger:account:list")
 def list_accounts(ctx: Read, input: ListAccounts) -> Page[AccountOut]:
-    query = ctx.visible(Account, to="ledger:account:read")
-    if input.owner is not None:
-        query = query.where(Account.owner == input.owner)
-    if input.unit is not None:
-        query = query.where(Account.unit == input.unit)
-    return ctx.page(query, Account.id, input, to=AccountOut)
+    return ctx.listed(Account, AccountOut, input, to="ledger:account:read")
 
 
 @read("ledger:account:statement")

@@ -99,12 +99,7 @@ def gather(ctx: Write, input: Gather) -> GatheringOut:
 
 @read("scenarios:gathering:list")
 def list_gatherings(ctx: Read, input: ListGatherings) -> Page[GatheringOut]:
-    query = ctx.visible(Gathering, to="scenarios:return:read")
-    if input.route:
-        query = query.where(Gathering.route == input.route)
-    if input.asset:
-        query = query.where(Gathering.asset == input.asset)
-    return ctx.page(query, Gathering.id, input, to=GatheringOut)
+    return ctx.listed(Gathering, GatheringOut, input, to="scenarios:return:read")
 
 
 @read("scenarios:gathering:get")

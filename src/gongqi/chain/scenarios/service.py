@@ -217,30 +217,17 @@ def start_return(ctx: Write, input: StartReturn) -> ReturnOut:
 
 @read("scenarios:agreement:list")
 def list_signatures(ctx: Read, input: ListSignatures) -> Page[SignatureOut]:
-    query = ctx.visible(Signature, to="scenarios:agreement:read")
-    if input.deployment:
-        query = query.where(Signature.deployment == input.deployment)
-    return ctx.page(query, Signature.id, input, to=SignatureOut)
+    return ctx.listed(Signature, SignatureOut, input, to="scenarios:agreement:read")
 
 
 @read("scenarios:outcome:list")
 def list_outcomes(ctx: Read, input: ListOutcomes) -> Page[OutcomeOut]:
-    query = ctx.visible(Outcome, to="scenarios:outcome:read")
-    if input.deployment:
-        query = query.where(Outcome.deployment == input.deployment)
-    if input.returned_in:
-        query = query.where(Outcome.returned_in == input.returned_in)
-    return ctx.page(query, Outcome.id, input, to=OutcomeOut)
+    return ctx.listed(Outcome, OutcomeOut, input, to="scenarios:outcome:read")
 
 
 @read("scenarios:return:list")
 def list_returns(ctx: Read, input: ListReturns) -> Page[ReturnOut]:
-    query = ctx.visible(Return, to="scenarios:return:read")
-    if input.deployment:
-        query = query.where(Return.deployment == input.deployment)
-    if input.asset:
-        query = query.where(Return.asset == input.asset)
-    return ctx.page(query, Return.id, input, to=ReturnOut)
+    return ctx.listed(Return, ReturnOut, input, to="scenarios:return:read")
 
 
 @read("scenarios:return:get")

@@ -179,12 +179,7 @@ def reschedule(ctx: Write, input: Reschedule) -> DonationOut:
 
 @read("upstream:donation:list")
 def list_donations(ctx: Read, input: ListDonations) -> Page[DonationOut]:
-    query = ctx.visible(Donation, to="upstream:donation:read")
-    if input.org:
-        query = query.where(Donation.org == input.org)
-    if input.state:
-        query = query.where(Donation.state == input.state)
-    return ctx.page(query, Donation.id, input, to=DonationOut)
+    return ctx.listed(Donation, DonationOut, input, to="upstream:donation:read")
 
 
 @read("upstream:donation:get")

@@ -124,7 +124,7 @@ def give_to_fund(ctx: Write, input: GiveToFund) -> FundOut:
 
 @read("billing:fund:list")
 def list_funds(ctx: Read, input: ListFunds) -> Page[FundOut]:
-    page = ctx.page(ctx.visible(AidFund, to="billing:fund:read"), AidFund.id, input, to=FundRow)
+    page = ctx.listed(AidFund, FundRow, input, to="billing:fund:read")
     return Page(items=[_shown(ctx, row) for row in page.items], next=page.next)
 
 
@@ -172,10 +172,7 @@ def end_aid(ctx: Write, input: OneAid) -> AidOut:
 
 @read("billing:aid:list")
 def list_aid(ctx: Read, input: ListAid) -> Page[AidOut]:
-    query = ctx.visible(AidGrant, to="billing:aid:read")
-    if input.org:
-        query = query.where(AidGrant.org == input.org)
-    return ctx.page(query, AidGrant.id, input, to=AidOut)
+    return ctx.listed(AidGrant, AidOut, input, to="billing:aid:read")
 
 
 class FundRow(Output):

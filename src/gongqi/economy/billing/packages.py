@@ -153,18 +153,12 @@ def end_subscription(ctx: Write, input: OneSubscription) -> SubscriptionOut:
 
 @read("billing:package:list")
 def list_packages(ctx: Read, input: ListPackages) -> Page[PackageOut]:
-    query = ctx.visible(Package, to="billing:package:read")
-    if input.state:
-        query = query.where(Package.state == input.state)
-    return ctx.page(query, Package.id, input, to=PackageOut)
+    return ctx.listed(Package, PackageOut, input, to="billing:package:read")
 
 
 @read("billing:subscription:list")
 def list_subscriptions(ctx: Read, input: ListSubscriptions) -> Page[SubscriptionOut]:
-    query = ctx.visible(Subscription, to="billing:subscription:read")
-    if input.org:
-        query = query.where(Subscription.org == input.org)
-    page = ctx.page(query, Subscription.id, input, to=SubscriptionRow)
+    page = ctx.listed(Subscription, SubscriptionRow, input, to="billing:subscription:read")
     return Page(items=[_shown(ctx, row) for row in page.items], next=page.next)
 
 

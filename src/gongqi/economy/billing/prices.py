@@ -102,10 +102,7 @@ def publish_price(ctx: Write, input: PublishPrice) -> PriceOut:
 
 @read("billing:price:list")
 def list_prices(ctx: Read, input: ListPrices) -> Page[PriceOut]:
-    query = ctx.visible(Price, to="billing:price:read")
-    if input.route:
-        query = query.where(Price.route == input.route)
-    return ctx.page(query, Price.id, input, to=PriceOut)
+    return ctx.listed(Price, PriceOut, input, to="billing:price:read")
 
 
 @read("billing:price:get")

@@ -127,7 +127,7 @@ def publish_policy(ctx: Write, input: Weights) -> PolicyOut:
 
 @read("credits:policy:list")
 def list_policies(ctx: Read, input: Paged) -> Page[PolicyOut]:
-    return ctx.page(ctx.visible(SplitPolicy, to="credits:policy:read"), SplitPolicy.id, input, to=PolicyOut)
+    return ctx.listed(SplitPolicy, PolicyOut, input, to="credits:policy:read")
 
 
 @read("credits:policy:get")
@@ -137,12 +137,7 @@ def get_policy(ctx: Read, input: OnePolicy) -> PolicyOut:
 
 @read("credits:split:list")
 def list_splits(ctx: Read, input: ListSplits) -> Page[SplitOut]:
-    query = ctx.visible(Split, to="credits:split:read")
-    if input.call:
-        query = query.where(Split.call == input.call)
-    if input.deployment:
-        query = query.where(Split.deployment == input.deployment)
-    return ctx.page(query, Split.id, input, to=SplitOut)
+    return ctx.listed(Split, SplitOut, input, to="credits:split:read")
 
 
 @read("credits:split:get")

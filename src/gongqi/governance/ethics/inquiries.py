@@ -83,11 +83,7 @@ def close_inquiry(ctx: Write, input: CloseInquiry) -> InquiryOut:
 
 @read("ethics:inquiry:list")
 def list_inquiries(ctx: Read, input: ListInquiries) -> Page[InquiryOut]:
-    query = ctx.visible(Inquiry, to="ethics:inquiry:read")
-    for column, wanted in ((Inquiry.route, input.route), (Inquiry.state, input.state)):
-        if wanted:
-            query = query.where(column == wanted)
-    return ctx.page(query, Inquiry.id, input, to=InquiryOut)
+    return ctx.listed(Inquiry, InquiryOut, input, to="ethics:inquiry:read")
 
 
 @read("ethics:inquiry:get")

@@ -107,12 +107,7 @@ def revoke(ctx: Write, input: DecideAccess) -> AccessOut:
 @read("hub:access:list")
 def list_access(ctx: Read, input: ListAccess) -> Page[AccessOut]:
     """One's own requests, and those for the assets of one's organisations."""
-    query = ctx.visible(AccessRequest, to="hub:access:read")
-    if input.asset:
-        query = query.where(AccessRequest.asset == input.asset)
-    if input.state:
-        query = query.where(AccessRequest.state == input.state)
-    return ctx.page(query, AccessRequest.id, input, to=AccessOut)
+    return ctx.listed(AccessRequest, AccessOut, input, to="hub:access:read")
 
 
 # --- for the doors and for rooms above -------------------------------------------------------------------------------

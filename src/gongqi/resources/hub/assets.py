@@ -125,12 +125,7 @@ def open_asset(ctx: Write, input: OpenAsset) -> AssetOut:
 
 @read("hub:asset:list")
 def list_assets(ctx: Read, input: ListAssets) -> Page[AssetOut]:
-    query = ctx.visible(Asset, to="hub:asset:read")
-    if input.kind:
-        query = query.where(Asset.kind == input.kind)
-    if input.org:
-        query = query.where(Asset.org == input.org)
-    return ctx.page(query, Asset.id, input, to=AssetOut)
+    return ctx.listed(Asset, AssetOut, input, to="hub:asset:read")
 
 
 @read("hub:asset:get")

@@ -196,12 +196,7 @@ def withdraw(ctx: Write, input: Withdraw) -> ReleaseOut:
 
 @read("hub:release:list")
 def list_releases(ctx: Read, input: ListReleases) -> Page[ReleaseOut]:
-    query = ctx.visible(Release, to="hub:release:read")
-    if input.asset:
-        query = query.where(Release.asset == input.asset)
-    if input.state:
-        query = query.where(Release.state == input.state)
-    return ctx.page(query, Release.id, input, to=ReleaseOut)
+    return ctx.listed(Release, ReleaseOut, input, to="hub:release:read")
 
 
 @read("hub:release:get")

@@ -154,11 +154,7 @@ def FAIL(ctx: Write, input: OneCall) -> CallOut:
 
 @read("serving:call:list")
 def list_calls(ctx: Read, input: ListCalls) -> Page[CallOut]:
-    query = ctx.visible(Call, to="serving:usage:read")
-    for column, wanted in ((Call.deployment, input.deployment), (Call.org, input.org), (Call.state, input.state)):
-        if wanted:
-            query = query.where(column == wanted)
-    return ctx.page(query, Call.id, input, to=CallOut)
+    return ctx.listed(Call, CallOut, input, to="serving:usage:read")
 
 
 @read("serving:call:get")

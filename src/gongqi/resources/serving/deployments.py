@@ -174,14 +174,7 @@ def set_budget(ctx: Write, input: SetBudget) -> BudgetOut:
 
 @read("serving:deployment:list")
 def list_deployments(ctx: Read, input: ListDeployments) -> Page[DeploymentOut]:
-    query = ctx.visible(Deployment, to="serving:deployment:read")
-    for column, wanted in (
-        (Deployment.name, input.name), (Deployment.org, input.org), (Deployment.asset, input.asset),
-        (Deployment.state, input.state),
-    ):  # fmt: skip
-        if wanted:
-            query = query.where(column == wanted)
-    return ctx.page(query, Deployment.id, input, to=DeploymentOut)
+    return ctx.listed(Deployment, DeploymentOut, input, to="serving:deployment:read")
 
 
 @read("serving:deployment:get")
@@ -191,12 +184,7 @@ def get_deployment(ctx: Read, input: OneDeployment) -> DeploymentOut:
 
 @read("serving:budget:list")
 def list_budgets(ctx: Read, input: ListBudgets) -> Page[BudgetOut]:
-    query = ctx.visible(Budget, to="serving:budget:read")
-    if input.deployment:
-        query = query.where(Budget.deployment == input.deployment)
-    if input.org:
-        query = query.where(Budget.org == input.org)
-    return ctx.page(query, Budget.id, input, to=BudgetOut)
+    return ctx.listed(Budget, BudgetOut, input, to="serving:budget:read")
 
 
 # --- for rooms above and for our own protocol door -------------------------------------------------------------------

@@ -60,10 +60,7 @@ class OneDrift(Input):
 
 @read("serving:drift:list")
 def list_drift(ctx: Read, input: ListDrift) -> Page[DriftOut]:
-    query = ctx.visible(Drift, to="serving:drift:read")
-    if input.route:
-        query = query.where(Drift.route == input.route)
-    return ctx.page(query, Drift.id, input, to=DriftOut)
+    return ctx.listed(Drift, DriftOut, input, to="serving:drift:read")
 
 
 @read("serving:drift:get")

@@ -90,7 +90,7 @@ def retire_endpoint(ctx: Write, input: OneEndpoint) -> EndpointOut:
 
 @read("serving:endpoint:list")
 def list_endpoints(ctx: Read, input: Paged) -> Page[EndpointOut]:
-    return ctx.page(ctx.visible(ModelEndpoint, to="serving:endpoint:read"), ModelEndpoint.id, input, to=EndpointOut)
+    return ctx.listed(ModelEndpoint, EndpointOut, input, to="serving:endpoint:read")
 
 
 @read("serving:endpoint:get")

@@ -93,14 +93,7 @@ def withdraw(ctx: Write, input: OneFeedback) -> FeedbackOut:
 
 @read("serving:feedback:list")
 def list_feedback(ctx: Read, input: ListFeedback) -> Page[FeedbackOut]:
-    query = ctx.visible(Feedback, to="serving:feedback:read")
-    for column, wanted in (
-        (Feedback.route, input.route), (Feedback.org, input.org), (Feedback.call, input.call),
-        (Feedback.state, input.state),
-    ):  # fmt: skip
-        if wanted:
-            query = query.where(column == wanted)
-    return ctx.page(query, Feedback.id, input, to=FeedbackOut)
+    return ctx.listed(Feedback, FeedbackOut, input, to="serving:feedback:read")
 
 
 @read("serving:feedback:get")

@@ -123,10 +123,7 @@ def revoke_key(ctx: Write, input: OneKey) -> KeyOut:
 
 @read("serving:key:list")
 def list_keys(ctx: Read, input: ListKeys) -> Page[KeyOut]:
-    query = ctx.visible(ModelKey, to="serving:key:read")
-    if input.org:
-        query = query.where(ModelKey.org == input.org)
-    return ctx.page(query, ModelKey.id, input, to=KeyOut)
+    return ctx.listed(ModelKey, KeyOut, input, to="serving:key:read")
 
 
 @read("serving:key:get")

@@ -181,11 +181,7 @@ def retire_route(ctx: Write, input: OneRoute) -> RouteWithTargets:
 
 @read("serving:route:list")
 def list_routes(ctx: Read, input: ListRoutes) -> Page[RouteOut]:
-    query = ctx.visible(ModelRoute, to="serving:route:read")
-    for column, wanted in ((ModelRoute.name, input.name), (ModelRoute.state, input.state)):
-        if wanted:
-            query = query.where(column == wanted)
-    return ctx.page(query, ModelRoute.id, input, to=RouteOut)
+    return ctx.listed(ModelRoute, RouteOut, input, to="serving:route:read")
 
 
 @read("serving:route:get")

@@ -148,12 +148,7 @@ def retry_import(ctx: Write, input: OneImport) -> ImportOut:
 
 @read("hub:import:list")
 def list_imports(ctx: Read, input: ListImports) -> Page[ImportOut]:
-    query = ctx.visible(Import, to="hub:import:read")
-    if input.asset:
-        query = query.where(Import.asset == input.asset)
-    if input.state:
-        query = query.where(Import.state == input.state)
-    return ctx.page(query, Import.id, input, to=ImportOut)
+    return ctx.listed(Import, ImportOut, input, to="hub:import:read")
 
 
 @read("hub:import:get")

@@ -85,7 +85,7 @@ def retire_source(ctx: Write, input: OneSource) -> SourceOut:
 @read("hub:source:list")
 def list_sources(ctx: Read, input: Paged) -> Page[SourceOut]:
     """Those that one's organisations may import from."""
-    return ctx.page(ctx.visible(Source, to="hub:source:read"), Source.id, input, to=SourceOut)
+    return ctx.listed(Source, SourceOut, input, to="hub:source:read")
 
 
 # --- for this room: the caller has authorised ------------------------------------------------------------------------
