@@ -8,7 +8,7 @@ retries and a dead letter like any other flow. A handler's database work commits
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -52,7 +52,3 @@ class EventRow(Base):
     subject: Mapped[str]
     payload: Mapped[dict[str, Any]]
     emitted_at: Mapped[datetime]
-
-
-def payload_of(event: Event) -> dict[str, Any]:
-    return asdict(event)

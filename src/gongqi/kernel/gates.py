@@ -8,7 +8,7 @@ and adding an answerer can only tighten.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
@@ -98,16 +98,7 @@ class Verdict:
                     "decision": answer.decision,
                     "reason": answer.reason,
                     "params": dict(answer.params),
-                    "cites": [
-                        {
-                            "source": c.source,
-                            "article": c.article,
-                            "authority": c.authority,
-                            "date": c.date,
-                            "url": c.url,
-                        }
-                        for c in answer.cites
-                    ],
+                    "cites": [asdict(cite) for cite in answer.cites],
                     "evidence": answer.evidence,
                 }
                 for source, answers in self.answers.items()

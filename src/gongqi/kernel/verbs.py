@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_type_hints
@@ -28,7 +28,7 @@ from gongqi.kernel import flows
 from gongqi.kernel.access import PUBLIC, WITHHELD, Actor
 from gongqi.kernel.db import Base
 from gongqi.kernel.errors import Broken, Refused
-from gongqi.kernel.events import Event, EventRow, payload_of
+from gongqi.kernel.events import Event, EventRow
 from gongqi.kernel.gates import Gate, Verdict
 from gongqi.kernel.ids import mint
 
@@ -181,7 +181,7 @@ class Read:
         Raises: Refused("access.not-found") when it does not exist or may not even be seen,
         Refused("access.forbidden") when it may be seen but not acted upon.
         """
-        row = self.session.scalar(self._select(model, to).where(model.__mapper__.primary_key[0] == key))
+        row = self.session.scalar(self.visible(model, to=to).where(model.__mapper__.primary_key[0] == key))
         if row is None:
             policy = self.kernel.house.policies[model]
             if to != policy.read:
@@ -192,7 +192,11 @@ class Read:
 
     def visible(self, model: type[M], *, to: str) -> Select[M]:
         """A select over the rows of `model` with which the actor may do `to`."""
-        return self._select(model, to)
+        self.authorised.add(to)
+        policy = self.kernel.house.policies.get(model)
+        if policy is None:
+            raise Broken("kernel.policy-missing", model=model.__tablename__, permission=to)
+        return select(model).where(policy.clause(self.actor, to))
 
     def may(self, permission: str, row: Base | None = None) -> bool:
         """Whether a button should be shown. The verb itself asks again."""
@@ -211,7 +215,7 @@ class Read:
     def listed(self, model: type[M], output: type[Output], input: Paged, *, to: str) -> Page[Any]:
         """One page of the rows of `model` with which the actor may do `to`, as `output`. A field of `input` that is given
         asks for the rows whose column of that name holds just that; an empty text is not given."""
-        query = self._select(model, to)
+        query = self.visible(model, to=to)
         for name in type(input).model_fields:
             if name not in Paged.model_fields:
                 column, wanted = getattr(model, name), getattr(input, name)
@@ -227,13 +231,6 @@ class Read:
         rows = rows[: input.limit]
         cursor = _encode_cursor(getattr(rows[-1], column.key)) if more else None
         return Page(items=[to.model_validate(row) for row in rows], next=cursor)
-
-    def _select(self, model: type[M], permission: str) -> Select[M]:
-        self.authorised.add(permission)
-        policy = self.kernel.house.policies.get(model)
-        if policy is None:
-            raise Broken("kernel.policy-missing", model=model.__tablename__, permission=permission)
-        return select(model).where(policy.clause(self.actor, permission))
 
     def _denied(self, permission: str) -> Refused:
         if self.actor.is_anonymous:
@@ -306,7 +303,7 @@ class Write(Read):
             id=self.new_id("evt"),
             kind=event.kind,
             subject=event.subject,
-            payload=payload_of(event),
+            payload=asdict(event),
             emitted_at=self.now,
         )
         self.session.add(row)
