@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gongqi.kernel.access import FOUNDATION, Actor, matches
+from gongqi.kernel.ids import mint
 from gongqi.members import VOCABULARY, rules
 
 WORDS = ("hub", "data", "asset", "read", "create")
@@ -91,3 +92,13 @@ def test_a_guesser_never_tries_faster_than_the_limit_allows(pauses, limit):
 def test_each_lock_is_at_least_as_long_as_the_one_before(extra, limit):
     count = limit + extra
     assert rules.FIRST_LOCK <= rules.lock_for(count, limit) <= rules.lock_for(count + 1, limit) <= rules.LONGEST_LOCK
+
+
+KINDS = ("person", "organisation", "agent", "site")
+
+
+@given(st.datetimes(timezones=st.just(UTC)).filter(lambda moment: moment.year >= 1970), st.sampled_from(KINDS))
+def test_an_id_lies_among_those_of_its_kind_and_of_no_other(moment, kind):
+    key = mint(rules.prefix_of(kind), moment)
+    spans = {each: rules.ids_of(each) for each in KINDS}
+    assert [each for each, (first, last) in spans.items() if first <= key <= last] == [kind]

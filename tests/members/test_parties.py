@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from gongqi.kernel.access import ANONYMOUS
 from gongqi.kernel.errors import Refused
@@ -363,3 +365,21 @@ def test_whoami_says_what_one_may_do_where(foundation):
     me = foundation.ask(person, "members:me:show")
     assert me.id == person.id and me.orgs == [org] and me.session == person.session
     assert "serving:model:infer" in me.grants[org] and "members:token:issue" in me.grants[person.id]
+
+
+def test_a_list_of_organisations_does_not_walk_past_the_people(foundation):
+    reader = foundation.kernel.db.reader
+    if reader.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL chooses by statistics")
+    asked = []
+
+    def heard(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        asked.append((statement, values))
+
+    event.listen(reader, "before_cursor_execute", heard)
+    foundation.ask(ANONYMOUS, "members:party:list", kind="organisation")
+    event.remove(reader, "before_cursor_execute", heard)
+    [(statement, values)] = [each for each in asked if "ORDER BY party.id DESC" in each[0]]
+    with reader.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+    assert "(id>? AND id<?)" in str(plan), plan

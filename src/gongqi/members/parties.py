@@ -217,7 +217,7 @@ def restore(ctx: Write, input: OneParty) -> PartyOut:
 def list_parties(ctx: Read, input: ListParties) -> Page[PartyOut]:
     query = ctx.visible(Party, to="members:party:read")
     if input.kind:
-        query = query.where(Party.kind == input.kind)
+        query = query.where(Party.kind == input.kind, Party.id.between(*rules.ids_of(input.kind)))
     if input.handle:
         query = query.where(Party.handle == input.handle)
     if input.org:

@@ -71,6 +71,13 @@ def prefix_of(kind: str) -> str:
     return _PREFIXES[kind]
 
 
+def ids_of(kind: str) -> tuple[str, str]:
+    """What no id of a party of this kind comes before, and what none comes after. An id says what it names, and a list
+    goes by ids: so that of organisations need not walk past all the people."""
+    first = f"{prefix_of(kind)}_"
+    return first, first + "z" * 26  # the last letter of their alphabet, as often as an id has letters
+
+
 def covers(patterns: Collection[str], wanted: Collection[str]) -> bool:
     """Whether every permission that `wanted` matches is also matched by `patterns`."""
     return all(any(_within(each, pattern) for pattern in patterns) for each in wanted)
