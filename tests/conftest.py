@@ -16,11 +16,14 @@ import functools
 import gc
 import importlib.util
 import os
+import re
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jinja2
@@ -45,8 +48,13 @@ from gongqi.resources.hub.formats import Finding
 POSTGRES = os.environ.get("GONGQI_TEST_POSTGRES")
 SOURCE = Path(__file__).parents[1] / "src" / "gongqi"
 DEFAULT = "not browser and not slow and not long"  # what `make test` says after `-m`
+ALL_OF_A_FILE = re.compile(r"^pytestmark = (\[[^]]*\]|.*)", re.MULTILINE)
+ELSEWHERE = re.compile(r"pytest\.mark\.(browser|slow|long)\b")
 LONG = "long and not slow"  # and `make test-long`
 NOTED = Path(__file__).parents[1] / ".made-codes"  # what the first of them made, for the second to add to
+# Imported at the first word to them: every worker reads every test, and some five seconds of what others wrote is then
+# imported by the one worker that runs it.
+LATE = ("anthropic", "mlcroissant", "openai")
 MADE: set[str] = set()  # codes of the errors made so far, here and by the workers that have come home
 
 
@@ -220,11 +228,31 @@ def pytest_configure(config: pytest.Config) -> None:
     """A code is made as an error, as a finding in a file, or as the reason why a model cannot be evaluated."""
     for family in (GongqiError, Finding, Unfit):
         family.__init__ = noting(family.__init__)  # type: ignore[method-assign]
+    for name in LATE:
+        sys.modules.setdefault(name, Late(name))
+
+
+class Late(ModuleType):
+    """A module that is imported when something of it is asked for. To be looked at, as pytest looks at all that a file of
+    tests holds, is not to be asked."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") and name != "__path__":
+            raise AttributeError(name)
+        if sys.modules[self.__name__] is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """What needs a browser is not even read where no browser is asked for."""
-    return True if collection_path.name == "browser" and config.option.markexpr == DEFAULT else None
+    """A file of which `make test` runs nothing is not even read by it: each worker reads all that there is, and what such
+    files import takes as long as many tests."""
+    if config.option.markexpr != DEFAULT:
+        return None
+    if not collection_path.match("test_*.py"):
+        return True if collection_path.name == "browser" else None
+    of_all = ALL_OF_A_FILE.search(collection_path.read_text("utf-8"))
+    return True if of_all and ELSEWHERE.search(of_all[0]) else None
 
 
 def pytest_collection_finish() -> None:

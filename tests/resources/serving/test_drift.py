@@ -7,7 +7,6 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from river.drift import ADWIN
 
 from gongqi.resources.serving import drift
 from gongqi.resources.serving.drifting import CLOCK, DELTA, FEWEST, STREAMS, WINDOW, Change, change_in, kept
@@ -88,6 +87,8 @@ def test_a_window_is_bounded_and_keeps_the_latest(figures):
 
 
 def test_the_core_that_is_used_is_the_adwin_of_the_library():
+    from river.drift import ADWIN  # and scikit-learn with it
+
     rng = random.Random(7)
     values = [rng.random() / 2 for _ in range(800)] + [0.3 + rng.random() / 2 for _ in range(800)]
     public = ADWIN(delta=DELTA, clock=CLOCK, max_buckets=5, min_window_length=FEWEST, grace_period=2 * FEWEST)

@@ -13,7 +13,6 @@ import pytest
 
 from tests.resources.hub.oci.conftest import CARD, Registry
 
-oras = pytest.importorskip("oras.client")
 FILES = {
     "README.md": CARD,
     "config.json": b'{"hidden_size": 8}',
@@ -34,7 +33,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def client(registry: Registry, tmp_path: Path, secret: str | None) -> Any:
-    made = oras.OrasClient(hostname=host(registry), insecure=True)
+    from oras.client import OrasClient  # what it imports takes seconds
+
+    made = OrasClient(hostname=host(registry), insecure=True)
     if secret:
         config = str(tmp_path / "docker.json")
         made.login(username="donor", password=secret, hostname=host(registry), tls_verify=False, config_path=config)
