@@ -87,7 +87,8 @@ def hasten(connection: Connection) -> None:
     does not wait for the disk."""
     connection.engine._compiled_cache = COMPILED
     if connection.dialect.name == "sqlite" and not connection.info.get("is_hasty"):
-        connection.info["is_hasty"] = bool(connection.connection.driver_connection.execute("PRAGMA synchronous=OFF"))
+        driver: Any = connection.connection.driver_connection
+        connection.info["is_hasty"] = bool(driver.execute("PRAGMA synchronous=OFF"))
 
 
 @contextlib.contextmanager
@@ -278,7 +279,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    config = session.config
+    config: Any = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["codes"] = sorted(MADE)
         return

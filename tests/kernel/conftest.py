@@ -180,7 +180,7 @@ POLICIES = (
         Note,
         read="village:note:read",
         rules={
-            "village:note:read": any_of(where(Note.public), within(Note.org)),
+            "village:note:read": any_of(where(Note.public.is_(True)), within(Note.org)),
             **{f"village:note:{act}": within(Note.org) for act in ("edit", "count", "silent", "careless", "reveal")},
         },
     ),

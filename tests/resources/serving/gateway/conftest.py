@@ -17,12 +17,16 @@ from typing import Any
 import httpx
 import pytest
 
+from gongqi.resources.serving import settlement
 from gongqi.resources.serving.metering import NANO
+from gongqi.resources.serving.plane import process
 from tests.house.conftest import Foundation, wait_for
 
 UNIT = "CNY-fen"
 INPUT_NANOS, OUTPUT_NANOS = 30_000, 60_000  # ¥0.0003 and ¥0.0006 a thousand tokens
 CHAT = "/v1/chat/completions"
+LOOK_SECONDS = process.LOOK_SECONDS  # as it is outside of tests
+SOON_SECONDS = 0.1  # within: every test waits for the books, and until what it has changed is gone by
 
 
 def load_sim() -> ModuleType:
@@ -195,11 +199,14 @@ def gateway(
 ) -> Iterator[Gateway]:
     """After whatever a module's tests have done with it, the laws hold."""
     folder = tmp_path_factory.mktemp("gateway")
-    with new_database(folder) as url:
+    with pytest.MonkeyPatch.context() as patch, new_database(folder) as url:
+        patch.setattr(settlement, "SETTLE_SECONDS", SOON_SECONDS)
+        patch.setattr(settlement, "RETRY_SECONDS", 2 * SOON_SECONDS)
+        patch.setattr(process, "LOOK_SECONDS", SOON_SECONDS)
         made = open_gateway(folder, url, server)
         yield made
         eventually(lambda: not made.plane.calls)
-        time.sleep(1.5)  # the last are settled
+        time.sleep(10 * SOON_SECONDS)  # the last are settled
         made.laws_hold()
         made.foundation.stop()
 

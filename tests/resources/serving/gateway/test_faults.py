@@ -16,10 +16,11 @@ import pytest
 
 from gongqi.kernel.errors import Unavailable
 from gongqi.resources.serving import metering
-from gongqi.resources.serving.plane import bodies, door, pool, spool
+from gongqi.resources.serving.plane import bodies, door, pool, process, spool
 from tests.resources.serving.gateway.conftest import (
     CHAT,
     INPUT_NANOS,
+    LOOK_SECONDS,
     OUTPUT_NANOS,
     UNIT,
     Gateway,
@@ -198,7 +199,8 @@ def test_a_caller_who_leaves_in_the_middle_pays_prompt_and_what_came(gateway: Ga
     assert 5 <= record["output_tokens"] < 60 and record["input_tokens"] > 0
 
 
-def test_a_key_revoked_in_the_middle_stops_within_a_second(gateway: Gateway) -> None:
+def test_a_key_revoked_in_the_middle_stops_within_a_second(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LOOK_SECONDS", LOOK_SECONDS)
     gateway.route("longer", "words=400+slow=0.02")
     issued = gateway.issue()
     ended: list[float] = []
@@ -379,7 +381,7 @@ def test_a_settlement_is_not_done_twice_nor_out_of_turn(gateway: Gateway) -> Non
         1,
     ]
     record += [UNIT, 0, 0, 0, 0, None, 1]
-    given = {"plane": "plane_test", "segment": 1, "start": 0, "end": 10, "records": [record, record]}
+    given: dict[str, Any] = {"plane": "plane_test", "segment": 1, "start": 0, "end": 10, "records": [record, record]}
     assert kernel.transact(lambda ctx: settle_batch(ctx, **given), reason="test") == 1
     with pytest.raises(Broken, match="spool-mark-differs"):
         kernel.transact(lambda ctx: settle_batch(ctx, **given), reason="test")
