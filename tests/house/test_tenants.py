@@ -30,7 +30,8 @@ from starlette.routing import Mount, Route
 from gongqi.doors.fields import fields_of, key_field
 from gongqi.doors.mcp.server import tool_name
 from gongqi.doors.web.api import path_of
-from tests.house.tenants_table import ENDPOINTS, PAGES, READS, STREAMS, VERBS, Given
+from tests.house.tenants_doors import ENDPOINTS, PAGES, STREAMS
+from tests.house.tenants_table import READS, VERBS, Given
 from tests.house.world import CANARY, OUTSIDERS, PEOPLE, World
 
 pytestmark = [pytest.mark.long, pytest.mark.postgres]
@@ -203,7 +204,7 @@ def test_tools_refuse_the_outsiders_as_the_api_does(world: World) -> None:
         wrong = []
         token = {} if person == "stranger" else {"authorization": f"Bearer {world.people[person].secret}"}
         async with httpx.AsyncClient(headers=token, timeout=30, trust_env=False) as http:
-            transport = streamable_http_client(world.foundation.url + "/mcp", http_client=http)
+            transport = streamable_http_client(world.foundation.url + "/mcp", http_client=http)  # type: ignore[arg-type]
             async with McpClient(transport) as tools:
                 for name, (wanted, given) in {**READS, **VERBS}.items():
                     want = wanted.split()[PEOPLE.index(person)]

@@ -13,8 +13,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from gongqi.kernel.access import Actor, Policy, Vocabulary, any_of, where, within
 from gongqi.kernel.db import Base
 from gongqi.kernel.events import Event
+from gongqi.kernel.flows import Flow
 from gongqi.kernel.room import House, Room
 from gongqi.kernel.verbs import Entry, Input, Output, Page, Paged, Read, Write, read, verb
+from gongqi.kernel.worker import Worker
 
 
 class Note(Base):
@@ -226,3 +228,15 @@ def village(tmp_path: Path) -> SimpleNamespace:
 def kernel(build, village, clock):
     """The village on a fresh database, with a clock that moves only when told."""
     return build(village.house(), record=village.witness, clock=clock)
+
+
+@pytest.fixture
+def raise_house(build, village, clock):
+    """`raise_house(flow, handlers=..., schedules=...)`: a kernel with the flow `f`, and a worker without threads."""
+
+    def make(flow=None, **more):
+        parts = {"flows": (Flow("f", flow),) if flow else ()} | more
+        kernel = build(village.house(**parts), record=village.witness, clock=clock)
+        return kernel, Worker(kernel, threads=0)
+
+    return make

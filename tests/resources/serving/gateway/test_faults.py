@@ -385,7 +385,8 @@ def test_a_settlement_is_not_done_twice_nor_out_of_turn(gateway: Gateway) -> Non
     assert kernel.transact(lambda ctx: settle_batch(ctx, **given), reason="test") == 1
     with pytest.raises(Broken, match="spool-mark-differs"):
         kernel.transact(lambda ctx: settle_batch(ctx, **given), reason="test")
+    further: dict[str, Any] = given | {"start": 20, "end": 30}
     with pytest.raises(Broken, match="spool-mark-differs"):
-        kernel.transact(lambda ctx: settle_batch(ctx, **given | {"start": 20, "end": 30}), reason="test")
-    later = given | {"start": 10, "end": 20}
+        kernel.transact(lambda ctx: settle_batch(ctx, **further), reason="test")
+    later: dict[str, Any] = given | {"start": 10, "end": 20}
     assert kernel.transact(lambda ctx: settle_batch(ctx, **later), reason="test") == 0
