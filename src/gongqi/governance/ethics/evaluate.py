@@ -91,10 +91,7 @@ class Records:
 
 def evaluate(job: Job) -> dict[str, Any]:
     """Run the model on the held-out records and measure it. Raises Unfit."""
-    import fairlearn
     import numpy as np
-    import onnxruntime
-    import sklearn
 
     records = read_records(Path(job.data), target=job.target, features=job.features, subgroup=job.subgroup)
     predicted, probability = predict(Path(job.model), records.features)
@@ -124,17 +121,26 @@ def evaluate(job: Job) -> dict[str, Any]:
         "subgroup_note": SUBGROUP_NOTE if subgroups else None,
         # One bit a record, in the order of the file: two evaluations on the same data can then be compared pairwise.
         "hits": np.packbits(hits).tobytes().hex(),
-        "method": {
-            "seed": job.seed,
-            "resamples": RESAMPLES,
-            "bins": BINS,
-            "minimum_cases": MINIMUM_CASES,
-            "onnxruntime": onnxruntime.__version__,
-            "scikit-learn": sklearn.__version__,
-            "fairlearn": fairlearn.__version__,
-        },
+        "method": _method(job.seed),
     }
     return _rounded(result)
+
+
+def _method(seed: int) -> dict[str, Any]:
+    """By what it was measured. What measures takes seconds to import: not before the model has answered."""
+    import fairlearn
+    import onnxruntime
+    import sklearn
+
+    return {
+        "seed": seed,
+        "resamples": RESAMPLES,
+        "bins": BINS,
+        "minimum_cases": MINIMUM_CASES,
+        "onnxruntime": onnxruntime.__version__,
+        "scikit-learn": sklearn.__version__,
+        "fairlearn": fairlearn.__version__,
+    }
 
 
 def read_records(path: Path, *, target: str, features: Sequence[str], subgroup: str | None) -> Records:
