@@ -214,6 +214,14 @@ PAGES: dict[str, tuple[str, Given]] = {
         "401 403 403 200 200",
         lambda w, p: {"org": w.north, "month": MONTH, "name": "statement.csv"},
     ),
+    "GET /billing/taxes": ("200 200 200 200 200", nothing),
+    "GET /billing/invoice/{key}": ("404 404 404 200 200", lambda w, p: {"key": w.invoice}),
+    "GET /api/v1/billing/invoice/{invoice}/{name}": (
+        "404 404 404 200 200",
+        lambda w, p: {"invoice": w.invoice, "name": "invoice.xml"},
+    ),
+    "GET /serving/tail": ("401 200 200 200 200", nothing),
+    "GET /serving/engines": ("401 403 403 403 200", nothing),
     "GET /billing": ("200 200 200 200 200", nothing),
     "GET /serving/models": ("200 200 200 200 200", nothing),
     "GET /serving/model/{key}/calls": ("200 200 200 200 200", lambda w, p: {"key": w.of["route"]["owner"]}),
@@ -264,4 +272,4 @@ PAGES: dict[str, tuple[str, Given]] = {
         },
     ),
 }
-STREAMS = {"GET /live"}  # has no end; see below
+STREAMS = {"GET /live", "GET /api/v1/serving/tail"}  # has no end; see below

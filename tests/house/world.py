@@ -16,6 +16,7 @@ import httpx
 
 from gongqi.doors.cli import laboratory
 from gongqi.doors.cli.push import push_folder
+from gongqi.economy.billing.models import Invoice
 from gongqi.resources.serving import drift
 from gongqi.resources.serving.drifting import Change
 from gongqi.resources.serving.settlement import settle_batch
@@ -267,6 +268,10 @@ class World:
         bought = {"org": self.north, "package": self.of["package"]["owner"]}
         self.each("subscription", lambda _who: self.keep(self.owner.verb("billing:subscription:start", **bought)))
         self.owner.verb("billing:address:set", org=self.north, name=f"{CANARY} Ltd", **ADDRESS)
+        tax = {"jurisdiction": "AX", "category": "S", "rate_bp": 1900, "article": "an article"}
+        buyers = dict(zip(PEOPLE, ("AD", "AE", "AF", "AG", "AI"), strict=True))
+        self.each("tax", lambda who: operator("billing:tax:publish", **tax, buyer_countries=[buyers[who]])["id"])
+        self._invoice()
         label = {"org": self.north, "label": f"{CANARY} key"}
         self.each("key", lambda _person: self.keep(self.owner.verb("serving:key:issue", **label)))
         key = self.owner.verb("serving:key:issue", **label)
@@ -303,6 +308,36 @@ class World:
         )
         self.said = say(calls[0])
         self.of["said"] = {person: say(call) for person, call in zip(PEOPLE, calls[1:], strict=True)}
+
+    def _invoice(self) -> None:
+        """One of a month long over; nothing was charged in it, so there is no money to give back."""
+        self.invoice = "inv_" + "0" * 26
+        party = {
+            "org": self.north,
+            "name": f"{CANARY} Ltd",
+            **ADDRESS,
+            "vat_id": None,
+            "registration": None,
+            "version": 1,
+        }
+        tax = {"category": "O", "rate_bp": 0, "amount": 7}
+        line = tax | {"position": 1, "receiver": self.of["route"]["owner"], "item": CANARY, "net": 7}
+        content = {
+            "seller": party, "buyer": party, "since": "2020-01-01", "last": "2020-01-31", "lines": [line],
+            "subtotals": [tax | {"basis": 7, "tax": 0, "reason": "none", "rule": None}],
+        }  # fmt: skip
+        row = {
+            "id": self.invoice,
+            "series": "I2020",
+            "position": 1,
+            "org": self.north,
+            "month": "2020-01",
+            "unit": UNIT,
+        }
+        row |= {"part": 0, "amount": 7, "net": 7, "tax": 0, "content": content, "evidence": "ev_none"}
+        kernel = self.foundation.kernel
+        kernel.transact(lambda ctx: ctx.add(Invoice(**row, issued_at=ctx.now)) and None, reason="test")
+        self.private.add(self.invoice)
 
     def _upstream(self) -> None:
         def offer(person: str) -> str:

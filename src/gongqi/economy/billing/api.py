@@ -1,4 +1,5 @@
-"""A month as files: `GET /api/v1/billing/statement/{org}/{month}/statement.csv` and `…/invoice.xml`."""
+"""A month as files: `GET /api/v1/billing/statement/{org}/{month}/statement.csv` and `…/invoice.xml`; and what was issued, an
+invoice or a credit note, at `GET /api/v1/billing/invoice/{invoice}/invoice.xml`."""
 
 from __future__ import annotations
 
@@ -38,8 +39,28 @@ def _csv(ctx: Read, asked: service.OneStatement) -> str:
 
 
 def _xml(ctx: Read, asked: service.OneStatement) -> bytes:
-    return service.invoice(ctx, asked).xml
+    return service.xml(service.invoice_of(ctx, asked))
 
 
-FORMS = {"statement.csv": ("text/csv", _csv), "invoice.xml": ("application/xml", _xml)}
-ENDPOINTS = (Endpoint("GET", "/api/v1/billing/statement/{org}/{month}/{name}", give),)
+async def give_issued(request: Request) -> Response:
+    return await anyio.to_thread.run_sync(_give_issued, request)
+
+
+def _give_issued(request: Request) -> Response:
+    kernel, caller = request.state.kernel, request.state.caller
+    key, name = request.path_params["invoice"], request.path_params["name"]
+    if name != INVOICE or "\x00" in key:
+        raise Refused("access.not-found", kind="document", key=name[:100].replace("\x00", ""))
+    asked = service.OneInvoice.model_validate({"invoice": key[:64]})
+    issued = kernel.look(lambda ctx: service.get_invoice.run(ctx, asked), caller)
+    disposition = f'attachment; filename="{issued.number}.xml"'
+    headers = HEADERS | {"content-disposition": disposition}
+    return Response(service.xml(issued), media_type="application/xml", headers=headers)
+
+
+INVOICE = "invoice.xml"
+FORMS = {"statement.csv": ("text/csv", _csv), INVOICE: ("application/xml", _xml)}
+ENDPOINTS = (
+    Endpoint("GET", "/api/v1/billing/statement/{org}/{month}/{name}", give),
+    Endpoint("GET", "/api/v1/billing/invoice/{invoice}/{name}", give_issued),
+)

@@ -1,7 +1,8 @@
 """The tables of billing: price lists, written once; funds, and the aid that they pay, with its history; packages
-of credit, and who has bought them; addresses.
+of credit, and who has bought them; addresses; the tax table; invoices, written once.
 
-No personal data; kept for ever, as the bills that name them are.
+No personal data but what the name and address of a party that is one person may be, which the law wants on an invoice; kept
+for ever, as books are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gongqi.kernel.db import Base, Json
+
+COMMERCIAL, CREDIT_NOTE = "380", "381"  # an invoice and what corrects it, of UNTDID 1001
 
 
 class Price(Base):
@@ -112,7 +115,11 @@ class Subscription(Base):
 
 
 class BillingAddress(Base):
-    """Under which name and where an organisation is billed; the foundation's own is the seller's. `country`: ISO 3166-1."""
+    """Under which name and where an organisation is billed; the foundation's own is the seller's. `country`: ISO 3166-1.
+
+    `vat_id`: its tax number, with the country's two letters before it; `registration`: by which it is registered, such as
+    the 统一社会信用代码.
+    """
 
     __tablename__ = "billing_address"
     version: Mapped[int] = mapped_column()
@@ -124,3 +131,65 @@ class BillingAddress(Base):
     city: Mapped[str]
     postcode: Mapped[str]
     country: Mapped[str]
+    vat_id: Mapped[str | None]
+    registration: Mapped[str | None]
+
+
+class TaxRule(Base):
+    """Which category and rate hold for what a seller of `jurisdiction` supplies, to whom, since when, by which article."""
+
+    __tablename__ = "tax_rule"
+    __table_args__ = (Index(None, "jurisdiction", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    jurisdiction: Mapped[str]
+    category: Mapped[str]
+    rate_bp: Mapped[int]
+    buyer_countries: Mapped[list[Any] | None] = mapped_column(Json)
+    buyer_registered: Mapped[bool | None]
+    routes: Mapped[list[Any] | None] = mapped_column(Json)
+    article: Mapped[str]
+    authority: Mapped[str]
+    since: Mapped[datetime]
+    until: Mapped[datetime | None]
+    evidence: Mapped[str]
+
+
+class Invoice(Base):
+    """An invoice of a month, or a credit note that corrects it (`corrects`); never changed after it was issued.
+
+    `series` and `position` make its number: positions of a series are 1, 2, 3 without a gap. `part` is 0 for the invoice of
+    (org, month, unit) and 1, 2, 3 for its credit notes. `content` is all that it says: parties, lines, subtotals. `amount`
+    is what was charged or is given back, in booked units, with the tax in it.
+    """
+
+    __tablename__ = "invoice"
+    __table_args__ = (
+        UniqueConstraint("series", "position"),
+        UniqueConstraint("org", "month", "unit", "part"),
+        Index(None, "org", "id"),
+        Index(None, "issued_at"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    series: Mapped[str]
+    position: Mapped[int]
+    org: Mapped[str]
+    month: Mapped[str]
+    unit: Mapped[str]
+    part: Mapped[int]
+    corrects: Mapped[str | None] = mapped_column(ForeignKey("invoice.id"))
+    amount: Mapped[int]
+    net: Mapped[int]
+    tax: Mapped[int]
+    content: Mapped[dict[str, Any]]
+    evidence: Mapped[str]
+    issued_at: Mapped[datetime]
+
+    @property
+    def number(self) -> str:
+        return f"{self.series}-{self.position:06d}"
+
+    @property
+    def type_code(self) -> str:
+        return COMMERCIAL if self.corrects is None else CREDIT_NOTE

@@ -1,5 +1,5 @@
-"""The pages of billing: the funds with what is in them, and the aid that the reader may see; a month's statement, to be
-printed; and on the page of an organisation its aid and its months."""
+"""The pages of billing: the funds with what is in them, and the aid that the reader may see; a month's statement and an
+invoice, to be printed; the tax table; and on the page of an organisation its aid and its months."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ OF_THE_FOUNDATION = (
     "billing:fund:open",
     "billing:aid:grant",
     "billing:package:publish",
+    "billing:tax:publish",
 )  # an owner's right to all within does not reach them
 
 
@@ -39,7 +40,31 @@ def load_billing(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
         "packages": service.list_packages.run(ctx, service.ListPackages.model_validate(OFFERED)).items,
         "may_withdraw": ctx.actor.may("billing:package:withdraw"),
         "names": shown["names"] | bought["names"] | members.names(ctx, orgs),
+        "invoices": service.list_invoices.run(ctx, service.ListInvoices.model_validate({"limit": PAGE})).items,
         **_months(ctx),
+    }
+
+
+def load_taxes(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
+    page = service.list_taxes.run(ctx, service.ListTaxes.model_validate({"limit": PAGE, "cursor": cursor}))
+    return {
+        "page": page,
+        "rate": _rate,
+        "now": ctx.now,
+        "may_publish": ctx.actor.may("billing:tax:publish"),
+        "may_end": ctx.actor.may("billing:tax:end"),
+    }
+
+
+def load_invoice(ctx: Read, key: str) -> dict[str, Any]:
+    invoice = service.get_invoice.run(ctx, service.OneInvoice(invoice=key))
+    notes = service.ListInvoices.model_validate({"corrects": key, "limit": MAX_PAGE})
+    return {
+        "invoice": invoice,
+        "currency": service.CURRENCIES[invoice.unit],
+        "rate": _rate,
+        "notes": service.list_invoices.run(ctx, notes).items,
+        "may_credit": invoice.corrects is None and ctx.actor.may("billing:invoice:credit"),
     }
 
 
@@ -52,6 +77,8 @@ def load_statement(ctx: Read, org: str, month: str, unit: str = service.UNIT) ->
         "before": f"{before:%Y-%m}",
         "after": f"{after:%Y-%m}" if statement.is_over else None,
         "last": statement.until - timedelta(days=1),
+        "issued": service.issued_for(ctx, org, month, statement.unit) if statement.is_over else None,
+        "may_issue": statement.unit in service.CURRENCIES and ctx.actor.may("billing:invoice:issue", org),
     }
 
 
@@ -63,6 +90,11 @@ def load_organisation_panel(ctx: Read, key: str) -> dict[str, Any] | None:
         return None
     names = shown["names"] | bought["names"]
     return {**shown, **bought, **_months(ctx), "names": names, "org": key if may_read else None}
+
+
+def _rate(each: Any) -> str:
+    """As it is written: 6 % of 600 basis points; where there is no tax, nothing."""
+    return f"{service.percent(each.rate_bp).normalize():f}%" if each.category != "O" else "–"
 
 
 def _months(ctx: Read) -> dict[str, str]:
@@ -97,5 +129,7 @@ def _aid(ctx: Read, **which: str) -> dict[str, Any]:
 PANELS = (Panel("members_party.html", "billing_organisation_panel.html", load_organisation_panel),)
 VIEWS = (
     View("/billing", "billing_list.html", load_billing, params=("cursor",)),
+    View("/billing/taxes", "billing_taxes.html", load_taxes, params=("cursor",)),
+    View("/billing/invoice/{key}", "billing_invoice.html", load_invoice, id_prefix="inv"),
     View("/billing/statement/{org}/{month}", "billing_statement.html", load_statement, params=("unit",)),
 )

@@ -1,11 +1,20 @@
-"""Who sees what in billing: prices are public, every version of them; so are funds and packages. Aid is known to who is
-aided, a subscription to who has it."""
+"""Who sees what in billing: prices are public, every version of them; so are funds, packages and the tax table. Aid is known
+to who is aided, a subscription to who has it, an invoice to who is billed."""
 
 from __future__ import annotations
 
 from sqlalchemy import ColumnElement, false, true
 
-from gongqi.economy.billing.models import AidFund, AidGrant, BillingAddress, Package, Price, Subscription
+from gongqi.economy.billing.models import (
+    AidFund,
+    AidGrant,
+    BillingAddress,
+    Invoice,
+    Package,
+    Price,
+    Subscription,
+    TaxRule,
+)
 from gongqi.kernel.access import Actor, Policy, everyone, within
 
 
@@ -35,6 +44,12 @@ POLICIES = (
         read="billing:address:read",
         rules={"billing:address:read": within(BillingAddress.org)},
     ),
+    Policy(
+        TaxRule,
+        read="billing:tax:read",
+        rules={"billing:tax:read": everyone, "billing:tax:end": foundation},
+    ),
+    Policy(Invoice, read="billing:invoice:read", rules={"billing:invoice:read": within(Invoice.org)}),
     Policy(
         AidGrant,
         read="billing:aid:read",
