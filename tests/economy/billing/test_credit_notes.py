@@ -21,7 +21,7 @@ from tests.sim.desk import UNIT
 
 
 def credit(office: Office, issued: Any, *lines: tuple[int, int]) -> Any:
-    given = [{"position": position, "amount": amount} for position, amount in lines] or None
+    given = [{"position": position, "amount": amount} for position, amount in lines]
     return office.desk.do("billing:invoice:credit", invoice=issued.id, reason="charged twice", lines=given)
 
 
@@ -116,11 +116,11 @@ def test_the_report_is_the_tax_of_invoices_less_that_of_credit_notes(office: Off
     office.tax("S", 1900)
     first = office.issue(*office.charged(1190)[:2])
     told = desk.ask("billing:tax:report", month=month(desk), unit=UNIT)
-    assert [(each.category, each.rate_bp, each.basis, each.tax) for each in told.items] == [("S", 1900, 1000, 190)]
+    assert [(each.category, each.rate_bp, each.basis, each.tax) for each in told.taxes] == [("S", 1900, 1000, 190)]
     credit(office, first, (1, 119))
     told = desk.ask("billing:tax:report", month=month(desk), unit=UNIT)
     assert (told.invoices, told.credit_notes) == (1, 1)
-    assert [(each.basis, each.tax) for each in told.items] == [(900, 171)]
+    assert [(each.basis, each.tax) for each in told.taxes] == [(900, 171)]
 
 
 # ---- the tax table

@@ -45,11 +45,11 @@ class CreditLine(Input):
 
 
 class CreditInvoice(Input):
-    """`lines` None: all that is left of it."""
+    """`lines` empty: all that is left of it."""
 
     invoice: str = Field(max_length=ID)
     reason: Sentence
-    lines: list[CreditLine] | None = Field(None, min_length=1, max_length=MAX_LINES)
+    lines: list[CreditLine] = Field([], max_length=MAX_LINES)
 
 
 class ReportTax(Input):
@@ -73,7 +73,7 @@ class TaxReportOut(Output):
     unit: str
     invoices: int
     credit_notes: int
-    items: list[ReportedTax]
+    taxes: list[ReportedTax]
 
 
 @verb("billing:invoice:credit", evidence="billing.invoice-credited")
@@ -119,11 +119,11 @@ def report_tax(ctx: Read, input: ReportTax) -> TaxReportOut:
             sums["basis", each.kind] += sign * each.basis
             sums["tax", each.kind] += sign * each.tax
     kinds = sorted({kind for _, kind in sums})
-    items = [
+    taxes = [
         ReportedTax(category=kind[0], rate_bp=kind[1], basis=sums["basis", kind], tax=sums["tax", kind])
         for kind in kinds
     ]
-    return TaxReportOut(month=input.month, unit=unit, invoices=counts["380"], credit_notes=counts["381"], items=items)
+    return TaxReportOut(month=input.month, unit=unit, invoices=counts["380"], credit_notes=counts["381"], taxes=taxes)
 
 
 def left_of(invoice: Invoice, notes: list[Invoice]) -> dict[int, int]:
@@ -138,7 +138,7 @@ def left_of(invoice: Invoice, notes: list[Invoice]) -> dict[int, int]:
 def _wanted(input: CreditInvoice, invoice: Invoice, notes: list[Invoice]) -> list[Charge]:
     left = left_of(invoice, notes)
     wanted = {position: amount for position, amount in left.items() if amount}
-    if input.lines is not None:
+    if input.lines:
         wanted = {each.position: each.amount for each in input.lines}
         if len(wanted) < len(input.lines):
             raise Refused("billing.credit-line-twice")
