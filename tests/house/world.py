@@ -269,7 +269,7 @@ class World:
         self.each("subscription", lambda _who: self.keep(self.owner.verb("billing:subscription:start", **bought)))
         self.owner.verb("billing:address:set", org=self.north, name=f"{CANARY} Ltd", **ADDRESS)
         tax = {"jurisdiction": "AX", "category": "S", "rate_bp": 1900, "article": "an article"}
-        buyers = dict(zip(PEOPLE, ("AD", "AE", "AF", "AG", "AI"), strict=True))
+        buyers: dict[str, str] = dict(zip(PEOPLE, ("AD", "AE", "AF", "AG", "AI"), strict=True))
         self.each("tax", lambda who: operator("billing:tax:publish", **tax, buyer_countries=[buyers[who]])["id"])
         self._invoice()
         label = {"org": self.north, "label": f"{CANARY} key"}

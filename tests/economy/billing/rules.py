@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import drafthorse
-from lxml import etree
+from lxml import etree  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 from saxonche import PySaxonProcessor
 
 SCHEMA = Path(drafthorse.__file__).parent / "schema" / "Factur-X_1.0.07_EN16931.xsd"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lxml import etree
+from lxml import etree  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 from sqlalchemy import select
 
 from gongqi.books.ledger import service as ledger
@@ -130,11 +130,12 @@ def test_the_narrowest_rule_holds_and_what_no_rule_fits_is_not_guessed(office: O
     office.tax("S", 1900, buyer_countries=["DE"])
     office.tax("AE", buyer_countries=["FR"], buyer_registered=True, article="Article 196")
     office.tax("S", 2000, buyer_countries=["FR"])
-    for buyer, wanted in (
+    buyers: tuple[tuple[dict[str, Any], tuple[str, int]], ...] = (
         ({"country": "DE"}, ("S", 1900)),
         ({"country": "FR"}, ("S", 2000)),
         ({"country": "FR", "vat_id": FRENCH}, ("AE", 0)),
-    ):
+    )
+    for buyer, wanted in buyers:
         issued = office.issue(*office.charged(119, **buyer)[:2])
         assert [(each.category, each.rate_bp) for each in issued.subtotals] == [wanted]
     with refused("billing.tax-unknown"):
