@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import gc
+import os
 import signal
 import socket
 import sys
@@ -47,6 +48,7 @@ from gongqi.resources.serving.plane.door import PREFIX, Door
 from gongqi.resources.serving.plane.process import Plane
 from gongqi.resources.serving.plane.wire import Wires
 from gongqi.resources.serving.settlement import SPOOL, Settler
+from gongqi.resources.serving.traces import Traces
 from gongqi.rooms import ROOMS
 
 GRACEFUL_SECONDS = 5
@@ -153,12 +155,17 @@ async def hosting(host: Host) -> AsyncIterator[None]:
 async def settled(kernel: Kernel, plane: Plane) -> AsyncIterator[None]:
     """The data plane at work, and the thread that settles what it and its like on this home do."""
     await plane.start()
-    settler = Settler(kernel, kernel.settings.home / SPOOL)
+    traces = Traces.from_environment(os.environ)
+    settler = Settler(kernel, kernel.settings.home / SPOOL, traces)
+    if traces is not None:
+        traces.start()
     settler.start()
     yield
     settler.stop()
     await plane.close()
     settler.finish()
+    if traces is not None:
+        await asyncio.to_thread(traces.stop)
 
 
 class _Front:

@@ -23,6 +23,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 import gongqi.app
 from gongqi.doors.cli.client import Client
 from gongqi.doors.fields import fields_of
+from gongqi.economy.billing.models import Invoice
 from gongqi.kernel.config import Settings
 from gongqi.resources.serving import drift
 from gongqi.resources.serving.drifting import Change
@@ -132,6 +133,30 @@ class Foundation:
             assert time.monotonic() < deadline, "no inquiry was opened"
             time.sleep(0.1)
         return found[0]["id"]
+
+    def invoice(self, org: str) -> str:
+        """An invoice of a month long over, which no test can wait for: written down here as it would have been then."""
+        told = Settings.from_environment({"GONGQI_HOME": str(self.home)})
+        kernel = gongqi.app.assemble(told)
+        party = {
+            "org": org, "name": "A Party", "street": "1 North Road", "city": "Beijing", "postcode": "100000",
+            "country": "CN",
+            "vat_id": "CN91110000MA0000000H", "registration": "91110000MA0000000H", "version": 1,
+        }  # fmt: skip
+        tax = {"category": "S", "rate_bp": 600, "amount": 106}
+        line = tax | {"position": 1, "receiver": "mrt_example", "item": "example", "net": 100}
+        content = {
+            "seller": party, "buyer": party, "since": "2020-01-01", "last": "2020-01-31", "lines": [line],
+            "subtotals": [tax | {"basis": 100, "tax": 6, "reason": "增值税法第十条第三项", "rule": None}],
+        }  # fmt: skip
+        entry = self.operator.read("evidence:entry:list")["items"][0]["id"]
+        row = {"series": "I2020", "position": 1, "org": org, "month": "2020-01", "unit": "CNY-fen", "part": 0}
+        row |= {"amount": 106, "net": 100, "tax": 6, "content": content, "evidence": entry}
+        made = kernel.transact(
+            lambda ctx: ctx.add(Invoice(id=ctx.new_id("inv"), issued_at=ctx.now, **row)).id, reason="test"
+        )
+        kernel.db.close()
+        return made
 
     def label(self, verb: str, language: str) -> str:
         return self.words.verbs[verb].label[language]
@@ -281,6 +306,7 @@ def examples(foundation: Foundation) -> dict[str, str]:
     operator.verb("billing:price:publish", route=route, input_nanos=30_000, output_nanos=60_000)
     made |= {f"/serving/model/{{key}}{page}": f"{route}{page}" for page in ("", "/calls", "/try")}
     made["/ethics/inquiry/{key}"] = foundation.inquiry(route)
+    made["/billing/invoice/{key}"] = foundation.invoice(memory["org-hospital"])
     month = f"{datetime.now(UTC):%Y-%m}"
     return {path: path[: path.index("{")] + key for path, key in made.items()} | {
         "/billing/statement/{org}/{month}": f"/billing/statement/{memory['org-hospital']}/{month}",

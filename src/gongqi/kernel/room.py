@@ -236,6 +236,7 @@ class Kernel:
         self.clock: Clock = clock or SystemClock()
         self.nudge: Callable[[set[str]], None] = lambda _kinds: None  # the server's worker puts its own here
         self.parts: dict[type, Any] = {}  # long-lived objects of rooms, by type, made in app.py
+        self.is_stopping = False  # said by the server that takes no more requests: whoever streams ends
 
     def part(self, kind: type) -> Any:
         """The long-lived object of this type that the composition root provided (signing keys, model sessions)."""

@@ -100,6 +100,7 @@ class Server(uvicorn.Server):
         self._kernel = kernel
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._kernel.is_stopping = True
         self._kernel.part(Live).close()
         await super().shutdown(sockets)
 

@@ -2,7 +2,7 @@
 
 A model is a deployment's name, its version the name of the release that answers. Errors are one JSON body that both the
 protocol's clients and ours can read: the protocol's `error`, and the members of an RFC 9457 problem. Beside it,
-`/metrics` of the gateway.
+`/metrics` of the gateway, and the stream of its latest calls.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import Endpoint
 from gongqi.resources.serving import service
 from gongqi.resources.serving.engine import Engine
+from gongqi.resources.serving.following import follow
 from gongqi.resources.serving.metrics import exposition
 from gongqi.resources.serving.settlement import SPOOL
 
@@ -97,6 +98,7 @@ ENDPOINTS = (
     Endpoint("GET", "/v2/health/live", live, problem),
     Endpoint("GET", "/v2/health/ready", ready, problem),
     Endpoint("GET", "/metrics", metrics),
+    Endpoint("GET", "/api/v1/serving/tail", follow),
     *_both("GET", "", model),
     *_both("GET", "/ready", model_ready),
     *_both("POST", "/infer", infer),

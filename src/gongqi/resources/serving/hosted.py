@@ -43,7 +43,8 @@ class ListEngines(Input):
 
 class EngineOut(Output):
     """An engine of the home that answers. `state`: starting, ready, resting (it will be started again), ending. `waiting`:
-    tokens or calls in its queue. `trouble`: why it last ended, by the code of an error, `memory` or `died`."""
+    tokens or calls in its queue. `batches`: runs since it was started, of `rows` in all. `trouble`: why it last ended, by
+    the code of an error, `memory` or `died`."""
 
     endpoint: str
     name: str
@@ -53,6 +54,8 @@ class EngineOut(Output):
     since: datetime
     restarts: int
     waiting: int
+    batches: int
+    rows: int
     memory_bytes: int
     trouble: str | None
 
@@ -96,6 +99,7 @@ def list_engines(ctx: Read, input: ListEngines) -> EnginesOut:
             EngineOut(
                 endpoint=each.endpoint, name=each.name, release=each.release, engine=each.engine, state=each.state,
                 since=datetime.fromtimestamp(each.since, UTC), restarts=each.restarts, waiting=each.waiting,
+                batches=each.batches, rows=each.rows,
                 memory_bytes=each.memory_bytes, trouble=each.trouble,
             )
             for each in states

@@ -2,7 +2,8 @@
 
 Each process is told apart (`process`), since its sums begin with its life; those of a process that has ended are gone,
 and what they counted is in the usage records. Names follow the OpenTelemetry semantic conventions for generative AI,
-written as Prometheus writes them; what these do not know begins with `gongqi_gateway_`.
+written as Prometheus writes them; what these do not know begins with `gongqi_gateway_`, and `gongqi_engine_` for the models
+that the home runs itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from gongqi.kernel.verbs import Read
 from gongqi.resources.serving import metering
+from gongqi.resources.serving.engines.host import READY, Host, State
 from gongqi.resources.serving.models import SpoolMark
 from gongqi.resources.serving.plane import meters, spool
 
@@ -28,6 +30,7 @@ MAX_PROCESSES = 256  # of one home that are told of
 OPERATIONS = {"completions": "text_completion"}  # as the conventions call what we call otherwise
 MODEL = ["process", "gen_ai_request_model", "gen_ai_operation_name"]
 PROCESS = ["process"]
+ENGINE = ["endpoint", "engine"]
 
 log = structlog.get_logger("gongqi.serving.metrics")
 
@@ -50,7 +53,7 @@ def exposition(ctx: Read, root: Path) -> bytes:
         except (OSError, ValueError) as error:  # it has just ended
             log.info("a process's sums cannot be read", process=folder.name, error=repr(error))
     registry = CollectorRegistry()
-    registry.register(_Told(list(_families(told))))
+    registry.register(_Told([*_families(told), *_engines(ctx.kernel.part(Host).states())]))
     return generate_latest(registry)
 
 
@@ -120,6 +123,29 @@ def _families(told: Sequence[tuple[str, dict[str, Any], float]]) -> Iterator[Met
         for endpoint, model in sums["resting"]:
             resting.add_metric([process, endpoint, model], 1)
     yield from (duration, first, usage, refusals, under_way, depth, lag, resting, again, cache)
+
+
+def _engines(states: Sequence[State]) -> Iterator[Metric]:
+    """The models that this home runs itself, by the name of their endpoint."""
+    ready = GaugeMetricFamily("gongqi_engine_ready", "1 while an engine answers", labels=ENGINE)
+    restarts = CounterMetricFamily("gongqi_engine_restarts", "Times that an engine ended and began anew", labels=ENGINE)
+    memory = GaugeMetricFamily("gongqi_engine_memory_bytes", "Memory of an engine's process", labels=ENGINE)
+    waiting = GaugeMetricFamily(
+        "gongqi_engine_waiting", "Tokens, or calls of models that write, that wait", labels=ENGINE
+    )
+    batches = CounterMetricFamily(
+        "gongqi_engine_batches", "Runs of a model since its engine was started", labels=ENGINE
+    )
+    rows = CounterMetricFamily("gongqi_engine_rows", "Rows in all runs: by batches, the size of one", labels=ENGINE)
+    for each in states:
+        labels = [each.name, each.engine]
+        ready.add_metric(labels, each.state == READY)
+        restarts.add_metric(labels, each.restarts)
+        memory.add_metric(labels, each.memory_bytes)
+        waiting.add_metric(labels, each.waiting)
+        batches.add_metric(labels, each.batches)
+        rows.add_metric(labels, each.rows)
+    yield from (ready, restarts, memory, waiting, batches, rows)
 
 
 def _add(

@@ -1,5 +1,5 @@
 """The pages of serving: what is served at what price, one deployment and what the reader may see of its use, one call;
-and the models of the gateway, each with its last day."""
+the models of the gateway, each with its last day; the latest calls of all; and the engines of this home."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from gongqi.resources.serving import service
 from gongqi.resources.serving.drift import ListDrift, list_drift
 from gongqi.resources.serving.drifting import STREAMS
 from gongqi.resources.serving.feedback import ListFeedback, list_feedback
+from gongqi.resources.serving.hosted import ListEngines, list_engines
 from gongqi.resources.serving.keys import ListKeys, list_keys
 from gongqi.resources.serving.metering import exact
 from gongqi.resources.serving.routes import ListRoutes, OneRoute, get_route, list_routes
+from gongqi.resources.serving.tail import COLUMNS, latest
 from gongqi.resources.serving.usage import ListUsage, list_usage
 from gongqi.resources.serving.watch import PARTS, day_of
 
@@ -72,6 +74,8 @@ def load_models(ctx: Read, cursor: str | None = None) -> dict[str, Any]:
         "per_million": _per_million,
         "exact": exact,
         "base_url": f"{ctx.kernel.settings.origin}/v1",
+        "may_follow": not ctx.actor.is_anonymous,
+        "may_see_engines": ctx.actor.may("serving:engine:list"),
     }
 
 
@@ -112,6 +116,16 @@ def load_model_calls(ctx: Read, key: str) -> dict[str, Any]:
     }
 
 
+def load_tail(ctx: Read) -> dict[str, Any]:
+    """The latest calls of all models that the reader may see; `following` goes on from there."""
+    return {"calls": latest(ctx), "names": COLUMNS}
+
+
+def load_engines(ctx: Read) -> dict[str, Any]:
+    """The models that this home runs itself, as they are now."""
+    return {"engines": list_engines.run(ctx, ListEngines()).items, "seconds": FOLLOW_SECONDS}
+
+
 def _figure(ctx: Read, stream: str, figure: int) -> str:
     """A figure of a stream, with its unit."""
     if STREAMS[stream].is_share:
@@ -128,6 +142,8 @@ def _per_million(nanos: int, unit: str) -> str:
 VIEWS = (
     View("/serving", "serving_list.html", load_deployments, params=("cursor",)),
     View("/serving/models", "serving_models.html", load_models, params=("cursor",)),
+    View("/serving/tail", "serving_tail.html", load_tail),
+    View("/serving/engines", "serving_engines.html", load_engines),
     View("/serving/model/{key}", "serving_model.html", load_model, id_prefix="mrt"),
     View("/serving/model/{key}/calls", "serving_model_calls.html", load_model_calls),
     View("/serving/model/{key}/try", "serving_try.html", load_try),

@@ -35,6 +35,7 @@ from gongqi.resources.serving.leases import charge_lease, end_leases, end_leases
 from gongqi.resources.serving.models import KeySpend, Lease, SpoolMark, Usage
 from gongqi.resources.serving.months import SUMS, add_sums
 from gongqi.resources.serving.plane import spool
+from gongqi.resources.serving.traces import Traces
 
 SPOOL = "spool"  # folder in the home
 BATCH_BYTES = 2 << 20  # some 5,000 records: a tenth of a second of the only writer
@@ -145,8 +146,9 @@ def _locked(ctx: Write, ids: set[str | None]) -> dict[str, Lease]:
 class Settler:
     """The thread that settles all spools of a home, unless another process does."""
 
-    def __init__(self, kernel: Kernel, root: Path) -> None:
+    def __init__(self, kernel: Kernel, root: Path, traces: Traces | None = None) -> None:
         self._kernel = kernel
+        self._traces = traces
         self._root = root
         self._lock: IO[str] | None = None
         self._stopping = threading.Event()
@@ -164,7 +166,7 @@ class Settler:
         if not self._is_ours():
             return
         try:
-            settle_all(self._kernel, self._root)
+            settle_all(self._kernel, self._root, self._traces)
         except Exception as error:  # the database may be away; the spool stays
             log.warning("settlement is left to the next start", error=repr(error))
         finally:
@@ -185,7 +187,7 @@ class Settler:
         while not self._stopping.wait(pause):
             try:
                 if self._is_ours():
-                    settle_all(self._kernel, self._root)
+                    settle_all(self._kernel, self._root, self._traces)
                     pause = SETTLE_SECONDS
                 else:
                     pause = TAKE_OVER_SECONDS
@@ -194,33 +196,33 @@ class Settler:
                 pause = RETRY_SECONDS
 
 
-def settle_all(kernel: Kernel, root: Path) -> None:
+def settle_all(kernel: Kernel, root: Path, traces: Traces | None = None) -> None:
     """Settle what is in the spools of the living, and settle and remove those of the dead. One that cannot be settled
     does not keep the others from it; it is raised when they are."""
     failures: list[Exception] = []
     for folder in spool.folders(root):
         try:
-            settle(kernel, folder)
+            settle(kernel, folder, traces)
         except Exception as error:  # said by whoever asked
             failures.append(error)
     if failures:
         raise ExceptionGroup("spools that cannot be settled", failures)
 
 
-def settle(kernel: Kernel, folder: Path) -> None:
+def settle(kernel: Kernel, folder: Path, traces: Traces | None = None) -> None:
     try:
         lock = spool.hold(folder / "lock")
     except BlockingIOError:
-        drain(kernel, folder)
+        drain(kernel, folder, traces)
         return
     with lock:
         end_what_was_under_way(folder)
-        drain(kernel, folder)
+        drain(kernel, folder, traces)
         kernel.transact(lambda ctx: end_leases_of(ctx, folder.name), reason=f"gateway:{folder.name}")
         shutil.rmtree(folder)
 
 
-def drain(kernel: Kernel, folder: Path) -> None:
+def drain(kernel: Kernel, folder: Path, traces: Traces | None = None) -> None:
     """Settle what is in this spool now. What comes meanwhile waits for the next time: settled as it comes, call by call,
     it would keep the books busy with itself."""
     plane = folder.name
@@ -237,6 +239,8 @@ def drain(kernel: Kernel, folder: Path) -> None:
                 break
             batch = {"plane": plane, "segment": number, "start": offset, "end": end, "records": records}
             kernel.transact(lambda ctx, batch=batch: settle_batch(ctx, **batch), reason=f"gateway:{plane}:{number}")
+            if traces is not None:
+                traces.tell(kernel, records)
             is_all = end - offset < BATCH_BYTES - spool.MAX_LINE_BYTES
             segment, offset = number, end
             if is_all:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import numpy
 import openai
 import pytest
@@ -105,6 +106,25 @@ def test_a_release_becomes_an_endpoint_by_one_verb_and_is_charged_to_the_token(
     record = gateway.settled(answer.headers["x-request-id"])
     assert (record["input_tokens"], record["output_tokens"], record["is_estimated"]) == (tokens, 0, False)
     assert record["cost_nanos"] == tokens * INPUT_NANOS and record["ending"] == "complete"
+
+
+def test_what_an_engine_does_is_told_to_prometheus_and_shown_to_operators_alone(
+    gateway: Gateway, endpoint: str, client: openai.OpenAI
+) -> None:
+    client.embeddings.create(model="embedder", input=["one", "two", "three"])
+    told = wait_for(lambda: found if (found := engine(gateway, endpoint) or {}).get("rows", 0) >= 3 else None)
+    assert told["batches"] >= 1 and told["memory_bytes"] > 1 << 20 and told["restarts"] == 0
+    exposed = gateway.operator.http.get("/metrics").text
+    labels = '{endpoint="embedder",engine="onnx"}'
+    assert f"gongqi_engine_ready{labels} 1.0" in exposed
+    assert f"gongqi_engine_rows_total{labels} {float(told['rows'])}" in exposed
+    for name in ("restarts_total", "memory_bytes", "waiting", "batches_total"):
+        assert f"gongqi_engine_{name}{labels} " in exposed
+    operator = gateway.foundation.sign_in(gateway.operator.read("members:me:show")["id"])
+    for who, status in ((operator, 200), (gateway.owner, 403)):
+        answer = httpx.get(f"{gateway.url}/serving/engines", cookies={"gongqi_session": who.secret}, trust_env=False)
+        assert answer.status_code == status
+        assert ("embedder" in answer.text) == (status == 200)
 
 
 def test_what_the_model_refuses_is_passed_on_and_costs_nothing(

@@ -47,7 +47,7 @@ class Batches:
         self._waiting: deque[_Job] = deque()
         self._worker: asyncio.Task[None] | None = None
         self.waiting_tokens = 0
-        self.batches = 0
+        self.batches = self.rows = 0  # that were run
         self.since: float | None = None  # when the run under way began, by the loop's clock
 
     async def vectors(self, rows: Sequence[Row]) -> list[Any]:
@@ -67,6 +67,7 @@ class Batches:
             while batch := self._next():
                 self.since = self._loop.time()
                 self.batches += 1
+                self.rows += len(batch)
                 try:
                     vectors = await self._loop.run_in_executor(self._thread, self._run, [row for _, _, row in batch])
                 except Exception as error:  # whatever it is, it is theirs who are in this batch

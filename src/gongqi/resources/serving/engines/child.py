@@ -149,7 +149,8 @@ async def _beat(loop: asyncio.AbstractEventLoop, door: Any, engine: Any) -> None
         if engine.since is not None and now - engine.since > RUN_SECONDS:
             os.write(2, b"a run took too long\n")
             os._exit(1)
-        _say(waiting=engine.waiting)
+        batches, rows = engine.done
+        _say(waiting=engine.waiting, batches=batches, rows=rows)
 
 
 def _say(**words: Any) -> None:

@@ -62,7 +62,8 @@ class Visit:
 
 
 class Engine(Protocol):
-    """`waiting`: how much waits. `since`: when the run under way began, None when there is none."""
+    """`waiting`: how much waits. `since`: when the run under way began, None when there is none. `done`: how many runs there
+    were, and rows in all of them."""
 
     paths: tuple[str, ...]
 
@@ -70,6 +71,8 @@ class Engine(Protocol):
     def waiting(self) -> int: ...
     @property
     def since(self) -> float | None: ...
+    @property
+    def done(self) -> tuple[int, int]: ...
 
     async def attend(self, visit: Visit) -> None:
         """Answer. Raises what the caller is to be told."""

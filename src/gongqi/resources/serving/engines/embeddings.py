@@ -48,6 +48,10 @@ class Embeddings:
         return self._batches.waiting_tokens
 
     @property
+    def done(self) -> tuple[int, int]:
+        return self._batches.batches, self._batches.rows
+
+    @property
     def since(self) -> float | None:
         return self._batches.since
 

@@ -70,8 +70,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is known of an engine here. `since`: seconds of the epoch; `trouble`: why it last ended, the code of an
-    error, MEMORY or DIED."""
+    """What is known of an engine here. `since`: seconds of the epoch; `batches` and `rows`: what it ran in this life of its
+    process; `trouble`: why it last ended, the code of an error, MEMORY or DIED."""
 
     endpoint: str
     name: str
@@ -81,6 +81,8 @@ class State:
     since: float
     restarts: int
     waiting: int
+    batches: int
+    rows: int
     memory_bytes: int
     trouble: str | None
 
@@ -89,6 +91,8 @@ class _Said(msgspec.Struct, frozen=True):
     """A line of a child. It runs what others made, so what it says is read as strictly as what comes from outside."""
 
     waiting: Annotated[int, msgspec.Meta(ge=0)] = 0
+    batches: Annotated[int, msgspec.Meta(ge=0)] = 0
+    rows: Annotated[int, msgspec.Meta(ge=0)] = 0
     ready: bool = False
     failed: Annotated[str, msgspec.Meta(max_length=100)] | None = None
     why: str = ""
@@ -113,6 +117,8 @@ class _Kept:
     failures: int = 0
     restarts: int = 0
     waiting: int = 0
+    batches: int = 0
+    rows: int = 0
     said: bytes = b""
     failed: str | None = None  # what the child said against its model
     trouble: str | None = None
@@ -145,7 +151,7 @@ class Host:
         return [
             State(
                 kept.wanted.id, kept.wanted.name, kept.wanted.release, kept.wanted.engine, kept.state, kept.since,
-                kept.restarts, kept.waiting, _memory_of(kept.process), kept.trouble,
+                kept.restarts, kept.waiting, kept.batches, kept.rows, _memory_of(kept.process), kept.trouble,
             )
             for kept in list(self._kept.values())
         ]  # fmt: skip
@@ -268,7 +274,7 @@ class Host:
 
     def _told(self, kept: _Kept, words: _Said, now: float) -> None:
         kept.heard = now
-        kept.waiting = words.waiting
+        kept.waiting, kept.batches, kept.rows = words.waiting, words.batches, words.rows
         if words.failed is not None:
             kept.failed = words.failed
             log.warning("an engine cannot run its model", endpoint=kept.wanted.name, failed=words.failed, why=words.why)

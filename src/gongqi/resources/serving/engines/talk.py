@@ -34,6 +34,7 @@ class Talk:
     def __init__(self, writer: Writer, loop: asyncio.AbstractEventLoop) -> None:
         self.since: float | None = None
         self.waiting = 0
+        self._answered = 0
         self._writer = writer
         self._loop = loop
         self._turn = asyncio.Lock()
@@ -48,9 +49,15 @@ class Talk:
         try:
             async with self._in_turn():
                 if not leaving.done():
+                    self._answered += 1
                     await self._write(visit, answer, leaving)
         finally:
             leaving.cancel()
+
+    @property
+    def done(self) -> tuple[int, int]:
+        """One call at a time."""
+        return self._answered, self._answered
 
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:
