@@ -297,6 +297,13 @@ class World:
 
             return self.keep(self.wait(taken))
 
+        tried = {"endpoint": self.of["endpoint"]["stranger"], "model": "new"}
+        rolled = [
+            operator("serving:route:define", **(route(self, "owner") | {"name": name}))["id"]
+            for name in ("rolled", "back")
+        ]
+        self.rollout, self.other_rollout = (operator("serving:rollout:begin", route=id, **tried)["id"] for id in rolled)
+        self.shadow = operator("serving:shadow:begin", route=rolled[0], **tried)["id"]
         own = route(self, "owner") | {"org": self.north, "name": "watched-model"}
         self.watched = operator("serving:route:define", **own)["id"]
         change = Change(begins=100, before=1000, after=9000, before_count=100, after_count=60)

@@ -5,7 +5,7 @@ Runs on threads, never on the event loop; each answer is one look or one transac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,29 @@ from sqlalchemy import select
 from gongqi.kernel.room import Kernel
 from gongqi.kernel.verbs import Read
 from gongqi.members import service as members
-from gongqi.resources.serving import caching, claims, feedback, kept, metering, rations
+from gongqi.resources.serving import caching, claims, feedback, kept, metering, rations, tallies
 from gongqi.resources.serving.aid import aid_of
+from gongqi.resources.serving.candidates import stays
 from gongqi.resources.serving.endpoints import version_now
 from gongqi.resources.serving.engines.host import socket_of
 from gongqi.resources.serving.leases import grant_lease
 from gongqi.resources.serving.models import ModelEndpoint, ModelKey, ModelRoute, SpoolMark
 from gongqi.resources.serving.plane.opinions import Opinion
-from gongqi.resources.serving.plane.snapshot import Claimed, Granted, Key, Route, Server, Snapshot, Target
+from gongqi.resources.serving.plane.snapshot import (
+    Claimed,
+    Granted,
+    Key,
+    Rollout,
+    Route,
+    Server,
+    Shadow,
+    Snapshot,
+    Target,
+)
 from gongqi.resources.serving.rates import Answer, Ask
+from gongqi.resources.serving.rollouts import open_rollouts
 from gongqi.resources.serving.routes import tariffs_of
+from gongqi.resources.serving.shadows import open_shadows
 from gongqi.resources.serving.usage import UsageOut, usage_of_key
 
 CREDENTIALS = "credentials"  # folder in the home
@@ -44,6 +57,9 @@ class GatewayControl:
 
     def snapshot(self) -> Snapshot:
         return self._kernel.look(lambda ctx: load(ctx, self._kernel.settings.home))
+
+    def report(self, plane: str, told: Mapping[str, Any]) -> None:
+        self._kernel.transact(lambda ctx: tallies.report(ctx, plane, told), reason=f"gateway:{plane}")
 
     def settled(self, plane: str) -> int:
         mark = self._kernel.look(lambda ctx: ctx.session.get(SpoolMark, plane))
@@ -106,13 +122,13 @@ def _rule(record: UsageOut) -> str:
 
 def load(ctx: Read, home: Path) -> Snapshot:
     """Keys, routes and servers as they are now."""
-    servers = {
-        row.id: server
-        for row in ctx.session.scalars(select(ModelEndpoint).where(ModelEndpoint.state == "ready"))
-        if (server := _server(row, home)) is not None
+    endpoints = {
+        row.id: row for row in ctx.session.scalars(select(ModelEndpoint).where(ModelEndpoint.state == "ready"))
     }
+    servers = {id: server for id, row in endpoints.items() if (server := _server(row, home)) is not None}
     offered: dict[str, dict[str, Route]] = {metering.GENERAL: {}}
     rows = list(ctx.session.scalars(select(ModelRoute).where(ModelRoute.state == "ready").order_by(ModelRoute.name)))
+    rollouts, shadows = _rollouts(ctx, servers), _shadows(ctx, rows, endpoints, servers)
     for row in rows:
         targets = tuple(
             Target(servers[each["endpoint"]], each["model"], each["weight"], each["rank"])
@@ -124,13 +140,42 @@ def load(ctx: Read, home: Path) -> Snapshot:
                 entry = orjson.dumps(_entry(row, tariff))
                 offered.setdefault(tier, {})[row.name] = Route(
                     row.id, row.name, row.kind, targets, row.context_tokens, row.output_tokens, tariff, entry,
-                    row.has_affinity,
+                    row.has_affinity, rollouts.get(row.id), shadows.get(row.id),
                 )  # fmt: skip
     routes = offered.pop(metering.GENERAL)
     tiers = {tier: routes | own for tier, own in offered.items()}
     return Snapshot(
         version_now(ctx), keys := _keys(ctx, rows), routes, frozenset(key.id for key in keys.values()), tiers
     )
+
+
+def _rollouts(ctx: Read, servers: Mapping[str, Server]) -> dict[str, Rollout]:
+    """By route. None where the new server is not there; the next look at the roll-out finds that, too."""
+    return {
+        row.route: Rollout(
+            row.id, Target(servers[row.endpoint], row.model, weight=1, rank=0), row.percent,
+            None if row.slow_ms is None else row.slow_ms * 1000,
+        )
+        for row in open_rollouts(ctx)
+        if row.endpoint in servers
+    }  # fmt: skip
+
+
+def _shadows(
+    ctx: Read, rows: Sequence[ModelRoute], endpoints: Mapping[str, ModelEndpoint], servers: Mapping[str, Server]
+) -> dict[str, Shadow]:
+    """By route. A model that has been defined anew may stay in another region now than its shadow."""
+    routes = {row.id: row for row in rows}
+    found: dict[str, Shadow] = {}
+    for row in open_shadows(ctx):
+        route, place = routes.get(row.route), (row.endpoint, row.model)
+        if route is not None and row.endpoint in servers and stays(route, endpoints[row.endpoint]):
+            answered = [
+                other.id for other in rows if place in [(each["endpoint"], each["model"]) for each in other.targets]
+            ]
+            target = Target(servers[row.endpoint], row.model, weight=1, rank=0)
+            found[row.route] = Shadow(row.id, target, row.percent, frozenset(answered))
+    return found
 
 
 def _keys(ctx: Read, routes: Sequence[ModelRoute]) -> dict[bytes, Key]:

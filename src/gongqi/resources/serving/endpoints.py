@@ -28,7 +28,8 @@ _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 
 class AddEndpoint(Input):
     """`first_byte_seconds`: how long the first byte of an answer may take; models think. `cache_salt`: the server (such as
-    vLLM) takes a salt into what it remembers of prompts, so that no organisation can tell what another asked."""
+    vLLM) takes a salt into what it remembers of prompts, so that no organisation can tell what another asked. `region`:
+    where what is asked there stays."""
 
     name: str = Field(pattern=NAME)
     base_url: str = Field(max_length=300)
@@ -37,6 +38,7 @@ class AddEndpoint(Input):
     credential: str | None = Field(None, pattern=NAME)
     first_byte_seconds: int = Field(120, ge=1, le=900)
     cache_salt: bool = False
+    region: str = Field("", max_length=40)
 
 
 class OneEndpoint(Input):
@@ -58,6 +60,7 @@ class EndpointOut(Output):
     release: str | None
     context_tokens: int | None
     memory_mib: int | None
+    region: str
     state: str
     created_at: datetime
     version: int
@@ -72,7 +75,7 @@ def add_endpoint(ctx: Write, input: AddEndpoint) -> EndpointOut:
         ModelEndpoint(
             id=ctx.new_id("mep"), name=input.name, base_url=_checked(input.base_url), speaks=input.speaks,
             private=input.private, credential=input.credential, first_byte_seconds=input.first_byte_seconds,
-            cache_salt=input.cache_salt, state="ready", created_at=ctx.now,
+            cache_salt=input.cache_salt, region=input.region, state="ready", created_at=ctx.now,
         )
     )  # fmt: skip
     return changed(ctx, row)
@@ -116,7 +119,7 @@ def changed(ctx: Write, row: ModelEndpoint, *, kind: str | None = None) -> Endpo
     # The address may tell of the operator's own network, so the log holds it sealed.
     ctx.record(
         row.id, kind=kind, private={"base_url": row.base_url}, name=row.name, speaks=row.speaks, at_home=row.private,
-        state=row.state, engine=row.engine, release=row.release,
+        state=row.state, engine=row.engine, release=row.release, region=row.region,
     )  # fmt: skip
     return EndpointOut.model_validate(row)
 

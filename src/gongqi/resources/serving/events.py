@@ -25,6 +25,53 @@ class DriftFound(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutClimbed(Event):
+    """`percent` of a model's calls go to a new server from now on."""
+
+    kind: ClassVar[str] = "serving.rollout-climbed.v1"
+    rollout: str
+    route: str
+    org: str
+    release: str | None
+    percent: int
+
+    @property
+    def subject(self) -> str:
+        return self.rollout
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutCompleted(Event):
+    """A new server stands in the place of the old one."""
+
+    kind: ClassVar[str] = "serving.rollout-completed.v1"
+    rollout: str
+    route: str
+    org: str
+    release: str | None
+
+    @property
+    def subject(self) -> str:
+        return self.rollout
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutRolledBack(Event):
+    """All calls are the old server's again, for a `reason` (`serving.rollouts`)."""
+
+    kind: ClassVar[str] = "serving.rollout-rolled-back.v1"
+    rollout: str
+    route: str
+    org: str
+    release: str | None
+    reason: str
+
+    @property
+    def subject(self) -> str:
+        return self.rollout
+
+
+@dataclass(frozen=True, slots=True)
 class CallSettled(Event):
     """A call was answered and paid: `fee` booked `unit`s now stand on the deployment's clearing account."""
 

@@ -28,6 +28,7 @@ from gongqi.resources.serving.endpoints import ID
 from gongqi.resources.serving.feedback_models import Feedback
 from gongqi.resources.serving.models import ModelRoute, Usage
 from gongqi.resources.serving.plane.opinions import KINDS, Opinion
+from gongqi.resources.serving.rollouts import is_certain
 
 MAX_DAYS = 30  # after the call: who learns the outcome later than that reports it with a new call
 MAX_OF_A_CALL = 20  # said anew; each leaves a row
@@ -136,7 +137,7 @@ def receive(ctx: Write, key: str, opinion: Opinion) -> dict[str, Any]:
     made = ctx.add(
         Feedback(
             id=ctx.new_id("fbk"), call=call.id, org=call.org, key=key, route=route.id,
-            release=route.release if call.snapshot >= route.release_from else None, called_at=call.at, kinds=kinds,
+            release=_answered_by(ctx, route, call), called_at=call.at, kinds=kinds,
             rating=rating, agreement=terms.sha256, content=orjson.dumps(content), state=WAITING, batch=None, reason=None,
             at=ctx.now, until=None if days is None else ctx.now + timedelta(days=days), ended_at=None, evidence="",
         )
@@ -150,6 +151,13 @@ def receive(ctx: Write, key: str, opinion: Opinion) -> dict[str, Any]:
         "id": made.id, "object": "feedback", "call": call.id, "state": WAITING, "kinds": kinds, "replaced": replaced,
         "agreement": terms.sha256, "until": None if made.until is None else made.until.isoformat(),
     }  # fmt: skip
+
+
+def _answered_by(ctx: Read, route: ModelRoute, call: Usage) -> str | None:
+    """The release, where it is certain: the model had it then, and it was not another that was on trial."""
+    if call.snapshot < route.release_from or not is_certain(ctx, route.id, call.endpoint, call.snapshot):
+        return None
+    return route.release
 
 
 def _own_call(ctx: Read, key: str, id: str) -> Usage:

@@ -35,6 +35,7 @@ class HostEndpoint(Input):
     context_tokens: int = Field(4096, ge=128, le=1_000_000)
     memory_mib: int = Field(4096, ge=256, le=1 << 20)
     first_byte_seconds: int = Field(300, ge=1, le=900)
+    region: str = Field("", max_length=40)
 
 
 class ListEngines(Input):
@@ -83,7 +84,7 @@ def host_endpoint(ctx: Write, input: HostEndpoint) -> EndpointOut:
             id=ctx.new_id("mep"), name=input.name, base_url="", speaks="openai", private=True, credential=None,
             first_byte_seconds=input.first_byte_seconds, state="ready", created_at=ctx.now, engine=engine,
             release=release.release, files=[part._asdict() for part in parts], context_tokens=input.context_tokens,
-            memory_mib=input.memory_mib,
+            memory_mib=input.memory_mib, region=input.region,
         )
     )  # fmt: skip
     return changed(ctx, row)

@@ -107,7 +107,8 @@ class ModelEndpoint(Base):
     `cache_salt`: it is told whose prompt it is, by a digest, and keeps apart what it remembers.
 
     Of an endpoint that is hosted here, `engine` runs the `files` [{part, sha256, size}] of `release`, in `memory_mib` beside
-    a model's own file and with a context of `context_tokens` at most; its address is empty.
+    a model's own file and with a context of `context_tokens` at most; its address is empty. `region`: where what is asked
+    there stays, if operators have said so.
     """
 
     __tablename__ = "model_endpoint"
@@ -129,6 +130,7 @@ class ModelEndpoint(Base):
     files: Mapped[list[Any] | None] = mapped_column(Json)
     context_tokens: Mapped[int | None]
     memory_mib: Mapped[int | None]
+    region: Mapped[str] = mapped_column(default="")
 
 
 class ModelRoute(Base):

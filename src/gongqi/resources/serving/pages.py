@@ -19,7 +19,16 @@ from gongqi.resources.serving.feedback import ListFeedback, list_feedback
 from gongqi.resources.serving.hosted import ListEngines, list_engines
 from gongqi.resources.serving.keys import ListKeys, list_keys
 from gongqi.resources.serving.metering import exact
+from gongqi.resources.serving.rollouts import (
+    CLIMBING,
+    HELD,
+    ListRollouts,
+    OneRollout,
+    get_rollout,
+    list_rollouts,
+)
 from gongqi.resources.serving.routes import ListRoutes, OneRoute, get_route, list_routes
+from gongqi.resources.serving.shadows import ListShadows, OneShadow, get_shadow, list_shadows
 from gongqi.resources.serving.tail import COLUMNS, latest
 from gongqi.resources.serving.usage import ListUsage, list_usage
 from gongqi.resources.serving.watch import PARTS, day_of
@@ -28,6 +37,8 @@ PAGE = 30
 RECENT = 100  # calls in the picture
 FOLLOW_SECONDS = 3  # between two looks of a page that follows; the books lag by one
 LISTED = 20  # calls in the table of the page
+_OPEN = ("serving:rollout:complete", "serving:rollout:rollback")
+NEXT = {CLIMBING: ("serving:rollout:hold", *_OPEN), HELD: ("serving:rollout:resume", *_OPEN)}  # of an open roll-out
 TRIED_TOKENS = 256  # of an answer, until the reader asks for more
 
 
@@ -94,6 +105,25 @@ def load_model(ctx: Read, key: str) -> dict[str, Any]:
         "hour_of": lambda seconds: f"{datetime.fromtimestamp(seconds, UTC):%m-%d %H:%M}",
         "per_million": _per_million,
         "exact": exact,
+    } | _tried(ctx, key)
+
+
+def _tried(ctx: Read, route: str) -> dict[str, Any]:
+    """What is tried behind the model's name, for those who run it, and the verbs that they may use on it now."""
+    rolled = list_rollouts.run(ctx, ListRollouts.model_validate({"route": route, "limit": LISTED})).items
+    mirrored = list_shadows.run(ctx, ListShadows.model_validate({"route": route, "limit": 1})).items
+    rollout = get_rollout.run(ctx, OneRollout(rollout=rolled[0].id)) if rolled else None
+    shadow = get_shadow.run(ctx, OneShadow(shadow=mirrored[0].id)) if mirrored else None
+    verbs = list(NEXT.get(rollout.state if rollout else "", ("serving:rollout:begin",)))
+    mirrors = shadow is not None and shadow.ended_at is None
+    if not mirrors:
+        verbs.append("serving:shadow:begin")
+    return {
+        "rollout": rollout,
+        "earlier_rollouts": rolled[1:],
+        "rollout_actions": [verb for verb in verbs if ctx.actor.may(verb)],
+        "shadow": shadow,
+        "shadow_actions": [verb for verb in ("serving:shadow:end",) if mirrors and ctx.actor.may(verb)],
     }
 
 

@@ -25,6 +25,7 @@ from gongqi.resources.serving.models import (
     SpoolMark,
     Usage,
 )
+from gongqi.resources.serving.rollout_models import ModelRollout, ModelShadow
 
 
 def foundation(actor: Actor, permission: str) -> ColumnElement[bool]:
@@ -65,7 +66,28 @@ POLICIES = (
             "serving:route:read": everyone,
             "serving:route:targets": foundation,
             "serving:route:retire": foundation,
+            "serving:rollout:begin": foundation,
+            "serving:shadow:begin": foundation,
         },
+    ),
+    Policy(
+        ModelRollout,
+        read="serving:rollout:read",
+        rules=dict.fromkeys(
+            (
+                "serving:rollout:read",
+                "serving:rollout:hold",
+                "serving:rollout:resume",
+                "serving:rollout:complete",
+                "serving:rollout:rollback",
+            ),
+            foundation,
+        ),
+    ),
+    Policy(
+        ModelShadow,
+        read="serving:shadow:read",
+        rules={"serving:shadow:read": foundation, "serving:shadow:end": foundation},
     ),
     Policy(
         ModelKey,

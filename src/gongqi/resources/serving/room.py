@@ -5,8 +5,21 @@ from pathlib import Path
 from gongqi.kernel.events import Handler
 from gongqi.kernel.room import Figure, Room
 from gongqi.resources.hub.events import ReleaseWithdrawn
-from gongqi.resources.serving import caching, drift, endpoints, feedback, hosted, keys, routes, service, usage
+from gongqi.resources.serving import (
+    caching,
+    drift,
+    endpoints,
+    feedback,
+    hosted,
+    keys,
+    rollouts,
+    routes,
+    service,
+    shadows,
+    usage,
+)
 from gongqi.resources.serving.api import ENDPOINTS
+from gongqi.resources.serving.events import DriftFound
 from gongqi.resources.serving.flows import FLOWS, SCHEDULES
 from gongqi.resources.serving.pages import VIEWS
 from gongqi.resources.serving.policy import POLICIES
@@ -17,6 +30,13 @@ GATEWAY_VERBS = (
     hosted.host_endpoint,
     routes.define_route,
     routes.retire_route,
+    rollouts.begin_rollout,
+    rollouts.hold_rollout,
+    rollouts.resume_rollout,
+    rollouts.complete_rollout,
+    rollouts.roll_rollout_back,
+    shadows.begin_shadow,
+    shadows.end_shadow,
     keys.issue_key,
     keys.revoke_key,
     caching.forget,
@@ -29,6 +49,10 @@ GATEWAY_READS = (
     routes.list_routes,
     routes.get_route,
     routes.get_targets,
+    rollouts.list_rollouts,
+    rollouts.get_rollout,
+    shadows.list_shadows,
+    shadows.get_shadow,
     keys.list_keys,
     keys.get_key,
     usage.list_usage,
@@ -56,6 +80,7 @@ ROOM = Room(
     handlers=(
         Handler(ReleaseWithdrawn, "serving.retire-withdrawn", service.retire_withdrawn),
         Handler(ReleaseWithdrawn, "serving.retire-hosted", hosted.retire_hosted),
+        Handler(DriftFound, "serving.roll-back-on-drift", rollouts.roll_back_on_drift),
     ),
     flows=FLOWS,
     schedules=SCHEDULES,

@@ -32,6 +32,7 @@ from gongqi.resources.serving.deployments import servable
 from gongqi.resources.serving.endpoints import ID, raise_version, version_now
 from gongqi.resources.serving.metering import Tariff
 from gongqi.resources.serving.models import ModelEndpoint, ModelRoute
+from gongqi.resources.serving.rollout_models import ModelRollout
 
 ROUTE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$"  # as model names are: `org/model-1.5:latest`
 MAX_TARGETS = 16
@@ -164,6 +165,7 @@ def define_route(ctx: Write, input: DefineRoute) -> RouteWithTargets:
     elif row.org != input.org:
         raise Refused("serving.route-of-another", name=row.name)
     else:
+        require_settled(ctx, row)
         for name, value in given.items():
             setattr(row, name, value)
         row.state = "ready"
@@ -219,6 +221,13 @@ def tariffs_of(row: Mapping[str, Any]) -> dict[str, Tariff]:
     return {general.tier: general} | own
 
 
+def require_settled(ctx: Read, route: ModelRoute) -> None:
+    """Raises Refused serving.rollout-under-way."""
+    open_one = select(ModelRollout.id).where(ModelRollout.route == route.id, ModelRollout.ended_at.is_(None))
+    if (found := ctx.session.scalar(open_one)) is not None:
+        raise Refused("serving.rollout-under-way", name=route.name, rollout=found)
+
+
 def _stated(ctx: Write, input: DefineRoute) -> dict[str, str]:
     """Licence and openness: of a release of the hub what its card and the gates said, of an outside model what is typed.
 
@@ -228,7 +237,11 @@ def _stated(ctx: Write, input: DefineRoute) -> dict[str, str]:
         return {"licence": input.licence, "openness": input.openness}
     if input.licence or input.openness:
         raise Refused("serving.route-of-release", release=input.release)
-    release = servable(ctx, input.release)
+    return stated_of(ctx, servable(ctx, input.release))
+
+
+def stated_of(ctx: Write, release: hub.ReleaseFacts) -> dict[str, str]:
+    """Licence and openness of a release, as its card and the gates have it."""
     latest = hub.latest_releases(ctx, {release.asset}).get(release.asset)  # of which the gates' words are on the asset
     labels = hub.labels_of(ctx, release.asset) if latest is not None and latest.id == release.release else {}
     card = hub.revision_facts(ctx, release.revision).card

@@ -18,10 +18,12 @@ from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.metering import Tokens
 from gongqi.resources.serving.plane import affinity, stream
+from gongqi.resources.serving.plane.climb import Trial
 from gongqi.resources.serving.plane.dialect import Answered, Asked, Way
-from gongqi.resources.serving.plane.health import MAX_REST_SECONDS
+from gongqi.resources.serving.plane.health import MAX_REST_SECONDS, by_chance
 from gongqi.resources.serving.plane.pool import Answer, Connection, Failed
 from gongqi.resources.serving.plane.purse import Slice
+from gongqi.resources.serving.plane.shadow import Echo
 from gongqi.resources.serving.plane.snapshot import Target
 from gongqi.resources.serving.plane.terms import Terms
 
@@ -48,7 +50,7 @@ class Call:
 
     __slots__ = (
         "_answered", "_asked", "_at_us", "_attempts", "_body", "_bound", "_connection", "_delivered", "_ended",
-        "_first_byte", "_held", "_prompt", "_receive", "_reserved", "_stopped", "_target", "_terms", "_way",
+        "_first_byte", "_held", "_prompt", "_receive", "_reserved", "_stopped", "_target", "_terms", "_trial", "_way",
         "began", "charge", "ending", "has_begun_answer", "id", "key", "plane", "segment", "sending_since",
         "task", "watcher",
     )  # fmt: skip
@@ -81,6 +83,7 @@ class Call:
         self._at_us = time.time_ns() // 1000
         self._attempts = 0
         self._target: Target | None = None
+        self._trial: Trial | None = None  # where its model is being rolled out
         self._first_byte: float | None = None
         self._connection: Connection | None = None
         self._stopped = None if key.id in plane.snapshot.key_ids else metering.KEY_REVOKED  # while it waited
@@ -90,9 +93,11 @@ class Call:
 
     @property
     def was_first_choice(self) -> bool:
-        """Whether a server of the lowest rank answered: what a stand-in says is not what was asked for."""
-        best = min(target.rank for target in self._terms.route.targets)
-        return self._target is not None and self._target.rank == best
+        """Whether a server of the lowest rank answered: what a stand-in says is not what was asked for, nor is what one says
+        that is on trial."""
+        targets = self._terms.route.targets
+        best = min(target.rank for target in targets)
+        return self._target is not None and self._target.rank == best and self._target in targets
 
     def stop(self, ending: str) -> None:
         if self._stopped is None and not self._ended:
@@ -115,6 +120,13 @@ class Call:
             if self._connection is not None:
                 self._connection.release()
 
+    def echo(self) -> Echo:
+        """The call as its shadow goes by it."""
+        duration_us, output = round((self.plane.now() - self.began) * 1e6), self.charge.tokens.output
+        return Echo(
+            self._terms.dialect, self.key.org, self.id, self._asked, self._body, self._bound, duration_us, output
+        )  # fmt: skip
+
     def outlast(self) -> None:
         """What only a call needs that is not over at once: a record that it was begun, an ear for its caller to leave."""
         if not self._ended and not self._delivered:
@@ -133,21 +145,24 @@ class Call:
         """The first answer of the servers in their order. Raises Unavailable when there is none."""
         failure: GongqiError | None = None
         health, now, route = self.plane.health, self.plane.now, self._terms.route
-        if route.has_affinity and len(route.targets) > 1:
-            order = health.order(route, now(), affinity.draw(self.key.org, self._body))
+        draws = route.has_affinity and len(route.targets) > 1
+        draw = affinity.draw(self.key.org, self._body) if draws else by_chance
+        if (climb := self._terms.climb) is None:
+            order = health.order(route, now(), draw)
         else:
-            order = health.order(route, now())
+            self._trial, order = climb.order(health, route, now(), draw)
         for target in order[:MAX_ATTEMPTS]:
             if not health.tries(target, now()):
                 continue  # another call does meanwhile
             try:
                 answer = await self._attempt(target)
-            except Refused as refused:  # it cannot be said to this server; to the next it may
-                failure = failure or refused
+            except Refused as refused:  # it cannot be said to this server; to the next it may, and tells of neither
+                failure, self._trial = failure or refused, None
             except Failed as failed:
                 failure = self._failed(target, failed)
             else:
-                if answer.status == 200 or answer.status in PASSED_ON:
+                is_answer = answer.status == 200 or answer.status in PASSED_ON
+                if is_answer and (self._trial is None or self._trial.settles_for(target, answer.status)):
                     health.worked(target)
                     return answer
                 failure = self._turned_away(target, answer)
@@ -192,6 +207,8 @@ class Call:
         if failed.kind == "stopped":
             return self._why_stopped()
         self.plane.health.failed(target, self.plane.now())
+        if self._trial is not None:
+            self._trial.failed()
         log.warning("model server failed", server=target.server.name, call=self.id, why=str(failed))
         code = {"timed-out": "serving.upstream-too-slow", "unreachable": "serving.upstream-unreachable"}
         return Unavailable(code.get(failed.kind, "serving.upstream-broken"), model=self._terms.route.name)
@@ -204,6 +221,10 @@ class Call:
     def _turned_away(self, target: Target, answer: Answer) -> GongqiError:
         """An answer that is none. What it says may speak of the operator's own affairs, so it is not passed on."""
         log.warning("model server refused", server=target.server.name, call=self.id, status=answer.status)
+        if answer.status in PASSED_ON:  # by one that is being tried: whether the request is at fault the next will say
+            return Unavailable("serving.upstream-broken", model=self._terms.route.name)
+        if self._trial is not None:
+            self._trial.failed()
         wait = answer.headers.get(b"retry-after", b"")
         rest = float(min(int(wait), MAX_REST_SECONDS)) if _WHOLE.fullmatch(wait) else None
         now = self.plane.now()
@@ -305,6 +326,8 @@ class Call:
         self._ended = True
         self.ending = ending
         self._note("e", ending, reported, delivered)
+        if self._trial is not None:
+            self._trial.ended(ending, self._first_byte)
         if self._held is not None:
             self.plane.purses.give(self._held, self._reserved, self.charge.nanos)
 

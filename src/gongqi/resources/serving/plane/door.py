@@ -182,6 +182,8 @@ class Door:
                 await call.run(send)
                 if search is not None:
                     plane.cache.keep(search, call)
+                if terms.mirror is not None and call.ending == metering.COMPLETE:
+                    plane.shadows.offer(terms.mirror, call.echo())
             finally:
                 if call.watcher is not None:
                     call.watcher.cancel()

@@ -26,20 +26,22 @@ class _State:
         self.rests_until = 0.0
 
 
+def by_chance(_target: Target) -> float:
+    return random.random()
+
+
 class Health:
     def __init__(self) -> None:
         self._states: dict[tuple[str, str], _State] = {}
 
-    def order(
-        self, route: Route, now: float, draw: Callable[[Target], float] = lambda _: random.random()
-    ) -> Sequence[Target]:
+    def order(self, route: Route, now: float, draw: Callable[[Target], float] = by_chance) -> Sequence[Target]:
         """The targets that may be tried, in this order: by rank, and of one rank as they `draw`, by weight.
 
         Raises Unavailable serving.upstream-resting when all rest.
         """
         if not self._states and len(route.targets) == 1:
             return route.targets
-        awake = [target for target in route.targets if self._is_awake(target, now)]
+        awake = [target for target in route.targets if self.is_awake(target, now)]
         if not awake:
             until = min(self._states[_place(target)].rests_until for target in route.targets)
             raise Unavailable(
@@ -66,7 +68,7 @@ class Health:
         """Whether a call may try it now. Of one that has rested one call tries; the others wait for what it finds."""
         if not self._states:
             return True
-        if not self._is_awake(target, now):
+        if not self.is_awake(target, now):
             return False
         state = self._states.get(_place(target))
         if state is not None and state.rests_until:
@@ -77,7 +79,7 @@ class Health:
         """The models that are left alone, each with its server."""
         return [place for place, state in self._states.items() if now < state.rests_until]
 
-    def _is_awake(self, target: Target, now: float) -> bool:
+    def is_awake(self, target: Target, now: float) -> bool:
         if not self._states:
             return True
         state = self._states.get(_place(target))

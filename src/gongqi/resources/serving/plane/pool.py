@@ -95,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._failure: Failed | None = None
         self._pieces: deque[bytes] = deque()
         self._held = 0
+        self.limit_bytes = MAX_ANSWER_BYTES
         self._streams = self._is_streaming = self._has_head = self._is_complete = self._is_paused = False
         self._is_draining = False
         self._headers: dict[bytes, bytes] = {}
@@ -260,7 +261,7 @@ class Connection(asyncio.Protocol):
         self._frame_bytes = 0
         self._pieces.append(data)
         self._held += len(data)
-        if not self._is_streaming and self._held > MAX_ANSWER_BYTES:
+        if not self._is_streaming and self._held > self.limit_bytes:
             self.fail(Failed("too-large"))
 
     def on_message_complete(self) -> None:

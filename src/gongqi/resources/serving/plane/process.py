@@ -7,6 +7,7 @@ ordinary call has no timer of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from gongqi.resources.serving.plane import anthropic, meters
 from gongqi.resources.serving.plane.bodies import Bodies
 from gongqi.resources.serving.plane.cache import Cache
 from gongqi.resources.serving.plane.call import Call
+from gongqi.resources.serving.plane.climb import Climbs
 from gongqi.resources.serving.plane.dialect import Dialect, Manners, Problem, problem_of
 from gongqi.resources.serving.plane.health import Health
 from gongqi.resources.serving.plane.limits import Limits
@@ -26,6 +28,7 @@ from gongqi.resources.serving.plane.meters import Meters
 from gongqi.resources.serving.plane.pool import TOTAL_SECONDS, Pool
 from gongqi.resources.serving.plane.purse import Purses
 from gongqi.resources.serving.plane.retries import Retries
+from gongqi.resources.serving.plane.shadow import Shadows
 from gongqi.resources.serving.plane.snapshot import EMPTY, Control, Key, Route, Server, Snapshot
 from gongqi.resources.serving.plane.spool import LIMIT_BYTES, Spool
 from gongqi.resources.serving.plane.terms import Terms, offered, within_reach
@@ -35,6 +38,7 @@ LOOK_SECONDS = 0.5  # how often the version is asked for: a revoked key stops wi
 ANEW_LOOKS = 20  # after which all is read anew: an organisation may have been suspended, a credential changed
 SEND_SECONDS = 60.0  # a caller that does not read for so long has left
 SLOW_TICKS = 20  # ticks between two rounds of what need not be quick
+LAST_SECONDS = 2.0  # for the last report of one that ends
 MAX_TERMS = 10_000  # remembered: some 3 MB
 
 log = structlog.get_logger("gongqi.serving.plane")
@@ -53,6 +57,8 @@ class Plane:
         self.bodies = Bodies(self.now)
         self.limits = Limits(control, self.now)
         self.health = Health()
+        self.climbs = Climbs(name)
+        self.shadows = Shadows(self)
         self.meters = Meters()
         self.retries = Retries(control, self.now)
         self.cache = Cache(self.now)
@@ -63,6 +69,7 @@ class Plane:
         self._heads: dict[tuple[str, bytes], bytes] = {}
         self._terms: dict[tuple[str, str, str], Terms] = {}
         self._leaving: asyncio.Future[None] | None = None
+        self._reporting: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -83,6 +90,11 @@ class Plane:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._leaving is not None:
             await self._leaving
+        await self.shadows.close()
+        if self._reporting is not None:
+            await asyncio.gather(self._reporting, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._report(), LAST_SECONDS)
         self.limits.close()
         self.purses.close()
         self.pool.close()
@@ -99,7 +111,9 @@ class Plane:
             meter = self.meters.of(route.name, dialect.kind)
             if len(self._terms) >= MAX_TERMS:
                 self._terms.clear()
-            terms = self._terms[place] = Terms(key, path, dialect, route, meter, self.snapshot.version)
+            climb = self.climbs.of(route.rollout)
+            mirror = self.shadows.of(route.shadow, key)
+            terms = self._terms[place] = Terms(key, path, dialect, route, meter, self.snapshot.version, climb, mirror)
         return terms
 
     def head_of(self, server: Server, path: bytes) -> bytes:
@@ -155,6 +169,21 @@ class Plane:
             self.retries.forget_old(now)
             self.cache.forget_old(now)
             self._tell(now)
+            if self._reporting is None or self._reporting.done():
+                self._reporting = self.loop.create_task(self._report())
+
+    async def _report(self) -> None:
+        """How roll-outs and shadows fare here, to where all processes' sums meet. What cannot be told now is told later."""
+        news = self.climbs.unreported() | self.shadows.unreported()
+        if not news:
+            return
+        try:
+            await asyncio.to_thread(self.control.report, self.name, news)
+        except Exception as error:  # the database is away
+            log.warning("roll-outs cannot be reported", error=repr(error))
+        else:
+            self.climbs.reported(news)
+            self.shadows.reported(news)
 
     def _tell(self, now: float) -> None:
         if self._leaving is not None and not self._leaving.done():
@@ -196,6 +225,9 @@ class Plane:
         self._heads.clear()
         self._terms.clear()
         self.cache.go_by({key.org: key.cache_since for key in snapshot.keys.values() if key.cache_seconds})
+        routes = snapshot.routes.values()
+        self.climbs.go_by([route.rollout for route in routes if route.rollout is not None])
+        self.shadows.go_by([route.shadow for route in routes if route.shadow is not None])
         for call in list(self.calls):
             if call.key.id not in snapshot.key_ids:
                 call.stop(metering.KEY_REVOKED)

@@ -63,6 +63,27 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollout:
+    """`percent` of a route's calls go to `target` first. An answer that has not begun within `slow_us` is slow."""
+
+    id: str
+    target: Target
+    percent: int
+    slow_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """`percent` of a route's answered calls are made once more at `target`, for nobody. `routes`: other models that are
+    answered there, one of which a key that is narrowed to models must be allowed."""
+
+    id: str
+    target: Target
+    percent: int
+    routes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """`entry` is its line in the list of models, as JSON. `has_affinity`: calls that begin alike go to the same server."""
 
@@ -75,6 +96,8 @@ class Route:
     tariff: Tariff
     entry: bytes
     has_affinity: bool = False
+    rollout: Rollout | None = None
+    shadow: Shadow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +162,10 @@ class Control(Protocol):
     def version(self) -> int: ...
 
     def snapshot(self) -> Snapshot: ...
+
+    def report(self, plane: str, told: Mapping[str, Any]) -> None:
+        """How roll-outs and shadows have fared in this process since it began, by their id."""
+        ...
 
     def settled(self, plane: str) -> int:
         """The segment of this plane's spool that the books have reached: what is before it is settled."""

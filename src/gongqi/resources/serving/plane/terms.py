@@ -13,8 +13,10 @@ import orjson
 
 from gongqi.kernel.errors import Refused
 from gongqi.resources.serving import metering
+from gongqi.resources.serving.plane.climb import Climb
 from gongqi.resources.serving.plane.dialect import Dialect
 from gongqi.resources.serving.plane.meters import Meter
+from gongqi.resources.serving.plane.shadow import Mirror
 from gongqi.resources.serving.plane.snapshot import Key, Route, Snapshot
 
 
@@ -28,18 +30,23 @@ class Hash(Protocol):
 
 class Terms:
     """`route`: with those of its servers alone that the API has a way to, at the price for this key; `aid`: the grant that
-    pays a part. `whose` and `price` are what a record says of them. `place`: how the digest of each call begins, where
-    answers may be kept (`plane.cache`)."""
+    pays a part; `climb`: the roll-out that they take part in; `mirror`: where they are made once more. `whose` and `price`
+    are what a record says of them. `place`: how the digest of each call begins, if answers may be kept (`plane.cache`)."""
 
-    __slots__ = ("aid", "dialect", "key", "meter", "place", "price", "route", "version", "whose")
+    __slots__ = ("aid", "climb", "dialect", "key", "meter", "mirror", "place", "price", "route", "version", "whose")
 
-    def __init__(self, key: Key, path: str, dialect: Dialect, route: Route, meter: Meter, version: int) -> None:
+    def __init__(
+        self, key: Key, path: str, dialect: Dialect, route: Route, meter: Meter, version: int, climb: Climb | None = None,
+        mirror: Mirror | None = None,
+    ) -> None:  # fmt: skip
         tariff = route.tariff
         self.key = key
         self.dialect = dialect
         self.route = route
         self.meter = meter
         self.version = version
+        self.climb = climb
+        self.mirror = mirror
         self.aid = key.aid.get(route.id)
         self.place = _place(key, path, route) if key.cache_seconds and dialect.alone is None else None
         self.whose = (key.org, key.id, key.project, route.id)
@@ -77,7 +84,12 @@ def within_reach(dialect: Dialect, route: Route) -> Route:
         raise Refused("serving.kind-differs", model=route.name, kind=route.kind)
     targets = tuple([target for target in route.targets if target.server.speaks in dialect.ways])
     if dialect.alone is not None:
-        return replace(route, targets=targets, tariff=metering.free(route.tariff))
+        tariff = metering.free(route.tariff)
+        return replace(route, targets=targets, tariff=tariff, rollout=None, shadow=None)
     if not targets:
         raise Refused("serving.api-unspoken", model=route.name)
-    return replace(route, targets=targets)
+    rollout, shadow = (
+        each if each is not None and each.target.server.speaks in dialect.ways else None
+        for each in (route.rollout, route.shadow)
+    )
+    return replace(route, targets=targets, rollout=rollout, shadow=shadow)
