@@ -324,8 +324,9 @@ def test_calls_at_once(gateway: Gateway) -> None:
         pass
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(3) as threads:
-        answers = list(threads.map(lambda _: gateway.call("late", key=key), range(3)))
+    asked = {"model": "late", "messages": [{"role": "user", "content": "你好"}]}
+    with gateway.http(key) as http, ThreadPoolExecutor(3) as threads:  # one client: to make three may take too long
+        answers = list(threads.map(lambda _: http.post(CHAT, json=asked), range(3)))
     assert sorted(answer.status_code for answer in answers) == [200, 429, 429]
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.json()["error"]["code"] == "serving.too-many-at-once"
