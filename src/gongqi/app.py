@@ -44,7 +44,7 @@ from gongqi.members.bootstrap import bootstrap_operator
 from gongqi.resources.serving.control import GatewayControl
 from gongqi.resources.serving.engine import Engine
 from gongqi.resources.serving.engines.host import Host
-from gongqi.resources.serving.plane.door import PREFIX, Door
+from gongqi.resources.serving.plane.door import Door, is_ours
 from gongqi.resources.serving.plane.process import Plane
 from gongqi.resources.serving.plane.wire import Wires
 from gongqi.resources.serving.settlement import SPOOL, Settler
@@ -177,7 +177,7 @@ class _Front:
         self.lifespan = lifespan
 
     async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        if scope["type"] == "http" and is_ours(scope):
             await self.door(scope, receive, send)
             return
         if scope["type"] != "lifespan":

@@ -23,6 +23,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 PROMPT_TOKENS = 7
 THOUGHTS = ("first ", "then ")
@@ -57,11 +58,12 @@ class Upstream:
         except asyncio.IncompleteReadError:
             return False
         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
-        body = json.loads(await reader.readexactly(int(fields.get(b"content-length", b"0"))))
+        body = json.loads(await reader.readexactly(int(fields.get(b"content-length", b"0"))) or b"{}")
         self.seen.append(body)
         self.heads.append(head)
-        path = head.split(b" ", 2)[1].decode()
-        does = dict(each.partition("=")[::2] for each in str(body["model"]).split("+"))
+        path = unquote(head.split(b" ", 2)[1].decode())
+        model = _named(path) if "/models/" in path else body["model"]
+        does = dict(each.partition("=")[::2] for each in str(model).split("+"))
         answer = asyncio.ensure_future(self._answer(path, body, does, writer))
         gone = asyncio.ensure_future(_closed(reader))
         await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
@@ -85,6 +87,8 @@ class Upstream:
         if "redirect" in does:
             writer.write(b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n")
             return True
+        if "/models/" in path:
+            return await self._whole(writer, does, _inference(path, body))
         if path.endswith("/embeddings"):
             return await self._whole(writer, does, _embeddings(body, does))
         if path.endswith("/count_tokens"):
@@ -333,6 +337,29 @@ def _embeddings(body: dict[str, Any], does: dict[str, str]) -> dict[str, Any]:
     answer = {"object": "list", "data": data, "model": body["model"]}
     counts = {"prompt_tokens": 4 * len(given), "total_tokens": 4 * len(given)}
     return answer if "nousage" in does else answer | {"usage": counts}
+
+
+def _named(path: str) -> str:
+    return path.split("/models/")[1].split("/")[0]
+
+
+def _inference(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """As the Open Inference Protocol answers: the first input doubled, a model's metadata, or that it is ready."""
+    model = _named(path)
+    if path.endswith("/ready"):
+        return {"name": model, "ready": True}
+    if not path.endswith("/infer"):
+        port = {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
+        return {
+            "name": model,
+            "versions": ["1"],
+            "platform": "sim",
+            "inputs": [port],
+            "outputs": [port | {"name": "y"}],
+        }
+    given = body["inputs"][0]
+    output = {**given, "name": "y", "data": [2 * value for value in given["data"]]}
+    return {"model_name": model, "id": body.get("id"), "outputs": [output]}
 
 
 @contextlib.contextmanager

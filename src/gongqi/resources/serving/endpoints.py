@@ -1,8 +1,9 @@
 """Model endpoints: the servers of models that operators allow the gateway to call.
 
 An endpoint is a base address, `https://host/v1`, and the API that is spoken there: OpenAI's chat completions, these and
-its Responses, or Anthropic's Messages. Its secret, if it has one, is a file in the home (`credentials/NAME`, one line)
-that the operator puts there: it passes through no form, no log, no row and no evidence.
+its Responses, Anthropic's Messages, or, at `https://host`, the Open Inference Protocol. Its secret, if it has one, is a
+file in the home (`credentials/NAME`, one line) that the operator puts there: it passes through no form, no log, no row
+and no evidence.
 A server on this machine or a private network must be declared `private`; what the address resolves to is checked at
 every connection (`plane.pool`).
 """
@@ -22,7 +23,7 @@ from gongqi.resources.serving.models import GatewayVersion, ModelEndpoint
 
 ID = 64
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
-SPEAKS = "^(openai|openai-responses|anthropic)$"
+SPEAKS = "^(openai|openai-responses|anthropic|open-inference)$"
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 
 

@@ -21,9 +21,9 @@ from gongqi.members import service as members
 from gongqi.members.actors import new_secret
 from gongqi.resources.serving.endpoints import ID, raise_version
 from gongqi.resources.serving.models import ModelKey, ModelRoute
+from gongqi.resources.serving.plane.snapshot import KEY
 
-PREFIX = "gqk_"
-SHOWN = len(PREFIX) + 6
+SHOWN = len(KEY) + 6
 MAX_DAYS = 3650
 MAX_ROUTES = 200
 MAX_PARALLEL = 1024
@@ -101,7 +101,7 @@ def issue_key(ctx: Write, input: IssueKey) -> IssuedKeyOut:
     unit_named(input.unit)
     for route in input.routes or ():
         ctx.find(ModelRoute, route, to="serving:route:read")
-    secret = new_secret(PREFIX)
+    secret = new_secret(KEY)
     row = ctx.add(
         ModelKey(
             id=ctx.new_id("mkey"), digest=members_rules.digest(secret), shown=secret[:SHOWN], issued_by=ctx.actor.id,

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from gongqi.books.ledger.rules import written
+from gongqi.kernel.errors import Refused
 from gongqi.kernel.room import View
 from gongqi.kernel.verbs import Read
 from gongqi.resources.serving import service
@@ -128,9 +129,14 @@ def _tried(ctx: Read, route: str) -> dict[str, Any]:
 
 
 def load_try(ctx: Read, key: str) -> dict[str, Any]:
-    """A model to be talked to, with the reader's own key; what is asked goes from their browser to `/v1`."""
+    """A model to be talked to, with the reader's own key; what is asked goes from their browser to `/v1`.
+
+    Raises Refused serving.kind-differs for one that takes tensors."""
+    route = get_route.run(ctx, OneRoute(route=key))
+    if route.kind == "inference":
+        raise Refused("serving.kind-differs", model=route.name, kind=route.kind)
     return {
-        "route": get_route.run(ctx, OneRoute(route=key)),
+        "route": route,
         "base_url": f"{ctx.kernel.settings.origin}/v1",
         "tried_tokens": TRIED_TOKENS,
     }

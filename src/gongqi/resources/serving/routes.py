@@ -53,7 +53,8 @@ class TargetIn(Input):
 
 
 class DefineRoute(Input):
-    """`context_tokens` and `output_tokens` bound what a call can cost, which is reserved before it is forwarded.
+    """`context_tokens` and `output_tokens` bound what a call can cost, which is reserved before it is forwarded. Of the kind
+    `inference` the input is rows, of which a call has `context_tokens` at most, and the output is one, for the answer.
 
     `licence` and `openness` are typed for outside models alone; of a `release` the hub knows them. With an agreement, in
     both languages, callers may send back what they know of answers: it goes to a dataset of `org`, `feedback_visibility`
@@ -63,7 +64,7 @@ class DefineRoute(Input):
 
     name: str = Field(pattern=ROUTE_NAME)
     org: str = Field(max_length=ID)
-    kind: str = Field("chat", pattern="^(chat|completions|embeddings)$")
+    kind: str = Field("chat", pattern="^(chat|completions|embeddings|inference)$")
     targets: list[TargetIn] = Field(min_length=1, max_length=MAX_TARGETS)
     context_tokens: int = Field(ge=1, le=MAX_CONTEXT)
     output_tokens: int = Field(4096, ge=1, le=1_000_000)

@@ -10,6 +10,9 @@ from which the control plane settles. All it asks of the control plane is the pr
     bodies    requests' bodies as they come in
     dialect   what an API is to the plane, and the way from it to a server
     openai, anthropic, responses   the APIs; what is translated to chat is in `*_as_chat`, from the pieces of `chat`
+    inference   models that take tensors, by the Open Inference Protocol
+    cache     answers that are given again
+    affinity  which of several equal servers a conversation goes to
     opinions  what a caller says of an answer afterwards
     call      one call: its reservation, its attempts, what was delivered, its end
     request   a request's body: the few fields that matter, and the two changes that are made to its bytes

@@ -149,7 +149,8 @@ class Dialect:
     """One address. `kind` is that of the models it asks for; `ways` go by what a server speaks. What costs nothing has
     `alone`: the gateway's own answer, where no server can be asked. An API that keeps answers has `recalled`, which
     completes a request's body with what was said before, and `kept`, which is told of a whole answer or of a complete
-    stream's last events, and returns what may be said."""
+    stream's last events, and returns what may be said. Where the address names the model and not the body, `named` reads
+    it."""
 
     kind: str
     read: Callable[[bytes, Headers], Any]
@@ -159,3 +160,4 @@ class Dialect:
     alone: Callable[[bytes], bytes] | None = None
     recalled: Callable[[Control, Key, Any, bytes], Awaitable[bytes]] | None = None
     kept: Callable[[Control, Key, Any, bytes, Any, bytes], Awaitable[bytes]] | None = None
+    named: Callable[[str], str] | None = None

@@ -1,4 +1,5 @@
-"""The data plane's ASGI callable: `/v1/*` as OpenAI's and Anthropic's clients know it.
+"""The data plane's ASGI callable: `/v1/*` as OpenAI's and Anthropic's clients know it, and for virtual keys the models of
+`/v2/*` as those of the Open Inference Protocol do.
 
 Who calls is told by the SHA-256 of the key it shows. A refusal comes before anything is forwarded, in the shape that the
 clients of the address read, with the words of our catalogue in the caller's language and both languages beside them.
@@ -20,16 +21,17 @@ import structlog
 from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
 from gongqi.kernel.words import negotiate, tag
 from gongqi.resources.serving import metering
-from gongqi.resources.serving.plane import anthropic, openai, opinions, request, responses
+from gongqi.resources.serving.plane import anthropic, inference, openai, opinions, request, responses
 from gongqi.resources.serving.plane.cache import Search
 from gongqi.resources.serving.plane.call import Call, Receive, Send
 from gongqi.resources.serving.plane.dialect import Dialect, Headers, Lines, Manners, headers_of
 from gongqi.resources.serving.plane.process import Plane
 from gongqi.resources.serving.plane.retries import Named
-from gongqi.resources.serving.plane.snapshot import Key
+from gongqi.resources.serving.plane.snapshot import KEY, Key
 from gongqi.resources.serving.plane.terms import Terms, offered
 
 PREFIX = "/v1/"
+INFERENCE_PREFIX = "/v2"
 MAX_CALLS = 1024  # under way at once in this process; each holds a body and a connection
 
 DIALECTS = {
@@ -41,7 +43,29 @@ DIALECTS = {
     "/v1/messages/count_tokens": anthropic.COUNT_TOKENS,
 }
 
+_SECRET = KEY.encode()
 log = structlog.get_logger("gongqi.serving.door")
+
+
+def is_ours(scope: dict[str, Any]) -> bool:
+    """Whether a request is one for the plane, where others share the port."""
+    path = scope["path"]
+    if path.startswith(INFERENCE_PREFIX):
+        return (_secret(headers_of(scope)) or b"").strip().startswith(_SECRET)
+    return path.startswith(PREFIX)
+
+
+def _secret(headers: Headers) -> bytes | None:
+    """What is shown as bearer, or else as `x-api-key`."""
+    scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() != b"bearer":
+        return headers.get(b"x-api-key")
+    return secret
+
+
+def _dialect_at(path: str) -> Dialect | None:
+    found = DIALECTS.get(path)
+    return inference.INFER if found is None and inference.is_asked(path) else found
 
 
 class Visit:
@@ -68,6 +92,8 @@ class Visit:
         path = self.scope["path"]
         if (dialect := DIALECTS.get(path)) is not None:
             return dialect.manners
+        if path.startswith(INFERENCE_PREFIX):
+            return inference.MANNERS
         is_anthropic = path.startswith("/v1/messages") or b"anthropic-version" in self.headers
         return anthropic.MANNERS if is_anthropic else openai.MANNERS
 
@@ -98,8 +124,11 @@ class Door:
 
     async def _answer(self, visit: Visit) -> None:
         path, method = visit.scope["path"], visit.scope["method"]
+        if method == "GET" and path in inference.ABOUT:
+            await visit.answer(orjson.dumps(inference.ABOUT[path]))
+            return
         key = self._key(visit.headers)
-        dialect = DIALECTS.get(path)
+        dialect = _dialect_at(path)
         if dialect is not None and method == "POST":
             await self._complete(visit, key, dialect)
         elif method == "GET" and path == "/v1/models":
@@ -112,6 +141,8 @@ class Door:
             await visit.answer(await self._counted(key, self._usage, visit, key))
         elif method == "POST" and path == opinions.PATH:
             await visit.answer(await self._counted(key, self._feedback, visit, key), 202)
+        elif method == "GET" and path.startswith(inference.MODELS) and dialect is None:
+            await visit.answer(await self._counted(key, inference.look, self.plane, key, path))
         elif dialect is not None or path in ("/v1/models", "/v1/usage", opinions.PATH):
             raise Refused("serving.method-not-allowed", method=method[:20], path=path[:100])
         else:
@@ -137,7 +168,8 @@ class Door:
     async def _call(self, visit: Visit, key: Key, dialect: Dialect, body: bytes, named: Named | None) -> None:
         plane = self.plane
         asked = dialect.read(body, visit.headers)
-        terms = plane.terms(key, visit.scope["path"], dialect, asked.model)
+        path = visit.scope["path"]
+        terms = plane.terms(key, path, dialect, asked.model if dialect.named is None else dialect.named(path))
         route = terms.route
         gauge = plane.limits.enter(key) or await plane.limits.wait_to_enter(key)
         plane.spool.under_way += 1
@@ -220,11 +252,9 @@ class Door:
 
     def _key(self, headers: Headers) -> Key:
         """Raises Refused: serving.key-needed, serving.key-invalid."""
-        scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer":
-            secret = headers.get(b"x-api-key")
-            if secret is None:
-                raise Refused("serving.key-needed")
+        secret = _secret(headers)
+        if secret is None:
+            raise Refused("serving.key-needed")
         key = self.plane.snapshot.keys.get(sha256(secret.strip()).digest())
         if key is None or key.expires_at <= time.time():
             raise Refused("serving.key-invalid")

@@ -66,7 +66,7 @@ class Plane:
         self._root = root
         self._limit_bytes = limit_bytes
         self._words = words
-        self._heads: dict[tuple[str, bytes], bytes] = {}
+        self._heads: dict[tuple[str, bytes, str], bytes] = {}
         self._terms: dict[tuple[str, str, str], Terms] = {}
         self._leaving: asyncio.Future[None] | None = None
         self._reporting: asyncio.Task[None] | None = None
@@ -116,13 +116,13 @@ class Plane:
             terms = self._terms[place] = Terms(key, path, dialect, route, meter, self.snapshot.version, climb, mirror)
         return terms
 
-    def head_of(self, server: Server, path: bytes) -> bytes:
+    def head_of(self, server: Server, path: bytes, method: str = "POST") -> bytes:
         """The head of a request to this server, up to the number that is the length of its body."""
-        head = self._heads.get((server.id, path))
+        head = self._heads.get((server.id, path, method))
         if head is None:
             host = f"[{server.host}]" if ":" in server.host else server.host
             lines = [
-                f"POST {server.path}{path.decode().removeprefix('/v1')} HTTP/1.1", f"host: {host}:{server.port}",
+                f"{method} {server.path}{path.decode().removeprefix('/v1')} HTTP/1.1", f"host: {host}:{server.port}",
                 "content-type: application/json", "accept-encoding: identity", "user-agent: gongqi",
             ]  # fmt: skip
             is_anthropic = server.speaks == anthropic.SPEAKER
@@ -130,7 +130,7 @@ class Plane:
                 lines.append(f"anthropic-version: {anthropic.VERSION}")
             if server.credential:
                 lines.append(f"{'x-api-key:' if is_anthropic else 'authorization: Bearer'} {server.credential}")
-            head = self._heads[(server.id, path)] = ("\r\n".join(lines) + "\r\ncontent-length: ").encode()
+            head = self._heads[(server.id, path, method)] = ("\r\n".join(lines) + "\r\ncontent-length: ").encode()
         return head
 
     def problem(self, error: GongqiError, language: str, id: str) -> Problem:

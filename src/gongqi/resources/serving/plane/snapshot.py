@@ -14,6 +14,8 @@ from gongqi.resources.serving.metering import GENERAL, Tariff
 from gongqi.resources.serving.plane.opinions import Opinion
 from gongqi.resources.serving.rates import Answer, Ask
 
+KEY = "gqk_"  # how the secret of a virtual key begins
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
