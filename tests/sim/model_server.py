@@ -63,7 +63,8 @@ class Upstream:
         self.heads.append(head)
         path = unquote(head.split(b" ", 2)[1].decode())
         model = _named(path) if "/models/" in path else body["model"]
-        does = dict(each.partition("=")[::2] for each in str(model).split("+"))
+        words = (each.partition("=") for each in str(model).split("+"))
+        does = {word: value for word, _, value in words}
         answer = asyncio.ensure_future(self._answer(path, body, does, writer))
         gone = asyncio.ensure_future(_closed(reader))
         await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
