@@ -41,7 +41,10 @@ from gongqi.kernel.room import House, Kernel
 from gongqi.kernel.worker import Worker
 from gongqi.members import VOCABULARY
 from gongqi.members.bootstrap import bootstrap_operator
+from gongqi.packs import service as packs
+from gongqi.packs import shelf
 from gongqi.resources.serving.control import GatewayControl
+from gongqi.resources.serving.crossings import Detectors
 from gongqi.resources.serving.engine import Engine
 from gongqi.resources.serving.engines.host import Host
 from gongqi.resources.serving.plane.door import Door, is_ours
@@ -72,8 +75,9 @@ log = structlog.get_logger("gongqi.app")
 def house() -> House:
     """All rooms joined, with the doors' words; raises ValueError at whatever does not fit."""
     return House.build(
-        ROOMS, VOCABULARY, *(DOORS / name for name in ("words.toml", "web/words.toml", "web/fields.toml"))
-    )
+        ROOMS, VOCABULARY, *(DOORS / name for name in ("words.toml", "web/words.toml", "web/fields.toml")),
+        *(pack.folder / "words.toml" for pack in shelf.PACKS),
+    )  # fmt: skip
 
 
 def assemble(settings: Settings, *, clock: Clock | None = None, migrate: bool = False) -> Kernel:
@@ -88,6 +92,7 @@ def assemble(settings: Settings, *, clock: Clock | None = None, migrate: bool = 
         kernel.parts[SigningKeys] = SigningKeys.load_or_generate(settings.home / "keys")
         kernel.parts[Engine] = Engine(blobs)
         kernel.parts[Host] = Host(kernel)
+        kernel.parts[Detectors] = Detectors(shelf.detector)
         return kernel
 
 
@@ -196,6 +201,7 @@ def prepare(kernel: Kernel) -> str:
     Every start gives a fresh link; the token is written once, mode 0600.
     """
     kernel.transact(evidence.ensure, reason="start")
+    kernel.transact(lambda ctx: packs.load_named(ctx, kernel.settings.packs), reason="start")
     path = kernel.settings.home / "operator.token"
     kept = path.read_text("ascii").strip() if path.exists() else None
     started = bootstrap_operator(kernel, token=kept)

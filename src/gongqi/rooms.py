@@ -14,6 +14,7 @@ from gongqi.governance.ethics.room import ROOM as ETHICS
 from gongqi.kernel.retention.room import ROOM as RETENTION
 from gongqi.kernel.room import Room
 from gongqi.members.room import ROOM as MEMBERS
+from gongqi.packs.room import ROOM as PACKS
 from gongqi.resources.hub.room import ROOM as HUB
 from gongqi.resources.serving.room import ROOM as SERVING
 
@@ -31,4 +32,5 @@ ROOMS: tuple[Room, ...] = (
     SCENARIOS,
     BILLING,
     CREDITS,
+    PACKS,
 )

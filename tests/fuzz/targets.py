@@ -19,6 +19,7 @@ from gongqi.books.evidence.signing import verify_envelope
 from gongqi.governance.compliance.rules import license_verdict
 from gongqi.governance.compliance.tables import load_tables
 from gongqi.kernel.errors import Refused
+from gongqi.packs.cn.identifiers import MOBILE, RESIDENT
 from gongqi.resources.hub import container, safety, signatures
 from gongqi.resources.hub.downloads import range_within
 from gongqi.resources.hub.formats import Finding
@@ -28,8 +29,11 @@ from gongqi.resources.hub.rules import check_paths, parse_card
 from gongqi.resources.hub.terms import CARD, needles_of, terms_of
 from gongqi.resources.hub.xet.shards import parse_shard
 from gongqi.resources.hub.xet.xorbs import read_xorb
+from gongqi.resources.serving.plane.duties import Cited, Recipe
+from gongqi.resources.serving.plane.masking import Masks
 
 VECTORS = Path(__file__).parents[1] / "resources" / "hub" / "xet" / "vectors"
+RECIPE = Recipe((RESIDENT, MOBILE), "refuse", Cited("r", "s", "1", "statute", "2026-01-01"))
 NAMES = ("file.bin", "m.onnx", "m.safetensors", "a.npy", "a.gguf", "x.zip", "x.tar.gz", "README.md")
 
 
@@ -48,6 +52,19 @@ def refuses_or_reads(read: Callable[[bytes], object]) -> Callable[[bytes], None]
             return
 
     return run
+
+
+def masks(content: bytes) -> None:
+    """A body is refused, or nothing is found in what leaves and it comes back as it was; and a text likewise."""
+    made = Masks(RECIPE)
+    text = content.decode("utf-8", "replace")
+    masked = made.text(text)
+    assert not any(list(each.find(masked)) for each in RECIPE.detectors)
+    assert "\\u" in text or made.reveal_text(masked) == text
+    try:
+        Masks(RECIPE).body(content)
+    except Refused:
+        return
 
 
 def inspect(content: bytes) -> None:
@@ -114,7 +131,10 @@ MANIFEST = (
 ENVELOPE = b'{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[{"keyid":"a","sig":"AA=="}]}'
 NOTE = b"a.example/log\n3\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n\xe2\x80\x94 a.example/log AAAAAAAAAAA=\n"
 
+BODY = b'{"model":"m","messages":[{"role":"user","content":"13812345678 \\u0031 110105 19491231 002X"},[1.5,null]]}'
+
 TARGETS: dict[str, Target] = {
+    "masks": Target(masks, lambda: [BODY], 1000),
     "inspect": Target(inspect, inspected),
     "xorb": Target(xorb, lambda: (path.read_bytes()[:4096] for path in sorted(VECTORS.glob("*.xorb")))),
     "shard": Target(

@@ -223,6 +223,7 @@ PAGES: dict[str, tuple[str, Given]] = {
     "GET /serving/tail": ("401 200 200 200 200", nothing),
     "GET /serving/engines": ("401 403 403 403 200", nothing),
     "GET /billing": ("200 200 200 200 200", nothing),
+    "GET /packs": ("200 200 200 200 200", nothing),
     "GET /serving/models": ("200 200 200 200 200", nothing),
     "GET /serving/model/{key}/calls": ("200 200 200 200 200", lambda w, p: {"key": w.of["route"]["owner"]}),
     "GET /serving/model/{key}/try": ("200 200 200 200 200", lambda w, p: {"key": w.of["route"]["owner"]}),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.house.world import ADDRESS, CANARY, MONTH, PEOPLE, SPLIT, TERMS, UNIT, VOTE, World, donation, route
+from tests.house.world import ADDRESS, CANARY, MONTH, PEOPLE, SPLIT, TERMS, UNIT, VOTE, World, donation, named, route
 
 Given = Callable[[World, str], Any]
 
@@ -141,6 +141,8 @@ VERBS: dict[str, tuple[str, Given]] = {
         lambda w, p: {"inquiry": w.inquiry, "outcome": "watched", "finding": f"the {CANARY} is slow"},
     ),
     "serving:feedback:withdraw": ("401 404 403 200 200", lambda w, p: {"feedback": w.of["said"][p]}),
+    "packs:pack:load": ("401 403 403 403 200", lambda w, p: named("cn")),
+    "packs:pack:unload": ("401 403 403 403 200", lambda w, p: {"pack": w.pack}),
     "billing:fund:open": ("401 403 403 403 200", lambda w, p: {"name": f"by-{p}", "unit": UNIT}),
     "billing:fund:give": ("401 403 403 200 200", lambda w, p: {"fund": w.fund, "org": w.north, "amount": 1}),
     "billing:aid:grant": (
@@ -263,6 +265,9 @@ READS: dict[str, tuple[str, Given]] = {
     "serving:usage:list": ("200/0 200/0 200/0 200/6 200/6", lambda w, p: {"org": w.north}),
     "serving:usage:get": ("404 404 404 200 200", lambda w, p: {"usage": w.used}),
     "serving:feedback:list": ("200/0 200/0 200/0 200/6 200/6", lambda w, p: {"org": w.north}),
+    "packs:pack:list": ("200/1 200/1 200/1 200/1 200/1", nothing),
+    "packs:shelf:list": ("200/2 200/2 200/2 200/2 200/2", nothing),
+    "packs:rule:ask": ("200/2 200/2 200/2 200/2 200/2", nothing),
     "serving:drift:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"route": w.watched}),
     "serving:drift:get": ("404 404 404 200 200", lambda w, p: {"drift": w.drift}),
     "ethics:inquiry:list": ("200/0 200/0 200/0 200/1 200/1", lambda w, p: {"route": w.watched}),

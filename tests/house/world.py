@@ -17,6 +17,7 @@ import httpx
 from gongqi.doors.cli import laboratory
 from gongqi.doors.cli.push import push_folder
 from gongqi.economy.billing.models import Invoice
+from gongqi.packs.shelf import shelf
 from gongqi.resources.serving import drift
 from gongqi.resources.serving.drifting import Change
 from gongqi.resources.serving.settlement import settle_batch
@@ -260,6 +261,7 @@ class World:
         self.fund = operator("billing:fund:open", name="schools", unit=UNIT)["id"]
         aid = {"org": self.north, "fund": self.fund, "paid_percent": 50, "reason": f"a {CANARY} school"}
         self.each("aid", lambda _person: self.keep(operator("billing:aid:grant", **aid)))
+        self.pack = operator("packs:pack:load", **named("eu"))["id"]
         package = {"unit": UNIT, "price": 1, "credit": 1}
         self.each(
             "package", lambda who: operator("billing:package:publish", name=f"for-{who.lower()}", **package)["id"]
@@ -423,3 +425,9 @@ def donation(w: World, slug: str) -> dict[str, Any]:
 def route(w: World, person: str) -> dict[str, Any]:
     targets = [{"endpoint": w.of["endpoint"]["owner"], "model": "m"}]
     return {"name": f"model-{person}", "org": w.home, "context_tokens": 100, "targets": targets}
+
+
+def named(pack: str) -> dict[str, str]:
+    """A pack as an operator names it."""
+    here = shelf()[pack]
+    return {"name": pack, "version": here.version, "digest": here.digest}

@@ -7,7 +7,7 @@ that many tokens, `stall`, `cut=3` (end of file after three events), `half=3` (i
 (seconds before the answer), `close` (no keep-alive), `nodone` (no [DONE]), `crlf`, `think` (thought before the answer),
 `calls=2` (so many tools are called, if there are any), `finish=length` (the reason of the end), `says=data:` (one word
 more), `cached` (three tokens of the prompt were), `fails` (an error in the middle of a stream), `mangled` (arguments that
-are no JSON).
+are no JSON), `echo=3` (what was asked last, in pieces of three characters).
 
 Every answer is real in form: chat completions, completions, embeddings and responses as OpenAI's API has them, messages
 as Anthropic's has them, with usage counted from the words that were sent. `Upstream.seen` keeps the requests.
@@ -96,6 +96,9 @@ class Upstream:
             return await self._whole(writer, does, {"input_tokens": 42})
         count = int(does.get("words") or 5)
         words = [f"w{number} " for number in range(count)]
+        if "echo" in does:
+            asked, size = _asked(body), int(does["echo"])
+            words = [asked[at : at + size] for at in range(0, len(asked), size)]
         if "says" in does:
             words.append(does["says"].replace("_", " "))
         if path.endswith("/responses"):
@@ -204,6 +207,14 @@ class Upstream:
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True
+
+
+def _asked(body: dict[str, Any]) -> str:
+    """The last text of a request, in whichever API."""
+    last = body["messages"][-1]["content"] if "messages" in body else body.get("input", body.get("prompt"))
+    while not isinstance(last, str):
+        last = last[-1] if isinstance(last, list) else last.get("text", last.get("content"))
+    return last
 
 
 async def _closed(reader: asyncio.StreamReader) -> None:

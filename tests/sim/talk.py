@@ -21,7 +21,7 @@ ENDED = {
     "project": "default", "ending": "complete", "duration_us": 1000, "first_byte_us": 500, "attempts": 1, "input_tokens": 7,
     "cached_tokens": 0, "output_tokens": 5, "is_estimated": False, "is_capped": False, "price": "p", "price_version": 1,
     "unit": "CNY-fen", "input_nanos": 0, "cached_nanos": 0, "output_nanos": 0, "cost_nanos": 0, "lease": None,
-    "tier": "general", "repeats": None,
+    "tier": "general", "repeats": None, "masked": 0,
 }  # fmt: skip
 
 

@@ -30,6 +30,7 @@ class Settings:
     quota_bytes: int
     foundation: str
     foundation_zh: str
+    packs: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -47,16 +48,12 @@ class Settings:
         if not (quota_text.isascii() and quota_text.isdigit()) or len(quota_text) > 18:
             raise Refused("kernel.quota-invalid", quota=quota_text[:80])
         return cls(
-            home=home,
-            host=environ.get("GONGQI_HOST") or "127.0.0.1",
-            port=int(port_text),
-            database_url=database_url,
-            blobs_url=environ.get("GONGQI_BLOBS_URL") or "",
-            accel_prefix=accel_prefix,
-            quota_bytes=int(quota_text),
+            home=home, host=environ.get("GONGQI_HOST") or "127.0.0.1", port=int(port_text), database_url=database_url,
+            blobs_url=environ.get("GONGQI_BLOBS_URL") or "", accel_prefix=accel_prefix, quota_bytes=int(quota_text),
             foundation=environ.get("GONGQI_FOUNDATION") or FOUNDATION,
             foundation_zh=environ.get("GONGQI_FOUNDATION_ZH") or environ.get("GONGQI_FOUNDATION") or FOUNDATION_ZH,
-        )
+            packs=environ.get("GONGQI_PACKS") or "",
+        )  # fmt: skip
 
     def foundation_in(self, language: str) -> str:
         """The foundation's name for readers of this language."""

@@ -57,6 +57,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "scenarios": ("协议与数据回流", "agreements and the return of data"),
     "billing": ("模型的价目", "prices of models"),
     "credits": ("分成规则与分账", "split policies and splits"),
+    "packs": ("各地的法律规则", "the law of places"),
 }
 
 

@@ -19,6 +19,7 @@ from gongqi.members import service as members
 from gongqi.resources.serving import caching, claims, feedback, kept, metering, rations, tallies
 from gongqi.resources.serving.aid import aid_of
 from gongqi.resources.serving.candidates import stays
+from gongqi.resources.serving.crossings import country_of, duties_of
 from gongqi.resources.serving.endpoints import version_now
 from gongqi.resources.serving.engines.host import socket_of
 from gongqi.resources.serving.leases import grant_lease
@@ -128,10 +129,16 @@ def load(ctx: Read, home: Path) -> Snapshot:
     servers = {id: server for id, row in endpoints.items() if (server := _server(row, home)) is not None}
     offered: dict[str, dict[str, Route]] = {metering.GENERAL: {}}
     rows = list(ctx.session.scalars(select(ModelRoute).where(ModelRoute.state == "ready").order_by(ModelRoute.name)))
-    rollouts, shadows = _rollouts(ctx, servers), _shadows(ctx, rows, endpoints, servers)
+    rollouts, shadows = _rollouts(ctx, endpoints, servers), _shadows(ctx, rows, endpoints, servers)
     for row in rows:
         targets = tuple(
-            Target(servers[each["endpoint"]], each["model"], each["weight"], each["rank"])
+            Target(
+                servers[each["endpoint"]],
+                each["model"],
+                each["weight"],
+                each["rank"],
+                country_of(endpoints[each["endpoint"]].region) or country_of(row.region),
+            )
             for each in row.targets
             if each["endpoint"] in servers
         )
@@ -144,16 +151,20 @@ def load(ctx: Read, home: Path) -> Snapshot:
                 )  # fmt: skip
     routes = offered.pop(metering.GENERAL)
     tiers = {tier: routes | own for tier, own in offered.items()}
+    keys = _keys(ctx, rows)
+    regions = {target.region for route in routes.values() for target in route.targets}
+    regions |= {each.target.region for each in (*rollouts.values(), *shadows.values())}
     return Snapshot(
-        version_now(ctx), keys := _keys(ctx, rows), routes, frozenset(key.id for key in keys.values()), tiers
-    )
+        version_now(ctx), keys, routes, frozenset(key.id for key in keys.values()), tiers,
+        duties_of(ctx, [key.place for key in keys.values()], regions),
+    )  # fmt: skip
 
 
-def _rollouts(ctx: Read, servers: Mapping[str, Server]) -> dict[str, Rollout]:
+def _rollouts(ctx: Read, endpoints: Mapping[str, ModelEndpoint], servers: Mapping[str, Server]) -> dict[str, Rollout]:
     """By route. None where the new server is not there; the next look at the roll-out finds that, too."""
     return {
         row.route: Rollout(
-            row.id, Target(servers[row.endpoint], row.model, weight=1, rank=0), row.percent,
+            row.id, _tried(endpoints[row.endpoint], servers[row.endpoint], row.model), row.percent,
             None if row.slow_ms is None else row.slow_ms * 1000,
         )
         for row in open_rollouts(ctx)
@@ -173,9 +184,13 @@ def _shadows(
             answered = [
                 other.id for other in rows if place in [(each["endpoint"], each["model"]) for each in other.targets]
             ]
-            target = Target(servers[row.endpoint], row.model, weight=1, rank=0)
+            target = _tried(endpoints[row.endpoint], servers[row.endpoint], row.model)
             found[row.route] = Shadow(row.id, target, row.percent, frozenset(answered))
     return found
+
+
+def _tried(endpoint: ModelEndpoint, server: Server, model: str) -> Target:
+    return Target(server, model, weight=1, rank=0, region=country_of(endpoint.region))
 
 
 def _keys(ctx: Read, routes: Sequence[ModelRoute]) -> dict[bytes, Key]:
@@ -191,6 +206,7 @@ def _keys(ctx: Read, routes: Sequence[ModelRoute]) -> dict[bytes, Key]:
             row.requests_per_minute, row.tokens_per_minute, row.parallel, row.expires_at.timestamp(),
             tiers.get(row.org, metering.GENERAL), aid.get((row.org, row.spends), {}),
             0 if row.cache == "off" else row.cache_seconds, row.cache == "always", since.get(row.org, 0),
+            (row.region, row.audience),
         )
         for row in rows
         if parties[row.org].state == "active"

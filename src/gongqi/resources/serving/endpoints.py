@@ -23,6 +23,7 @@ from gongqi.resources.serving.models import GatewayVersion, ModelEndpoint
 
 ID = 64
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+REGION = r"^([A-Z]{2})?$"  # a country (ISO 3166-1), or EU; empty where nobody says
 SPEAKS = "^(openai|openai-responses|anthropic|open-inference)$"
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 
@@ -30,7 +31,7 @@ _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 class AddEndpoint(Input):
     """`first_byte_seconds`: how long the first byte of an answer may take; models think. `cache_salt`: the server (such as
     vLLM) takes a salt into what it remembers of prompts, so that no organisation can tell what another asked. `region`:
-    where what is asked there stays."""
+    where what is asked there stays, beginning with the two letters of its country, by which its law is told."""
 
     name: str = Field(pattern=NAME)
     base_url: str = Field(max_length=300)

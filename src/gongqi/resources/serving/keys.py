@@ -19,7 +19,7 @@ from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, v
 from gongqi.members import rules as members_rules
 from gongqi.members import service as members
 from gongqi.members.actors import new_secret
-from gongqi.resources.serving.endpoints import ID, raise_version
+from gongqi.resources.serving.endpoints import ID, REGION, raise_version
 from gongqi.resources.serving.models import ModelKey, ModelRoute
 from gongqi.resources.serving.plane.snapshot import KEY
 
@@ -30,6 +30,7 @@ MAX_PARALLEL = 1024
 MAX_CACHE_SECONDS = 86_400  # a day: an answer that is older is not the model's any more
 
 RouteId = Annotated[str, Field(max_length=ID)]
+Audience = Literal["public", "internal"]
 Spends = Literal["credits-first", "money"]
 Caches = Literal["off", "asked", "always"]
 Amount = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
@@ -39,7 +40,8 @@ class IssueKey(Input):
     """`routes` None: every model. A budget None: the organisation's funds alone limit it; in booked `unit`s. `spends`:
     credit of a package that the organisation has bought before its money, or its money alone. `cache`: answers are kept in
     memory for its organisation, to be given again: `asked` for calls that say `Cache-Control: max-age`, `always` also for
-    those that leave nothing to chance."""
+    those that leave nothing to chance. `region`: the country from which it calls; `audience`: whom the answers are shown
+    to, as they come. By both the law of its calls is told."""
 
     org: str = Field(max_length=ID)
     label: str = Field(min_length=1, max_length=80)
@@ -55,6 +57,8 @@ class IssueKey(Input):
     spends: Spends = "credits-first"
     cache: Caches = "off"
     cache_seconds: int = Field(3600, ge=1, le=MAX_CACHE_SECONDS)
+    region: str = Field("", pattern=REGION)
+    audience: Audience | None = None
 
 
 class OneKey(Input):
@@ -82,6 +86,8 @@ class KeyOut(Output):
     spends: str
     cache: str
     cache_seconds: int
+    region: str
+    audience: str
     issued_at: datetime
     expires_at: datetime
     revoked_at: datetime | None
@@ -106,7 +112,7 @@ def issue_key(ctx: Write, input: IssueKey) -> IssuedKeyOut:
         ModelKey(
             id=ctx.new_id("mkey"), digest=members_rules.digest(secret), shown=secret[:SHOWN], issued_by=ctx.actor.id,
             issued_at=ctx.now, expires_at=ctx.now + timedelta(days=input.days), revoked_at=None,
-            **input.model_dump(exclude={"days"}),
+            **input.model_dump(exclude={"days", "audience"}), audience=input.audience or "",
         )
     )  # fmt: skip
     return IssuedKeyOut(secret=secret, **_changed(ctx, row).model_dump())
@@ -134,6 +140,7 @@ def get_key(ctx: Read, input: OneKey) -> KeyOut:
 def _changed(ctx: Write, row: ModelKey) -> KeyOut:
     ctx.session.flush()
     raise_version(ctx)
-    sealed = {"org": row.org, "project": row.project, "budget_day": row.budget_day, "budget_month": row.budget_month}
+    names = ("org", "project", "budget_day", "budget_month", "region", "audience")
+    sealed = {name: getattr(row, name) for name in names}
     ctx.record(row.id, withhold=True, private=sealed, revoked=row.revoked_at is not None)
     return KeyOut.model_validate(row)

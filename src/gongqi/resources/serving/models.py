@@ -170,7 +170,8 @@ class ModelKey(Base):
 
     `budget_day` and `budget_month` are booked `unit`s; None: only the organisation's funds limit it. `spends`: whether
     credit that the organisation has bought pays first ("credits-first"), or money alone ("money"). `cache`: whether answers
-    are kept to be given again ("off", "asked", "always"), `cache_seconds`: for how long (`plane.cache`).
+    are kept to be given again ("off", "asked", "always"), `cache_seconds`: for how long (`plane.cache`). `region` and
+    `audience` (public, internal): where it says that it calls from, and whom answers are shown to; empty where it does not.
     """
 
     __tablename__ = "model_key"
@@ -195,6 +196,8 @@ class ModelKey(Base):
     spends: Mapped[str] = mapped_column(default="credits-first")
     cache: Mapped[str] = mapped_column(default="off")
     cache_seconds: Mapped[int] = mapped_column(default=0)
+    region: Mapped[str] = mapped_column(default="")
+    audience: Mapped[str] = mapped_column(default="")
     issued_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
@@ -316,7 +319,8 @@ class SpoolMark(Base):
 class Usage(Base):
     """One call of the gateway, settled: who pays, for what, at which price (that of `tier`), and how it ended. The log and
     the bill are this one row. `fund` pays `aid_nanos` of `cost_nanos`, the organisation the rest. `repeats`: the call whose
-    answer was given again, at no cost. What was said is not kept. The order of the columns is the order in which
+    answer was given again, at no cost. `masked`: how often something was masked in what left. What was said is not kept.
+    The order of the columns is the order in which
     `insert_rows` fills them."""
 
     __tablename__ = "model_usage"
@@ -354,6 +358,7 @@ class Usage(Base):
     snapshot: Mapped[int]
     tier: Mapped[str]
     repeats: Mapped[str | None]
+    masked: Mapped[int]
     aid_nanos: Mapped[int]
     fund: Mapped[str | None]
     evidence: Mapped[str]

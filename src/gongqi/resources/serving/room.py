@@ -21,6 +21,7 @@ from gongqi.resources.serving import (
 from gongqi.resources.serving.api import ENDPOINTS
 from gongqi.resources.serving.events import DriftFound
 from gongqi.resources.serving.flows import FLOWS, SCHEDULES
+from gongqi.resources.serving.gates import CALL_FORWARD
 from gongqi.resources.serving.pages import VIEWS
 from gongqi.resources.serving.policy import POLICIES
 
@@ -77,6 +78,7 @@ ROOM = Room(
         *GATEWAY_READS,
     ),
     policies=POLICIES,
+    gates=(CALL_FORWARD,),
     handlers=(
         Handler(ReleaseWithdrawn, "serving.retire-withdrawn", service.retire_withdrawn),
         Handler(ReleaseWithdrawn, "serving.retire-hosted", hosted.retire_hosted),

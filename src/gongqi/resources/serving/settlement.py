@@ -43,11 +43,13 @@ SETTLE_SECONDS = 1.0  # how far the books may lag behind a quiet data plane
 TAKE_OVER_SECONDS = 5.0  # between two looks whether whoever settles is gone
 RETRY_SECONDS = 2.0
 _COLUMNS = [column.name for column in Usage.__table__.columns]
-RECORD_FIELDS = _COLUMNS.index("repeats") + 1  # what the plane writes; who pays, and the evidence, the settlement adds
+RECORD_FIELDS = _COLUMNS.index("masked") + 1  # what the plane writes; who pays, and the evidence, the settlement adds
 ORG, KEY, ROUTE, ENDING, UNIT, COST, LEASE = map(
     _COLUMNS.index, ("org", "key", "route", "ending", "unit", "cost_nanos", "lease")
 )
-_LATER = (metering.GENERAL, None)  # what records do not say that were written before 0024 (`tier`), 0037 (`repeats`)
+_LATER = (  # what records do not say that were written before 0024 (`tier`), 0037 (`repeats`), 0041 (`masked`)
+    metering.GENERAL, None, 0,
+)  # fmt: skip
 TOKENS = slice(_COLUMNS.index("input_tokens"), _COLUMNS.index("output_tokens") + 1)
 
 Record = list[Any]

@@ -18,7 +18,8 @@ RECENT = 50  # records that a key is told of at once
 class UsageOut(Output):
     """`cost_nanos` = (input - cached) * input_nanos + cached * cached_nanos + output * output_nanos, in 10⁻⁹ `unit`.
 
-    Of it `fund` pays `aid_nanos`, and the organisation the rest. `repeats`: the call whose answer was given again.
+    Of it `fund` pays `aid_nanos`, and the organisation the rest. `repeats`: the call whose answer was given again; `masked`:
+    how often something was masked before it left.
     """
 
     id: str
@@ -46,6 +47,7 @@ class UsageOut(Output):
     snapshot: int
     tier: str
     repeats: str | None
+    masked: int
     aid_nanos: int
     fund: str | None
     evidence: str

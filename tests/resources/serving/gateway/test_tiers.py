@@ -68,7 +68,7 @@ def test_a_price_names_each_tier_once(gateway: Gateway) -> None:
 def test_a_record_that_was_written_before_a_revision_says_what_held_then() -> None:
     columns = [column.name for column in Usage.__table__.columns]
     old = list(range(columns.index("tier")))
-    assert settlement._completed(old) == [*old, "general", None]
-    assert settlement._completed([*old, "gold"]) == [*old, "gold", None]
-    assert settlement._completed([*old, "gold", "gen_1"]) == [*old, "gold", "gen_1"]
+    assert settlement._completed(old) == [*old, "general", None, 0]
+    assert settlement._completed([*old, "gold"]) == [*old, "gold", None, 0]
+    assert settlement._completed([*old, "gold", "gen_1"]) == [*old, "gold", "gen_1", 0]
     assert len(settlement._completed(old[:-1])) < settlement.RECORD_FIELDS

@@ -22,6 +22,8 @@ from which the control plane settles. All it asks of the control plane is the pr
     terms     what all calls share that one key makes of one model
     health    which server is worth trying: weights, order, circuit breaker
     meters    what is counted for whoever watches
+    duties    what the law of a place asks of a call
+    guard     what is done for it to one attempt: masking, revealing, labels
     retries   calls under a name, made once however often they come
     limits    requests and tokens a minute, calls at once
     purse     leases: money in hand, and asking for more before it runs out

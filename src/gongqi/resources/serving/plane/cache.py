@@ -28,7 +28,8 @@ import msgspec
 
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.plane.call import Call, Send
-from gongqi.resources.serving.plane.dialect import Headers
+from gongqi.resources.serving.plane.dialect import Headers, Lines
+from gongqi.resources.serving.plane.labels import MARKS
 from gongqi.resources.serving.plane.snapshot import Key
 from gongqi.resources.serving.plane.terms import Hash, Terms
 
@@ -65,17 +66,21 @@ class Wish(NamedTuple):
 
 
 class Entry:
-    """An answer. `call` is the one that made it; `until` when it is too old for the key that kept it."""
+    """An answer. `call` is the one that made it; `until` when it is too old for the key that kept it. `lines`: the marks
+    that it was given with (`plane.labels`)."""
 
-    __slots__ = ("at", "body", "call", "kind", "org", "until")
+    __slots__ = ("at", "body", "call", "kind", "lines", "org", "until")
 
-    def __init__(self, org: str, call: str, kind: bytes, body: bytes, at: float, until: float) -> None:
+    def __init__(
+        self, org: str, call: str, kind: bytes, body: bytes, at: float, until: float, lines: Lines = ()
+    ) -> None:
         self.org = org
         self.call = call
         self.kind = kind
         self.body = body
         self.at = at
         self.until = until
+        self.lines = lines
 
     @property
     def size(self) -> int:
@@ -96,7 +101,7 @@ class Tenant:
 class Search:
     """One call's look for an answer. Where there is none, `recording` remembers what is sent, to be kept if all is well."""
 
-    __slots__ = ("_cache", "body", "entry", "key", "kind", "place", "seconds", "size", "status", "wish")
+    __slots__ = ("_cache", "body", "entry", "key", "kind", "lines", "place", "seconds", "size", "status", "wish")
 
     def __init__(self, cache: Cache, key: Key, wish: Wish, place: bytes) -> None:
         self._cache = cache
@@ -106,6 +111,7 @@ class Search:
         self.entry: Entry | None = None
         self.status = b""
         self.kind = b""
+        self.lines: Lines = ()
         self.body: list[bytes] | None = None
         self.size = 0
 
@@ -115,7 +121,7 @@ class Search:
         assert entry is not None, "there is one"
         age = int(now - entry.at)
         left = int(min(entry.until, entry.at + self.wish.seconds) - now)
-        return [(b"age", b"%d" % age), (b"cache-status", b"%s; hit; ttl=%d" % (NAME, left))]
+        return [(b"age", b"%d" % age), (b"cache-status", b"%s; hit; ttl=%d" % (NAME, left)), *entry.lines]
 
     def recording(self, send: Send) -> Send:
         """Say how it was, and remember what is sent as long as it is not too much."""
@@ -125,6 +131,7 @@ class Search:
             if message["type"] == "http.response.start":
                 message["headers"].append((b"cache-status", b"%s; %s" % (NAME, self.status)))
                 self.kind = dict(message["headers"])[b"content-type"]
+                self.lines = [line for line in message["headers"] if line[0] in MARKS]
                 if message["status"] != 200:
                     self.drop()
             elif self.body is not None:
@@ -194,9 +201,9 @@ class Cache:
         search.drop()
         if call.ending != metering.COMPLETE or not call.was_first_choice:
             return
-        self.put(search.key, search.place, search.kind, b"".join(body), call.id)
+        self.put(search.key, search.place, search.kind, b"".join(body), call.id, search.lines)
 
-    def put(self, key: Key, place: bytes, kind: bytes, body: bytes, call: str) -> None:
+    def put(self, key: Key, place: bytes, kind: bytes, body: bytes, call: str, lines: Lines = ()) -> None:
         if self._live.get(key.org) != key.cache_since:
             return  # forgotten while it was made
         tenant = self._tenants.get(key.org)
@@ -204,7 +211,7 @@ class Cache:
             tenant = self._tenants[key.org] = Tenant(key.cache_since)
         self._drop(tenant, place)
         now = self._clock()
-        entry = Entry(key.org, call, kind, body, now, now + key.cache_seconds)
+        entry = Entry(key.org, call, kind, body, now, now + key.cache_seconds, lines)
         tenant.entries[place] = entry
         tenant.size += entry.size
         self.size += entry.size

@@ -20,6 +20,7 @@ from gongqi.resources.serving.metering import Tokens
 from gongqi.resources.serving.plane import affinity, stream
 from gongqi.resources.serving.plane.climb import Trial
 from gongqi.resources.serving.plane.dialect import Answered, Asked, Way
+from gongqi.resources.serving.plane.guard import Guard
 from gongqi.resources.serving.plane.health import MAX_REST_SECONDS, by_chance
 from gongqi.resources.serving.plane.pool import Answer, Connection, Failed
 from gongqi.resources.serving.plane.purse import Slice
@@ -50,7 +51,8 @@ class Call:
 
     __slots__ = (
         "_answered", "_asked", "_at_us", "_attempts", "_body", "_bound", "_connection", "_delivered", "_ended",
-        "_first_byte", "_held", "_prompt", "_receive", "_reserved", "_stopped", "_target", "_terms", "_trial", "_way",
+        "_first_byte", "_guard", "_held", "_prompt", "_receive", "_reserved", "_stopped", "_target", "_terms", "_trial",
+        "_way",
         "began", "charge", "ending", "has_begun_answer", "id", "key", "plane", "segment", "sending_since",
         "task", "watcher",
     )  # fmt: skip
@@ -75,6 +77,7 @@ class Call:
         self._terms = terms
         self._asked = asked
         self._way: Way | None = None
+        self._guard: Guard | None = None
         self._body = body
         self._bound = bound
         self._prompt = prompt  # tokens, by estimate
@@ -177,6 +180,12 @@ class Call:
         server = target.server
         way = self._way = self._terms.dialect.ways[server.speaks](self._asked, self._body, self.id, self._bound)
         body = way.forwarded(target.model)
+        if self._terms.duties is not None:
+            duty = self._terms.duties.get(target.region)
+            guard = self._guard = (
+                None if duty is None else Guard(duty, self._terms.dialect, self._terms.route.name, self.id, body)
+            )
+            body = body if guard is None else guard.body
         if server.salts:
             body = affinity.salted(body, self.key.org)
         self._attempts += 1
@@ -198,7 +207,8 @@ class Call:
         self._first_byte = self.plane.now()
         if answer.status == 200 and answer.body is not None:
             try:
-                self._answered = way.answered(answer.body)
+                answered = way.answered(answer.body)
+                self._answered = answered if self._guard is None else self._guard.answered(answered)
             except stream.Unusable as unusable:
                 raise Failed("broken", str(unusable)) from None
         return answer
@@ -252,9 +262,13 @@ class Call:
             self._end(metering.COMPLETE, reported, metering.estimated_tokens(len(answer.body or b"")))
             if self._terms.dialect.kept is not None:
                 body = await self._kept(body)
+            if self._guard is not None:
+                body = self._guard.marked(body)
         else:
             assert self._way is not None, "it was turned down on its way"
             body = self._way.turned_down(answer.status, answer.body or b"")
+            if self._guard is not None:
+                body = self._guard.reveal(body)
             self._end(metering.REFUSED, None, 0)
         self.plane.spool.write()
         self.has_begun_answer = True
@@ -262,6 +276,8 @@ class Call:
         if body is answer.body:
             kind = answer.headers.get(b"content-type", kind)
         headers = self._terms.dialect.manners.headers(self.id, kind, len(body))
+        if self._guard is not None:
+            headers += self._guard.lines(is_answer=answer.status == 200)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -275,6 +291,9 @@ class Call:
         self.has_begun_answer = True
         kind = b"text/event-stream; charset=utf-8"
         headers = self._terms.dialect.manners.headers(self.id, kind, None)
+        if self._guard is not None:
+            events = self._guard.events(events)
+            headers += self._guard.lines(is_answer=True)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             while data := await connection.read():
@@ -318,7 +337,8 @@ class Call:
         kept = self._terms.dialect.kept
         if kept is None:
             return said
-        return await kept(self.plane.control, self.key, self._asked, self._body, self._way, said)
+        way = self._way if self._guard is None else self._guard.way(self._way)
+        return await kept(self.plane.control, self.key, self._asked, self._body, way, said)
 
     # ---- the record
 
@@ -350,5 +370,6 @@ class Call:
                 mark, self.id, *terms.whose, None if self._target is None else self._target.server.id, ending, self._at_us,
                 duration, first, self._attempts, *charge.tokens, charge.estimated, charge.capped, *terms.price,
                 charge.nanos, None if self._held is None else self._held.id, terms.version, terms.route.tariff.tier, None,
+                0 if self._guard is None else self._guard.masked,
             ]
         )  # fmt: skip

@@ -28,7 +28,7 @@ from gongqi.resources.serving.plane.dialect import Dialect, Headers, Lines, Mann
 from gongqi.resources.serving.plane.process import Plane
 from gongqi.resources.serving.plane.retries import Named
 from gongqi.resources.serving.plane.snapshot import KEY, Key
-from gongqi.resources.serving.plane.terms import Terms, offered
+from gongqi.resources.serving.plane.terms import Terms, entry_of, offered
 
 PREFIX = "/v1/"
 INFERENCE_PREFIX = "/v2"
@@ -134,7 +134,8 @@ class Door:
         elif method == "GET" and path == "/v1/models":
             await visit.answer(self._list(key))
         elif method == "GET" and path.startswith("/v1/models/"):
-            await visit.answer(offered(self.plane.snapshot, key, path.removeprefix("/v1/models/")).entry)
+            snapshot = self.plane.snapshot
+            await visit.answer(entry_of(snapshot, key, offered(snapshot, key, path.removeprefix("/v1/models/"))))
         elif path.startswith(responses.PATH + "/"):
             await visit.answer(await self._counted(key, responses.of_kept, self.plane.control, key, method, path))
         elif method == "GET" and path == "/v1/usage":
@@ -239,7 +240,7 @@ class Door:
         plane.spool.add(
             [
                 "e", visit.id, *terms.whose, None, metering.COMPLETE, now, 0, None, 0, *metering.NONE, False, False,
-                *terms.price, 0, None, terms.version, tariff.tier, entry.call,
+                *terms.price, 0, None, terms.version, tariff.tier, entry.call, 0,
             ]
         )  # fmt: skip
         plane.spool.write()
@@ -262,12 +263,11 @@ class Door:
 
     def _list(self, key: Key) -> bytes:
         """All models of this key in one page, as both OpenAI's and Anthropic's clients read it."""
-        routes = [
-            each for each in self.plane.snapshot.offered(key).values() if key.routes is None or each.id in key.routes
-        ]
+        snapshot = self.plane.snapshot
+        routes = [each for each in snapshot.offered(key).values() if key.routes is None or each.id in key.routes]
         first, last = (orjson.dumps(routes[place].name) if routes else b"null" for place in (0, -1))
         form = b'{"object":"list","data":[%s],"has_more":false,"first_id":%s,"last_id":%s}'
-        return form % (b",".join(route.entry for route in routes), first, last)
+        return form % (b",".join(entry_of(snapshot, key, route) for route in routes), first, last)
 
     async def _counted(self, key: Key, look: Callable[..., Awaitable[bytes]], *given: Any) -> bytes:
         """What asks the database counts as a call."""

@@ -31,7 +31,7 @@ from gongqi.resources.serving.plane.retries import Retries
 from gongqi.resources.serving.plane.shadow import Shadows
 from gongqi.resources.serving.plane.snapshot import EMPTY, Control, Key, Route, Server, Snapshot
 from gongqi.resources.serving.plane.spool import LIMIT_BYTES, Spool
-from gongqi.resources.serving.plane.terms import Terms, offered, within_reach
+from gongqi.resources.serving.plane.terms import Terms, is_bound, offered, within_law, within_reach
 
 TICK_SECONDS = 0.05  # how often what waits is written, and time-outs are looked for; most calls end within one
 LOOK_SECONDS = 0.5  # how often the version is asked for: a revoked key stops within a second
@@ -103,17 +103,20 @@ class Plane:
     # ---- for calls
 
     def terms(self, key: Key, path: str, dialect: Dialect, model: str) -> Terms:
-        """Raises Refused: serving.route-unknown, serving.kind-differs, serving.api-unspoken."""
+        """Raises Refused: serving.route-unknown, serving.kind-differs, serving.api-unspoken, serving.crossing-denied."""
         place = (key.id, path, model)
         terms = self._terms.get(place)
         if terms is None or terms.key is not key:  # the key may be of an earlier snapshot, when its body came slowly
-            route = within_reach(dialect, offered(self.snapshot, key, model))
+            duties = self.snapshot.duties.get(key.place)
+            route = within_law(within_reach(dialect, offered(self.snapshot, key, model)), duties)
             meter = self.meters.of(route.name, dialect.kind)
             if len(self._terms) >= MAX_TERMS:
                 self._terms.clear()
             climb = self.climbs.of(route.rollout)
-            mirror = self.shadows.of(route.shadow, key)
-            terms = self._terms[place] = Terms(key, path, dialect, route, meter, self.snapshot.version, climb, mirror)
+            mirror = None if is_bound(duties, route.shadow) else self.shadows.of(route.shadow, key)
+            terms = self._terms[place] = Terms(
+                key, path, dialect, route, meter, self.snapshot.version, climb, mirror, duties
+            )
         return terms
 
     def head_of(self, server: Server, path: bytes, method: str = "POST") -> bytes:

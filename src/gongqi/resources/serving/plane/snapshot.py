@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from gongqi.resources.serving.metering import GENERAL, Tariff
+from gongqi.resources.serving.plane.duties import Duty
 from gongqi.resources.serving.plane.opinions import Opinion
 from gongqi.resources.serving.rates import Answer, Ask
 
@@ -56,12 +57,14 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a route may be answered: lower `rank` first, `weight` among equals; `model` is its name there."""
+    """Where a route may be answered: lower `rank` first, `weight` among equals; `model` is its name there, `region` the
+    country that it stands in, empty where nobody has said."""
 
     server: Server
     model: str
     weight: int
     rank: int
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,8 @@ class Route:
 class Key:
     """A virtual key as the plane needs it; `expires_at` in seconds of the epoch, `tier` of who pays;
     `aid`: by route, which grant pays a part. Answers are kept for `cache_seconds` at most, 0: none are; `cache_always`: also
-    where the call does not say so; `cache_since`: the version from which on its organisation keeps what it keeps."""
+    where the call does not say so; `cache_since`: the version from which on its organisation keeps what it keeps. `place`:
+    the region it calls from and whom its answers are shown to."""
 
     id: str
     org: str
@@ -121,17 +125,20 @@ class Key:
     cache_seconds: int = 0
     cache_always: bool = False
     cache_since: int = 0
+    place: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`keys` by the SHA-256 of the secret; `tiers`: all routes, for the tiers that have prices of their own."""
+    """`keys` by the SHA-256 of the secret; `tiers`: all routes, for the tiers that have prices of their own; `duties` by
+    the place of a key and the region of a target, where there are any."""
 
     version: int
     keys: Mapping[bytes, Key]
     routes: Mapping[str, Route]
     key_ids: frozenset[str] = frozenset()
     tiers: Mapping[str, Mapping[str, Route]] = field(default_factory=dict)
+    duties: Mapping[tuple[str, str], Mapping[str, Duty]] = field(default_factory=dict)
 
     def offered(self, key: Key) -> Mapping[str, Route]:
         """Routes by name, at the prices that hold for this key."""

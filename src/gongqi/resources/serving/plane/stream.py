@@ -118,7 +118,7 @@ class Events:
         """Event by event, from the first that carries usage: usually the last but one of the answer."""
         kept: list[bytes] = []
         for event in each(whole):
-            data = _data(event)
+            data = data_of(event)
             if not data or data == b"[DONE]":
                 kept.append(event)
                 continue
@@ -150,12 +150,12 @@ def whole_events(data: bytes) -> tuple[bytes, bytes]:
 def documents(whole: bytes) -> Iterator[bytes]:
     """What each event carries, but for the mark of the end."""
     for event in each(whole):
-        data = _data(event)
+        data = data_of(event)
         if data and data != b"[DONE]":
             yield data
 
 
-def _data(event: bytes) -> bytes:
+def data_of(event: bytes) -> bytes:
     return b"".join(line[5:] for line in event.splitlines() if line.startswith(b"data:")).strip()
 
 

@@ -5,6 +5,7 @@ Made with the first of them, so that a call looks up what it goes by and works o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 from typing import Protocol
@@ -15,9 +16,10 @@ from gongqi.kernel.errors import Refused
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.plane.climb import Climb
 from gongqi.resources.serving.plane.dialect import Dialect
+from gongqi.resources.serving.plane.duties import Duty
 from gongqi.resources.serving.plane.meters import Meter
 from gongqi.resources.serving.plane.shadow import Mirror
-from gongqi.resources.serving.plane.snapshot import Key, Route, Snapshot
+from gongqi.resources.serving.plane.snapshot import Key, Route, Shadow, Snapshot
 
 
 class Hash(Protocol):
@@ -31,13 +33,16 @@ class Hash(Protocol):
 class Terms:
     """`route`: with those of its servers alone that the API has a way to, at the price for this key; `aid`: the grant that
     pays a part; `climb`: the roll-out that they take part in; `mirror`: where they are made once more. `whose` and `price`
-    are what a record says of them. `place`: how the digest of each call begins, if answers may be kept (`plane.cache`)."""
+    are what a record says of them. `place`: how the digest of each call begins, if answers may be kept (`plane.cache`).
+    `duties`: by region, None where the law asks nothing of this key's calls."""
 
-    __slots__ = ("aid", "climb", "dialect", "key", "meter", "mirror", "place", "price", "route", "version", "whose")
+    __slots__ = (
+        "aid", "climb", "dialect", "duties", "key", "meter", "mirror", "place", "price", "route", "version", "whose",
+    )  # fmt: skip
 
     def __init__(
         self, key: Key, path: str, dialect: Dialect, route: Route, meter: Meter, version: int, climb: Climb | None = None,
-        mirror: Mirror | None = None,
+        mirror: Mirror | None = None, duties: Mapping[str, Duty] | None = None,
     ) -> None:  # fmt: skip
         tariff = route.tariff
         self.key = key
@@ -47,15 +52,16 @@ class Terms:
         self.version = version
         self.climb = climb
         self.mirror = mirror
+        self.duties = duties
         self.aid = key.aid.get(route.id)
-        self.place = _place(key, path, route) if key.cache_seconds and dialect.alone is None else None
+        self.place = _place(key, path, route, duties) if key.cache_seconds and dialect.alone is None else None
         self.whose = (key.org, key.id, key.project, route.id)
         self.price = (
             tariff.price, tariff.version, tariff.unit, tariff.input_nanos, tariff.cached_nanos, tariff.output_nanos
         )  # fmt: skip
 
 
-def _place(key: Key, path: str, route: Route) -> Hash:
+def _place(key: Key, path: str, route: Route, duties: Mapping[str, Duty] | None) -> Hash:
     """Whatever of these changes, another answer may come of the same words."""
     servers = [
         [
@@ -65,7 +71,8 @@ def _place(key: Key, path: str, route: Route) -> Hash:
         for each in route.targets
     ]  # fmt: skip
     model = [route.id, route.name, route.kind, route.context_tokens, route.output_tokens]
-    told = orjson.dumps([key.org, key.cache_since, path, model, servers])
+    law = duties and [key.place, [[region, *duty.rules] for region, duty in sorted(duties.items())]]
+    told = orjson.dumps([key.org, key.cache_since, path, model, servers, law])
     return sha256(b"%d:%s" % (len(told), told))
 
 
@@ -75,6 +82,38 @@ def offered(snapshot: Snapshot, key: Key, name: str) -> Route:
     if route is None or (key.routes is not None and route.id not in key.routes):
         raise Refused("serving.route-unknown", model=name[:100])
     return route
+
+
+def entry_of(snapshot: Snapshot, key: Key, route: Route) -> bytes:
+    """Its line in the list of models, with the rules that act on this key's calls of it."""
+    duties = snapshot.duties.get(key.place)
+    if duties is None:
+        return route.entry
+    acting = {
+        rule["id"]: rule
+        for region in dict.fromkeys(target.region for target in route.targets)
+        for rule in (duties[region].rules if region in duties else ())
+    }
+    rules = orjson.dumps(list(acting.values()))
+    return b'%s,"rules":%s}}' % (route.entry[:-2], rules)  # what we say of it stands last in its entry
+
+
+def is_bound(duties: Mapping[str, Duty] | None, shadow: Shadow | None) -> bool:
+    """Whether the law asks something of what would be sent to a shadow: then nothing is."""
+    duty = None if duties is None or shadow is None else duties.get(shadow.target.region)
+    return duty is not None and (duty.mask is not None or duty.denied is not None)
+
+
+def within_law(route: Route, duties: Mapping[str, Duty] | None) -> Route:
+    """The route, to those of its servers that the law lets this key call. Raises Refused serving.crossing-denied."""
+    if duties is None:
+        return route
+    denied = {region: duty.denied for region, duty in duties.items() if duty.denied is not None}
+    targets = tuple([target for target in route.targets if target.region not in denied])
+    if not targets and route.targets:
+        cited = denied[route.targets[0].region]
+        raise Refused("serving.crossing-denied", model=route.name, **cited.spoken)
+    return route if len(targets) == len(route.targets) else replace(route, targets=targets)
 
 
 def within_reach(dialect: Dialect, route: Route) -> Route:

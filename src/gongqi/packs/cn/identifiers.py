@@ -1,0 +1,83 @@
+"""Numbers that name a person in China, as they stand in text.
+
+Resident identity numbers (GB 11643-1999): six digits of a region, the day of birth, three of a sequence, and a check
+character by ISO 7064 MOD 11-2. Region, day and check must hold, or one number in eleven would be taken for one. Of the
+region the province alone is asked: counties come and go, and whoever was born in one that a table has dropped would not
+be masked (`stdnum.cn.ric` asks the county; what it takes for valid is found here, and more). The fifteen digits of before
+1999 have no check character and are not looked for.
+
+Mobile numbers: eleven digits from 13 to 19, in one piece or as 3-4-4, with +86, 0086, 86 or nothing before.
+
+Full-width and other digits, dashes and spaces are read as the plain ones they stand for, at the same offsets. Between Han
+characters there is no word boundary, so the edges of a number are told by the digits beside it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from datetime import date
+
+from gongqi.resources.serving.plane.duties import Detector
+
+_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+_CHECKS = "10X98765432"
+_PROVINCES = frozenset(  # and of Hong Kong, Macao and Taiwan, whose people may have such a number
+    str(code)
+    for first, last in ((11, 15), (21, 23), (31, 37), (41, 46), (50, 54), (61, 65), (71, 71), (81, 83))
+    for code in range(first, last + 1)
+)
+# Each may begin within what another candidate holds, so they are looked for at every place.
+_RESIDENT = re.compile(r"(?<!\d)(?=(\d{6}[ -]?\d{8}[ -]?\d{3}[\dXx])(?!\d))", re.ASCII)
+_MOBILE = re.compile(
+    r"(?<!\d)(?<!\d\.)(?=((?:(?:\+|00)?86[ -]?)?1[3-9]\d(?:\d{8}|[ -]\d{4}[ -]?\d{4}|\d{4}[ -]\d{4}))(?!\d))", re.ASCII
+)
+_LONG = re.compile(r"\d(?:\D?\d){10,}")  # where digits are close enough for either; a sign before, an X behind
+_NOT_DIGITS = re.compile(r"[ -]")
+_DASHES = "‐‑‒–—―−－﹣"
+_SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000\t"
+_PLAIN = (
+    {code: str(digit) for code in range(128, 0x1FC00) if (digit := unicodedata.decimal(chr(code), None)) is not None}
+    | dict.fromkeys(map(ord, _DASHES), "-")
+    | dict.fromkeys(map(ord, _SPACES), " ")
+    | {ord("Ｘ"): "X", ord("ｘ"): "x", ord("＋"): "+"}
+)
+
+
+def find_resident(text: str) -> Iterator[tuple[int, int]]:
+    return (span for span in _find(_RESIDENT, text) if is_resident(_plain(text[slice(*span)])))
+
+
+def find_mobile(text: str) -> Iterator[tuple[int, int]]:
+    return _find(_MOBILE, text)
+
+
+def is_resident(number: str) -> bool:
+    """Whether the digits, and perhaps an X, are a resident identity number."""
+    number = _NOT_DIGITS.sub("", number).upper()
+    if number[:2] not in _PROVINCES or not "1800" <= number[6:10] < "2200":
+        return False
+    try:
+        date(int(number[6:10]), int(number[10:12]), int(number[12:14]))
+    except ValueError:
+        return False
+    total = sum(weight * int(digit) for weight, digit in zip(_WEIGHTS, number[:17], strict=True))
+    return _CHECKS[total % 11] == number[17]
+
+
+def _find(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
+    for run in _LONG.finditer(text):
+        start = max(run.start() - 1, 0)
+        plain = _plain(text[start : run.end() + 2])
+        for match in pattern.finditer(plain):
+            first, last = match.span(1)
+            yield start + first, start + last
+
+
+def _plain(text: str) -> str:
+    return text if text.isascii() else text.translate(_PLAIN)
+
+
+RESIDENT = Detector("cn.resident-number", "cnid", find_resident)
+MOBILE = Detector("cn.mobile-number", "cntel", find_mobile)
