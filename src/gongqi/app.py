@@ -51,7 +51,7 @@ from gongqi.resources.serving.plane.door import Door, is_ours
 from gongqi.resources.serving.plane.process import Plane
 from gongqi.resources.serving.plane.wire import Wires
 from gongqi.resources.serving.settlement import SPOOL, Settler
-from gongqi.resources.serving.traces import Traces
+from gongqi.resources.serving.traces import Traces, tracing
 from gongqi.rooms import ROOMS
 
 GRACEFUL_SECONDS = 5
@@ -126,13 +126,13 @@ def application(kernel: Kernel) -> ASGIApp:
 
     door = McpDoor(kernel)
     app = build(kernel, door.routes)
-    plane = data_plane(kernel)
+    plane, traces = data_plane(kernel), tracing(os.environ)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: object) -> AsyncIterator[None]:
         worker = Worker(kernel)
         kernel.nudge = worker.nudge
-        async with door.running(), hosting(kernel.part(Host)), settled(kernel, plane):
+        async with door.running(), hosting(kernel.part(Host)), settled(kernel, plane, traces):
             worker.start()
             yield
             worker.stop()
@@ -157,13 +157,10 @@ async def hosting(host: Host) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def settled(kernel: Kernel, plane: Plane) -> AsyncIterator[None]:
+async def settled(kernel: Kernel, plane: Plane, traces: Traces | None) -> AsyncIterator[None]:
     """The data plane at work, and the thread that settles what it and its like on this home do."""
     await plane.start()
-    traces = Traces.from_environment(os.environ)
     settler = Settler(kernel, kernel.settings.home / SPOOL, traces)
-    if traces is not None:
-        traces.start()
     settler.start()
     yield
     settler.stop()
@@ -266,6 +263,7 @@ def serve(kernel: Kernel, listener: socket.socket) -> None:
 
 def serve_calls(kernel: Kernel, listener: socket.socket) -> None:
     """Serve calls of models and nothing else until SIGINT or SIGTERM: the data plane without a web server around it."""
+    traces = tracing(os.environ)
 
     async def serving() -> None:
         loop = asyncio.get_running_loop()
@@ -273,7 +271,7 @@ def serve_calls(kernel: Kernel, listener: socket.socket) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, stopping.set)
         plane = data_plane(kernel)
-        async with settled(kernel, plane):
+        async with settled(kernel, plane, traces):
             wires = Wires(Door(plane), loop)
             server = await loop.create_server(wires, sock=listener, backlog=BACKLOG)
             settle_memory()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from gongqi.resources.serving import traces as module
+from gongqi.kernel.errors import Refused
 from gongqi.resources.serving.plane import spool
 from gongqi.resources.serving.settlement import drain
-from gongqi.resources.serving.traces import Traces
-from tests.house.conftest import wait_for
+from gongqi.resources.serving.traces import Traces, tracing
 from tests.sim.desk import Client, Desk, open_desk
 
 NAMED = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -32,7 +32,11 @@ class Collector(HTTPServer):
 
     @property
     def spans(self) -> list[Any]:
-        return [span for _, _, said in self.got for span in said["resourceSpans"][0]["scopeSpans"][0]["spans"]]
+        return [span for _, _, said in self.got for span in said.resource_spans[0].scope_spans[0].spans]
+
+
+def attributes(each: Any) -> dict[str, Any]:
+    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in each.attributes}
 
 
 class _Take(BaseHTTPRequestHandler):
@@ -40,7 +44,7 @@ class _Take(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.got.append((self.path, dict(self.headers), json.loads(body)))
+        self.server.got.append((self.path, dict(self.headers), ExportTraceServiceRequest.FromString(body)))
         self.send_response(self.server.status)
         self.end_headers()
 
@@ -79,35 +83,31 @@ def settled(desk: Desk, folder: Path, traces: Traces | None) -> list[Any]:
     return client.records
 
 
-def attributes(each: Any) -> dict[str, str]:
-    return {one["key"]: next(iter(one["value"].values())) for one in each["attributes"]}
-
-
 def test_each_settled_call_is_a_span_of_the_conventions(
     desk: Desk, tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SEND_SECONDS", 0.05)
     environment = {
         NAMED: f"http://127.0.0.1:{collector.server_port}/", "OTEL_SERVICE_NAME": "a gateway",
         "OTEL_EXPORTER_OTLP_HEADERS": "x-team=a%20b", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment=test",
     }  # fmt: skip
-    traces = Traces.from_environment(environment)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    traces = tracing(environment)
     assert traces is not None
-    traces.start()
     settled(desk, tmp_path, traces)
-    wait_for(lambda: True if len(collector.spans) == 2 else None)
     traces.stop()
     path, headers, said = collector.got[0]
     assert path == "/v1/traces" and headers["x-team"] == "a b"
-    about = attributes(said["resourceSpans"][0]["resource"])
-    assert about == {"service.name": "a gateway", "deployment.environment": "test"}
+    about = attributes(said.resource_spans[0].resource)
+    assert about["service.name"] == "a gateway" and about["deployment.environment"] == "test"
     whole, cut = collector.spans
     told = attributes(whole)
-    assert whole["name"] == f"chat {told['gen_ai.request.model']}" and whole["kind"] == 3 and "status" not in whole
-    assert (told["gen_ai.operation.name"], told["gen_ai.usage.input_tokens"]) == ("chat", "3")
-    assert (whole["startTimeUnixNano"], whole["endTimeUnixNano"]) == ("1000000000", "1250000000")
-    assert attributes(cut)["error.type"] == "cut" and cut["status"] == {"code": 2}
-    assert len(whole["traceId"]) == 32 and len(whole["spanId"]) == 16 and whole["traceId"] != cut["traceId"]
+    assert whole.name == f"chat {told['gen_ai.request.model']}" and whole.kind == Span.SPAN_KIND_CLIENT
+    assert (told["gen_ai.operation.name"], told["gen_ai.usage.input_tokens"]) == ("chat", 3)
+    assert (whole.start_time_unix_nano, whole.end_time_unix_nano) == (1_000_000_000, 1_250_000_000)
+    assert whole.status.code == Status.STATUS_CODE_UNSET
+    assert attributes(cut)["error.type"] == "cut" and cut.status.code == Status.STATUS_CODE_ERROR
+    assert len(whole.trace_id) == 16 and len(whole.span_id) == 8 and whole.trace_id != cut.trace_id
 
 
 @pytest.mark.parametrize(
@@ -115,15 +115,22 @@ def test_each_settled_call_is_a_span_of_the_conventions(
     [{}, {NAMED: "http://x", "OTEL_SDK_DISABLED": "true"}, {NAMED: "http://x", "OTEL_TRACES_EXPORTER": "none"}],
 )
 def test_without_a_collector_there_are_no_spans(environment: dict[str, str]) -> None:
-    assert Traces.from_environment(environment) is None
+    assert tracing(environment) is None
+
+
+def test_a_collector_that_is_to_be_spoken_to_otherwise_is_refused_at_the_start() -> None:
+    with pytest.raises(Refused, match=r"serving\.traces-protocol"):
+        tracing({NAMED: "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
 
 
 def test_the_books_do_not_wait_for_a_collector_that_is_away(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING", 1)
-    traces = Traces.from_environment({NAMED: "http://127.0.0.1:9"})
+    environment = {NAMED: "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    traces = tracing(environment)
     assert traces is not None
     records = settled(desk, tmp_path, traces)
     assert desk.ask("serving:usage:get", usage=records[0][1]).ending == "complete"
-    assert len(traces._waiting) == 1, "what waits is bounded, the latest are kept"
+    traces.stop()
