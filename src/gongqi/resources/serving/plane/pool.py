@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
         self._failure: Failed | None = None
         self._pieces: deque[bytes] = deque()
         self._held = 0
-        self.limit_bytes = MAX_ANSWER_BYTES
+        self._limit_bytes = 0
         self._streams = self._is_streaming = self._has_head = self._is_complete = self._is_paused = False
         self._is_draining = False
         self._headers: dict[bytes, bytes] = {}
@@ -112,9 +112,11 @@ class Connection(asyncio.Protocol):
         """Whether the failure may only mean that the server had closed this connection while it was unused."""
         return self._used > 1 and not self._seen_bytes
 
-    async def exchange(self, data: bytes, *, streams: bool) -> Answer:
-        """Send `data`; the answer's head, with its body unless it is a stream of events. Raises Failed."""
+    async def exchange(self, data: bytes, *, streams: bool, limit_bytes: int | None = None) -> Answer:
+        """Send `data`; the answer's head, with its body, of `limit_bytes` at most, unless it is a stream of events.
+        Raises Failed."""
         self._used += 1
+        self._limit_bytes = limit_bytes or MAX_ANSWER_BYTES
         self._streams = streams
         self._is_streaming = self._has_head = self._is_complete = self._seen_bytes = False
         self._headers = {}
@@ -261,7 +263,7 @@ class Connection(asyncio.Protocol):
         self._frame_bytes = 0
         self._pieces.append(data)
         self._held += len(data)
-        if not self._is_streaming and self._held > self.limit_bytes:
+        if not self._is_streaming and self._held > self._limit_bytes:
             self.fail(Failed("too-large"))
 
     def on_message_complete(self) -> None:

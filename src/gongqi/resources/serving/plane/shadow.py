@@ -153,10 +153,9 @@ class Shadows:
         head = self._plane.head_of(server, way.path)
         connection = await pool.fresh(server)  # never one that a caller could have had
         began = self._plane.now()
-        connection.limit_bytes = MAX_ANSWER_BYTES
         try:
             data = b"%s%d\r\n%s\r\n%s" % (head, len(body), way.fields, body)
-            answer = await connection.exchange(data, streams=bool(echo.asked.stream))
+            answer = await connection.exchange(data, streams=bool(echo.asked.stream), limit_bytes=MAX_ANSWER_BYTES)
             if answer.status != 200:
                 raise Failed("refused", str(answer.status))
             if answer.body is not None:
