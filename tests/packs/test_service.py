@@ -188,6 +188,8 @@ def test_adding_a_pack_never_turns_a_deny_into_an_allow_and_never_removes_a_duty
             (was, then), (is_now, now) = duty(ctx, before), duty(ctx, after)
             assert was.allowed or not is_now.allowed
             assert {a.params["rule"] for _, a in was.duties} <= {a.params["rule"] for _, a in is_now.duties}
+            asked = {a.params["media"] for _, a in is_now.duties if a.params.get("mask")}
+            assert not asked or (now.mask.media == "refuse") == ("refuse" in asked)
             if then is None:
                 continue
             assert then.denied is None or now.denied is not None

@@ -21,6 +21,7 @@ from gongqi.resources.serving.plane.masking import Masks
 _WHOSE = ("index", "item_id", "output_index", "content_index", "summary_index")  # of an event that tells of one text
 _ONCE = ("usage", "logprobs")  # what an event says that is not said again with what it held back
 _KEPT = ("type",)
+NUMBER = "sequence_number"  # of an event of a response
 
 Place = tuple[Any, ...]
 Document = dict[str, Any]
@@ -52,7 +53,7 @@ class Revealed(Overheard):
     def _event(self, event: bytes) -> bytes:
         content = stream.data_of(event)
         if not content or content == b"[DONE]":
-            return (self._let_go(lambda _: True) if content else b"") + event
+            return (self._let_go(lambda _: True, {}) if content else b"") + event
         try:
             document = orjson.loads(content)
         except orjson.JSONDecodeError:
@@ -62,7 +63,7 @@ class Revealed(Overheard):
         head = b"".join(line + b"\n" for line in event.splitlines() if line and not line.startswith(b"data:"))
         ends = _ends(document)
         told = self._told(document, _whose(document), False, head, document, ends)
-        return self._let_go(ends) + self._said(head, told)
+        return self._let_go(ends, document) + self._said(head, told)
 
     def _told(
         self, value: Any, place: Place, is_piece: bool, head: bytes, document: Document, ends: Callable[[Place], bool]
@@ -91,18 +92,20 @@ class Revealed(Overheard):
             self._held[place] = Held(rest, head, document, place)
         return self._masks.reveal_text(text)
 
-    def _let_go(self, which: Callable[[Place], bool]) -> bytes:
-        """What is still held of texts that have ended is what it looks like, and no placeholder."""
+    def _let_go(self, which: Callable[[Place], bool], before: Document) -> bytes:
+        """What is still held of texts that have ended is what it looks like, and no placeholder. It is said `before` the
+        event with which they end, and has its number; those that follow move up."""
         told: list[bytes] = []
         for place in [place for place in self._held if which(place)]:
             held = self._held.pop(place)
-            told.append(self._said(held.head, _alone(held.document, _whose(held.document), False, held)))
+            number = {name: value for name, value in before.items() if name == NUMBER}
+            told.append(self._said(held.head, _alone(held.document, _whose(held.document), False, held) | number))
             self._more += 1
         return b"".join(told)
 
     def _said(self, head: bytes, document: Document) -> bytes:
-        if self._more and isinstance(document.get("sequence_number"), int):
-            document = document | {"sequence_number": document["sequence_number"] + self._more}
+        if self._more and isinstance(document.get(NUMBER), int):
+            document = document | {NUMBER: document[NUMBER] + self._more}
         return b"%sdata: %s\n\n" % (head, orjson.dumps(document))
 
 
