@@ -342,7 +342,7 @@ def test_names_are_given_to_those_who_may_see_them(foundation):
 
 
 def test_an_auditor_only_reads():
-    reading = ("read", "get", "statement", "check", "targets")
+    reading = ("read", "get", "statement", "check", "targets", "report")
     assert all(each.rsplit(":", 1)[1] in reading for each in VOCABULARY.roles["auditor"].grants)
 
 

@@ -90,7 +90,8 @@ class Brake:
 
     @property
     def is_full(self) -> bool:
-        return self._level >= BRAKE_FAULTS * BRAKE_GOOD
+        """Whether one fault more could be more than the law allows."""
+        return self._level > (BRAKE_FAULTS - 1) * BRAKE_GOOD
 
     def fault(self) -> None:
         self._level += BRAKE_GOOD
