@@ -49,7 +49,7 @@ def talk(build: Any, clock: Any) -> Talk:
     return Talk(importlib.import_module("tests.sim.market").open_market(build, "chain.scenarios", clock=clock))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts=st.lists(acts, min_size=6, max_size=16))
 def test_feedback_is_in_one_revision_or_waits_or_was_removed_for_a_reason(talk: Talk, acts: list[Any]) -> None:
     clock, market = talk.market.kernel.clock, talk.market

@@ -19,6 +19,8 @@ from gongqi.resources.serving.models import Usage
 from tests.house.conftest import wait_for
 from tests.resources.serving.gateway.conftest import Gateway
 
+pytestmark = [pytest.mark.long, pytest.mark.postgres]
+
 SIM = Path(__file__).parents[3] / "sim" / "model_server.py"
 
 

@@ -16,6 +16,8 @@ from tests.house.conftest import wait_for
 
 from .conftest import CHAT, Gateway, eventually
 
+pytestmark = [pytest.mark.long, pytest.mark.postgres]
+
 
 class Trial:
     """A model that answers with five words, and another server, one with nine unless said otherwise."""
