@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gongqi.kernel.errors import GongqiError, Refused, Unavailable
+from gongqi.kernel.words import Words
 from gongqi.resources.serving.engines import talk as module
-from gongqi.resources.serving.engines.door import Visit
+from gongqi.resources.serving.engines.door import Door, Visit
 from gongqi.resources.serving.engines.talk import CHAT, COMPLETIONS, Talk
 from gongqi.resources.serving.engines.template import Template
 from gongqi.resources.serving.engines.writer import Likely, Step, Text, Wishes
@@ -54,7 +55,7 @@ class Scripted:
             yield Step(piece) if wishes.logprobs is None else Step(piece, likely, (likely,) * wishes.logprobs)
 
 
-async def attend(talk: Talk, path: str, asked: Any, leaves: bool = False) -> tuple[int, bytes]:
+async def attend(talk: Talk, path: str, asked: Any, leaves: bool = False, output_tokens: int = 0) -> tuple[int, bytes]:
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
@@ -65,7 +66,7 @@ async def attend(talk: Talk, path: str, asked: Any, leaves: bool = False) -> tup
             await asyncio.sleep(60)
         return {"type": "http.disconnect"}
 
-    await talk.attend(Visit(path, json.dumps(asked).encode(), receive, send))
+    await talk.attend(Visit(path, json.dumps(asked).encode(), receive, send, output_tokens=output_tokens))
     return (sent[0]["status"] if sent else 0), b"".join(message.get("body", b"") for message in sent)
 
 
@@ -128,6 +129,41 @@ def test_an_answer_ends_where_it_was_told_to() -> None:
     short = answer(Scripted(), max_completion_tokens=2)["choices"][0]
     assert (short["message"]["content"], short["finish_reason"]) == ("Hello", "length")
     assert answer(Scripted(), max_tokens=1)["choices"][0]["message"]["content"] == "He"
+
+
+def test_who_bounds_nothing_gets_no_more_than_the_gateway_has_set_aside_for() -> None:
+    async def asking(**asked: Any) -> dict[str, Any]:
+        asked |= {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+        talk = Talk(Scripted(), asyncio.get_running_loop())  # type: ignore[arg-type]
+        return json.loads((await attend(talk, CHAT, asked, output_tokens=3))[1])
+
+    told = asyncio.run(asking())
+    assert told["usage"]["completion_tokens"] == 3 and told["choices"][0]["finish_reason"] == "length"
+    assert asyncio.run(asking(max_tokens=1))["usage"]["completion_tokens"] == 1
+
+
+@pytest.mark.parametrize(("said", "heard"), [([], 0), ([(b"gongqi-output-tokens", b"512")], 512)])
+def test_the_door_hears_how_much_was_set_aside_for(said: list[tuple[bytes, bytes]], heard: int) -> None:
+    visits: list[Visit] = []
+
+    class Engine:
+        paths, waiting, since = (CHAT,), 0, None
+
+        async def attend(self, visit: Visit) -> None:
+            visits.append(visit)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(_message: dict[str, Any]) -> None:
+        raise AssertionError("nothing is answered")
+
+    async def visiting() -> None:
+        door = Door(Engine(), Words(), asyncio.get_running_loop().time)
+        await door({"method": "POST", "path": CHAT, "headers": said}, receive, send)
+
+    asyncio.run(visiting())
+    assert [visit.output_tokens for visit in visits] == [heard]
 
 
 def test_a_completion_goes_on_from_a_text_or_from_tokens() -> None:

@@ -16,7 +16,7 @@ from gongqi.kernel.errors import Broken, GongqiError, Refused, Unavailable
 from gongqi.kernel.words import Words
 from gongqi.resources.serving.plane import openai
 from gongqi.resources.serving.plane.bodies import Bodies
-from gongqi.resources.serving.plane.dialect import headers_of, problem_of
+from gongqi.resources.serving.plane.dialect import OUTPUT_BOUND, headers_of, problem_of
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -25,13 +25,15 @@ log = structlog.get_logger("gongqi.serving.engine")
 
 
 class Visit:
-    """One request: its body, its one answer, or its stream."""
+    """One request: its body, its one answer, or its stream. `output_tokens`: the most that the gateway has set aside
+    for, 0 where it does not say."""
 
-    __slots__ = ("_receive", "_send", "body", "has_begun", "path")
+    __slots__ = ("_receive", "_send", "body", "has_begun", "output_tokens", "path")
 
-    def __init__(self, path: str, body: bytes, receive: Receive, send: Send) -> None:
+    def __init__(self, path: str, body: bytes, receive: Receive, send: Send, *, output_tokens: int = 0) -> None:
         self.path = path
         self.body = body
+        self.output_tokens = output_tokens
         self.has_begun = False
         self._receive = receive
         self._send = send
@@ -86,13 +88,14 @@ class Door:
         self._words = words
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        visit = Visit(scope["path"], b"", receive, send)
+        headers = headers_of(scope)
+        visit = Visit(scope["path"], b"", receive, send, output_tokens=int(headers.get(OUTPUT_BOUND, 0)))
         try:
             if visit.path not in self._engine.paths:
                 raise Refused("serving.path-unknown", path=visit.path[:100])
             if scope["method"] != "POST":
                 raise Refused("serving.method-not-allowed", method=scope["method"][:20], path=visit.path)
-            visit.body = await self.bodies.read(headers_of(scope), receive)
+            visit.body = await self.bodies.read(headers, receive)
             try:
                 await self._engine.attend(visit)
             finally:

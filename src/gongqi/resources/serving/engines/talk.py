@@ -77,7 +77,7 @@ class Talk:
         room = self._writer.context - len(tokens)
         if room < 1:
             raise Refused("serving.prompt-too-long", tokens=len(tokens), limit=self._writer.context - 1)
-        limit = min(answer.limit or room, room)
+        limit = min(answer.limit or visit.output_tokens or room, room)
         answer.begin(len(tokens))
         steps = self._writer.steps(tokens, answer.wishes, limit)
         text = Text(answer.stops)

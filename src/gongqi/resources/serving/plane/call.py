@@ -19,7 +19,7 @@ from gongqi.resources.serving import metering
 from gongqi.resources.serving.metering import Tokens
 from gongqi.resources.serving.plane import affinity, stream
 from gongqi.resources.serving.plane.climb import Trial
-from gongqi.resources.serving.plane.dialect import Answered, Asked, Way
+from gongqi.resources.serving.plane.dialect import OUTPUT_BOUND, Answered, Asked, Way
 from gongqi.resources.serving.plane.guard import Guard
 from gongqi.resources.serving.plane.health import MAX_REST_SECONDS, by_chance
 from gongqi.resources.serving.plane.pool import Answer, Connection, Failed
@@ -190,7 +190,10 @@ class Call:
             body = affinity.salted(body, self.key.org)
         self._attempts += 1
         self._target = target
-        data = b"%s%d\r\n%s\r\n%s" % (self.plane.head_of(server, way.path), len(body), way.fields, body)
+        fields = way.fields
+        if server.socket is not None:  # an engine of this home: it writes no more than was set aside
+            fields = b"%s%s: %d\r\n" % (fields, OUTPUT_BOUND, self._bound.output)
+        data = b"%s%d\r\n%s\r\n%s" % (self.plane.head_of(server, way.path), len(body), fields, body)
         pool = self.plane.pool
         connection = self._connection = pool.kept(server) or await pool.fresh(server)
         while True:

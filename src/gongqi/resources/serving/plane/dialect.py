@@ -21,6 +21,7 @@ from gongqi.resources.serving.plane.snapshot import Control, Key, Route
 
 Headers = Mapping[bytes, bytes]  # by name in small letters; of one that is given twice, the first
 Lines = Sequence[tuple[bytes, bytes]]
+OUTPUT_BOUND = b"gongqi-output-tokens"  # to engines of this home: the most that a call may write, whoever bounded it
 _PLAIN = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
