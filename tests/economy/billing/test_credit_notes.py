@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -162,6 +163,14 @@ def test_a_month_is_invoiced_by_the_rule_of_its_last_moment(office: Office) -> N
     assert office.issue(org, was).tax == 19, "it held when the month was over"
     with refused("billing.tax-over"):
         office.desk.do("billing:tax:end", tax=rule)
+
+
+def test_a_rule_that_was_ended_before_it_began_is_in_nobodys_way(office: Office) -> None:
+    mistaken = office.tax("S", 1900, since=office.desk.clock.now() + timedelta(days=90))
+    with refused("billing.tax-overlaps"):
+        office.tax("S", 700)
+    office.desk.do("billing:tax:end", tax=mistaken)
+    office.tax("S", 700)
 
 
 def test_rules_that_contradict_or_make_no_sense_are_refused(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from starlette.requests import Request
 
+from gongqi.books.ledger import periods
 from gongqi.economy.billing import api
 from gongqi.kernel.errors import Refused
-from gongqi.kernel.verbs import Caller
+from gongqi.kernel.verbs import Caller, Entry
+from gongqi.resources.serving.metering import NANO
 from tests.economy.billing.conftest import ADDRESS, CHINESE, FRENCH, GERMAN, Office, month, refused
 from tests.economy.billing.rules import amounts, broken_rules
+from tests.sim.desk import Client
 
 
 def test_an_invoice_without_a_rule_of_tax_says_so_and_keeps_the_rules(office: Office) -> None:
@@ -118,6 +123,45 @@ def test_there_is_no_invoice_of_nothing_nor_of_what_is_not_over_nor_of_what_is_n
         file(office, org=org, month=was, name="invoice.xml")
     with refused("billing.month-not-over"):
         file(office, org=org, month=month(desk), name="invoice.xml")
+
+
+def test_a_month_is_invoiced_when_nothing_of_it_can_still_be_under_way(office: Office) -> None:
+    desk = office.desk
+    now = desk.clock.now()
+    over = (now.replace(day=1) + timedelta(days=32)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    org, was = desk.organisation(1_000), month(desk)
+    client, route = Client(desk, org), desk.priced_route()
+    client.call(route, 8 * NANO, 7 * NANO)
+    client.give_back()
+    client.settle()
+    office.address(org)
+    desk.clock.advance(seconds=(over - now).total_seconds())
+    with refused("billing.month-not-over"):
+        office.issue(org, was)
+    desk.clock.advance(seconds=periods.TOGETHER.total_seconds())
+    assert office.issue(org, was).amount == 7
+
+
+@pytest.mark.parametrize("letter", ["\x01", "\n", "\x85", "\uffff"])
+def test_what_no_document_can_hold_does_not_get_onto_an_invoice(office: Office, letter: str) -> None:
+    org, was, _ = office.charged(7)
+    with pytest.raises(ValidationError, match="name"):
+        office.address(org, name=f"A{letter}B")
+    issued = office.issue(org, was)
+    with pytest.raises(ValidationError, match="reason"):
+        office.desk.do("billing:invoice:credit", invoice=issued.id, reason=f"A{letter}B")
+
+
+def test_what_an_invoice_says_cannot_be_guessed_by_what_is_public(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    org, was, _ = office.charged(7)
+    entries: list[Entry] = []
+    monkeypatch.setattr(office.desk.kernel, "record", lambda _ctx, entry: entries.append(entry))
+    issued = office.issue(org, was)
+    (entry,) = entries
+    assert entry.facts == {"number": issued.number}
+    assert entry.private is not None and {"content_sha256", "request_id"} <= entry.private.keys()
 
 
 def test_without_an_address_there_is_no_invoice(office: Office) -> None:

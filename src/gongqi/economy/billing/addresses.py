@@ -19,7 +19,9 @@ from gongqi.members import service as members
 
 PREFIXES = {"GR": ("EL",), "GB": ("GB", "XI")}  # of tax numbers, where not the country's own letters
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\ufffe\uffff]*$"  # what an invoice says for ever must go into XML
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120, pattern=PRINTABLE)]
 
 
 class SetAddress(Input):

@@ -118,7 +118,7 @@ def issue_invoice(ctx: Write, input: OneStatement) -> InvoiceOut:
     statement = get_statement.run(ctx, input)
     if statement.unit not in CURRENCIES:
         raise Refused("billing.unit-not-money", unit=statement.unit, known=", ".join(CURRENCIES))
-    if not statement.is_over:
+    if ctx.now < statement.until + periods.TOGETHER:  # a settlement of its last moment may still be under way
         raise Refused("billing.month-not-over", month=statement.month)
     if not statement.charges:
         raise Refused("billing.nothing-charged", month=statement.month)
@@ -207,9 +207,9 @@ def write_down(ctx: Write, row: Invoice, reckoned: Reckoning, content: dict[str,
     row.position = (last or 0) + 1
     row.amount, row.net, row.tax = reckoned.total, reckoned.net, reckoned.tax
     row.content, row.issued_at = content, ctx.now
+    digest = sha256(rfc8785.dumps(content)).hexdigest()  # sealed as well: amounts are few enough to be guessed by it
     sealed = {"org": row.org, "month": row.month, "unit": row.unit, "amount": row.amount, "tax": row.tax}
-    digest = sha256(rfc8785.dumps(content)).hexdigest()
-    row.evidence = ctx.record(row.id, withhold=True, private=sealed, number=row.number, content_sha256=digest)
+    row.evidence = ctx.record(row.id, withhold=True, private=sealed | {"content_sha256": digest}, number=row.number)
     ctx.add(row)
     ctx.session.flush()
     return shown(row)

@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from sqlalchemy import Select, func, or_, select
 
 from gongqi.economy.billing import vat
+from gongqi.economy.billing.addresses import PRINTABLE
 from gongqi.economy.billing.aid import MAX_ROUTES, RouteId
 from gongqi.economy.billing.models import BillingAddress, TaxRule
 from gongqi.economy.billing.prices import ID
@@ -31,7 +32,7 @@ COUNTRY = "^[A-Z]{2}$"
 
 Category = Literal["S", "Z", "E", "AE", "O", "K", "G"]
 Country = Annotated[str, StringConstraints(pattern=COUNTRY)]
-Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
+Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300, pattern=PRINTABLE)]
 
 
 class PublishTax(Input):
@@ -93,7 +94,10 @@ def publish_tax(ctx: Write, input: PublishTax) -> TaxOut:
     row = TaxRule(id=ctx.new_id("tax"), **given)
     for other in ctx.session.scalars(_of(input.jurisdiction)):
         begins_before = input.until is None or other.since < input.until
-        if _scope(other) == _scope(row) and begins_before and (other.until is None or other.until > since):
+        ends_after = other.until is None or other.until > max(
+            since, other.since
+        )  # one ended before it began never held
+        if _scope(other) == _scope(row) and begins_before and ends_after:
             raise Refused("billing.tax-overlaps", tax=other.id)
     told = (
         "jurisdiction",
