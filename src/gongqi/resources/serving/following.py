@@ -36,11 +36,16 @@ _open: set[object] = set()
 
 async def follow(request: Request) -> Response:
     """Raises Unavailable serving.tails-too-many; Refused as `latest`."""
-    if len(_open) >= MAX_STREAMS:
-        raise Unavailable("serving.tails-too-many", retry_after_seconds=30)
+    _require_room()
     kernel, caller = request.state.kernel, request.state.caller
     first = await _look(kernel, caller)
+    _require_room()  # others have come meanwhile
     return StreamingResponse(_stream(kernel, caller, first), media_type="text/event-stream", headers=HEADERS)
+
+
+def _require_room() -> None:
+    if len(_open) >= MAX_STREAMS:
+        raise Unavailable("serving.tails-too-many", retry_after_seconds=30)
 
 
 async def _look(kernel: Kernel, caller: Caller) -> list[Seen]:
@@ -48,6 +53,8 @@ async def _look(kernel: Kernel, caller: Caller) -> list[Seen]:
 
 
 async def _stream(kernel: Kernel, caller: Caller, rows: list[Seen]) -> AsyncIterator[bytes]:
+    if len(_open) >= MAX_STREAMS:  # those that came at one time; the browser comes back
+        return
     mark = object()
     _open.add(mark)
     try:

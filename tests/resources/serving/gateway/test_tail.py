@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,16 @@ def test_the_page_shows_the_same_without_scripts(gateway: Gateway, language: str
     assert httpx.get(f"{gateway.url}/serving/tail", trust_env=False).status_code == 401
 
 
+async def taken_up() -> list[bytes]:
+    """What a stream says that had been let in, when all places were taken meanwhile."""
+    nobody: Any = None
+    following._open.update(taken := {object() for _ in range(following.MAX_STREAMS)})
+    try:
+        return [told async for told in following._stream(nobody, nobody, [])]
+    finally:
+        following._open.difference_update(taken)
+
+
 def test_streams_have_a_limit_and_are_counted_down(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     with followed(gateway, gateway.owner) as events:
         next(events)
@@ -75,6 +86,7 @@ def test_streams_have_a_limit_and_are_counted_down(gateway: Gateway, monkeypatch
         cookies = {"gongqi_session": gateway.owner.secret}
         answer = httpx.get(f"{gateway.url}{TAIL}", cookies=cookies, trust_env=False)
         assert (answer.status_code, answer.json()["code"]) == (503, "serving.tails-too-many")
+    assert not asyncio.run(taken_up()), "of those that came at one time no more are followed than there is room for"
     for _ in itertools.repeat(None, 100):
         with (
             httpx.Client(base_url=gateway.url, cookies=cookies, trust_env=False) as http,
