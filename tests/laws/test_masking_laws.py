@@ -36,7 +36,9 @@ def residents(draw: st.DrawFn) -> str:
     body = f"{region}{day}{draw(st.integers(0, 999)):03d}"
     check = "10X98765432"[sum(w * int(d) for w, d in zip(WEIGHTS, body, strict=True)) % 11]
     gap = draw(st.sampled_from(("", " ", "-")))
-    return f"{body[:6]}{gap}{body[6:14]}{gap}{body[14:]}{draw(st.sampled_from((check, check.lower())))}"
+    number = body + draw(st.sampled_from((check, check.lower())))
+    ends = draw(st.sampled_from(((6, 14), (6, 10, 14), (4, 8, 12, 16))))
+    return gap.join(number[start:end] for start, end in zip((0, *ends), (*ends, 18), strict=True))
 
 
 @st.composite
@@ -353,6 +355,46 @@ def test_a_label_for_people_stands_once_at_the_end_and_not_where_a_tool_is_calle
     assert numbers == list(range(len(numbers)))
 
 
+def marks(said: str = "（生成）") -> Marks:
+    return Marks([Label("AIGC", True, CITED), Label("", True, CITED, said)], "gen_1", b"{}")
+
+
+def test_a_stream_that_begins_with_a_comment_is_marked_in_its_first_document() -> None:
+    told = Marked(stream.Events(keeps_usage=True), marks())
+    assert told.feed(b": one moment\n\n") == b": one moment\n\n"
+    first = told.feed(b'data: {"choices":[]}\n\n')
+    assert json.loads(first[6:]) == {"AIGC": True, "choices": []}
+    assert b"AIGC" not in told.feed(b'data: {"choices":[]}\n\n')
+
+
+def test_what_a_stream_says_beside_its_choices_passes() -> None:
+    told = Marked(stream.Events(keeps_usage=True), marks())
+    told.feed(b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n')
+    failure = b'data: {"error":{"message":"out of memory"}}\n\n'
+    assert told.feed(failure) == failure
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_shown"),
+    [
+        ({"choices": [{"message": {"content": "a"}}]}, b"yes"),
+        ({"choices": [{"message": {"content": None, "reasoning": "a"}}]}, b"no"),
+        ({"choices": [{"message": {"content": "a", "tool_calls": [{}]}}]}, b"no"),
+        ({"choices": [{"message": {"content": "a", "function_call": {}, "tool_calls": [{}]}}]}, b"no"),
+        ({"content": [{"type": "tool_use"}], "stop_reason": "tool_use"}, b"no"),
+        ({"output": [{"type": "function_call"}]}, b"no"),
+        ({"output": [{"content": [{"type": "output_text", "text": "a"}]}]}, b"yes"),
+        ({}, b"no"),
+    ],
+)
+def test_it_is_said_that_a_label_for_people_is_there_only_where_it_is(answer: Any, is_shown: bytes) -> None:
+    made = marks()
+    told = made.whole(orjson.dumps(answer))
+    assert dict(made.lines())[b"gongqi-shown"] == is_shown
+    assert ("（生成）".encode() in told) == (is_shown == b"yes")
+    assert orjson.loads(told)["AIGC"] is True
+
+
 @given(TEXTS)
 def test_a_whole_answer_says_what_was_written(text: str) -> None:
     masks = Masks(RECIPE)
@@ -372,6 +414,15 @@ def test_big_numbers_and_unknown_members_are_forwarded_as_they_are() -> None:
     sent = msgspec.json.decode(Masks(RECIPE).body(body))
     assert sent["seed"] == 123456789012345678901234567890 and sent["x"] == {"y": [1.5, None]} and sent["model"] == "m"
     assert request.read(Masks(RECIPE).body(body)).model == "m"
+
+
+@pytest.mark.parametrize("layers", [2, 6])
+def test_json_that_is_deep_within_json_that_is_deep_is_refused_and_not_our_fault(layers: int) -> None:
+    text = "\\u0031"
+    for _ in range(layers):
+        text = "[" * 150 + json.dumps(text) + "]" * 150
+    with pytest.raises(Refused, match=r"serving\.unmaskable.*depth"):
+        Masks(RECIPE).body(orjson.dumps({"model": "m", "user": text}))
 
 
 def test_a_member_that_is_given_twice_does_not_hide_the_first_of_them() -> None:

@@ -5,8 +5,9 @@ beginning of the document, or of a stream's first event, where clients of these 
 
 A text for people is added where the caller has said that answers are shown to the public as they come. It is never put
 where a machine reads: not into an answer whose form was asked for (JSON, a grammar), not where tools are called; the header
-`gongqi-shown: no` then leaves it to whoever shows the answer. What is added is the gateway's, and no token of it is
-charged.
+`gongqi-shown: no` then leaves it to whoever shows the answer. The headers of a stream go before what it says: there `yes`
+says that a text will be put at its end, unless it calls tools or says nothing. What is added is the gateway's, and no token
+of it is charged.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from gongqi.resources.serving.plane.duties import Label
 GENERATED, SHOWN = b"gongqi-generated", b"gongqi-shown"
 MARKS = (GENERATED, SHOWN)
 _OPENING = re.compile(rb"(?:^|\n)data:[ ]?\{")
+_END = re.compile(rb"\s*\}")
 FORMS = (  # by which an answer is asked for in a form: OpenAI's, vLLM's and llama.cpp's
     "response_format", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar",
     "json_schema",
@@ -54,18 +56,18 @@ class Marks:
         return [(GENERATED, self._said), *shown] if self._members else shown
 
     def whole(self, body: bytes) -> bytes:
-        """An answer in one piece. One of no form that is known has nothing put into its text, and the header says so."""
+        """An answer in one piece. Where there is no text that it could be put to, the header says so."""
         if self.text:
             try:
                 document = request.whole(body)
-                _show(document, self.text)
+                is_shown = _show(document, self.text)
+            except (AttributeError, KeyError, TypeError, Refused):  # of no form that is known
+                is_shown = False
+            if is_shown:
                 body = msgspec.json.encode(document)
-            except (AttributeError, KeyError, TypeError, Refused):
+            else:
                 self.text = ""
-        if not self._members:
-            return body
-        start = body.index(b"{") + 1
-        return b"%s%s,%s" % (body[:start], self._members, body[start:])
+        return self._opened(body, body.index(b"{") + 1) if self._members else body
 
     def kept(self, response: Document) -> Document:
         """A response as a stream has told it, with the text for people."""
@@ -74,9 +76,14 @@ class Marks:
         return response
 
     def first(self, whole: bytes) -> bytes:
-        """The events that come first."""
+        """The events that come first; the same object while none of them has a document: some servers begin with a
+        comment."""
         found = _OPENING.search(whole) if self._members else None
-        return whole if found is None else b"%s%s,%s" % (whole[: found.end()], self._members, whole[found.end() :])
+        return whole if found is None else self._opened(whole, found.end())
+
+    def _opened(self, told: bytes, start: int) -> bytes:
+        comma = b"" if _END.match(told, start) else b","
+        return b"%s%s%s%s" % (told[:start], self._members, comma, told[start:])
 
 
 def has_form(body: bytes) -> bool:
@@ -95,25 +102,37 @@ def _filled(fields: Any, call: str) -> Any:
     )
 
 
-def _show(document: Document, text: str) -> None:
+def _show(document: Document, text: str) -> bool:
+    """Whether there was anything that the text could be put to."""
+    is_shown = False
     for choice in document.get("choices") or ():
         message = choice.get("message")
         if message is None and isinstance(choice.get("text"), str):
             choice["text"] += text
-        elif message and isinstance(message.get("content"), str) and not message.get("tool_calls"):
+            is_shown = True
+        elif message and isinstance(message.get("content"), str) and message["content"] and not _calls(message):
             message["content"] += text
+            is_shown = True
     content = document.get("content")
     if isinstance(content, list) and content and document.get("stop_reason") != "tool_use":
         content.append({"type": "text", "text": text})
+        is_shown = True
     for item in document.get("output") or ():  # calls are items of their own
-        _lengthen(item, text)
+        is_shown = _lengthen(item, text) or is_shown
+    return is_shown
 
 
-def _lengthen(item: Document, text: str) -> None:
+def _calls(said: Document) -> bool:
+    """Whether a message, or a piece of one, calls a tool."""
+    return bool(said.get("tool_calls") or said.get("function_call"))
+
+
+def _lengthen(item: Document, text: str) -> bool:
     """The last text of an item of a response."""
     parts = [part for part in item.get("content") or () if part.get("type") == "output_text"]
     if parts:
         parts[-1]["text"] += text
+    return bool(parts)
 
 
 class Marked(Overheard):
@@ -136,8 +155,8 @@ class Marked(Overheard):
         if self._marks.text:
             whole = b"".join([self._event(event) for event in stream.each(whole)])
         if not self._has_begun:
-            self._has_begun = True
-            whole = self._marks.first(whole)
+            marked = self._marks.first(whole)
+            self._has_begun, whole = marked is not whole, marked
         return whole
 
     def _event(self, event: bytes) -> bytes:
@@ -148,7 +167,9 @@ class Marked(Overheard):
             document = orjson.loads(content)
             if "choices" in document:
                 return self._chunk(event, document)
-            kind = document["type"]
+            kind = document.get("type")
+            if not isinstance(kind, str):  # a failure, or figures alone
+                return event
             if kind.startswith("response."):
                 return self._of_response(kind, document)
             return self._of_message(kind, event, document)
@@ -165,7 +186,7 @@ class Marked(Overheard):
             said = choice.get("text") if delta is None else delta.get("content")
             if said:
                 self._speaking.add(number)
-            if delta and (delta.get("tool_calls") or delta.get("function_call")):
+            if delta and _calls(delta):
                 self._calling.add(number)
             if choice.get("finish_reason") is None or number not in self._speaking - self._calling:
                 continue

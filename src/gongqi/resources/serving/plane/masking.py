@@ -31,7 +31,7 @@ from gongqi.resources.serving.plane import request
 from gongqi.resources.serving.plane.duties import Detector, Recipe
 
 MAX_MASKS = 10_000  # in one request; the number of a placeholder has four digits
-MAX_DEPTH = 200  # of a body; deeper ones are not walked, and so not sent
+MAX_DEPTH = 200  # of a body, with what is JSON within its texts; deeper ones are not walked, and so not sent
 DIGITS = 4
 LETTERS = 12  # drawn for a request: 56 bits
 START = "@"
@@ -74,8 +74,9 @@ class Masks:
                 raise self._refused("tokens")
         return msgspec.json.encode(model | self._value(document, 0))
 
-    def text(self, text: str) -> str:
-        if "\\u" in text and (found := self._within(text)) is not None:
+    def text(self, text: str, depth: int = 0) -> str:
+        """`depth` at which it stands in the body. Raises as `body`."""
+        if "\\u" in text and (found := self._within(text, depth)) is not None:
             return found
         spans = sorted(span for detector in self._recipe.detectors for span in self._found(detector, text))
         if not spans:
@@ -90,14 +91,14 @@ class Masks:
     def _found(self, detector: Detector, text: str) -> Iterable[tuple[int, int, str]]:
         return [(start, end, detector.label) for start, end in detector.find(text)]
 
-    def _within(self, text: str) -> str | None:
+    def _within(self, text: str, depth: int) -> str | None:
         """A text that is JSON, with escapes that hide what it says: read, masked and written anew."""
         try:
             value = msgspec.json.decode(text)
         except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
             return None
         before = self.count
-        masked = self._value(value, 1)
+        masked = self._value(value, depth + 1)
         return msgspec.json.encode(masked).decode() if self.count > before else None
 
     def _placeholder(self, label: str, said: str) -> str:
@@ -119,7 +120,7 @@ class Masks:
 
     def _value(self, value: Any, depth: int, *, is_media: bool = False) -> Any:
         if isinstance(value, str):
-            return self._said(value, is_media=is_media)
+            return self._said(value, depth, is_media=is_media)
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, (int, float)):
@@ -133,9 +134,9 @@ class Masks:
         is_media = is_media or _is_media(value)
         if is_media and self._recipe.media == "refuse":
             raise self._refused("media")
-        return {self.text(name): self._value(each, depth + 1, is_media=is_media) for name, each in value.items()}
+        return {self.text(name, depth): self._value(each, depth + 1, is_media=is_media) for name, each in value.items()}
 
-    def _said(self, text: str, *, is_media: bool) -> str:
+    def _said(self, text: str, depth: int, *, is_media: bool) -> str:
         """A text masked. Where pictures pass, they do so as they are; what else is said beside them is text."""
         picture = _PICTURE.match(text)
         if picture is not None and self._recipe.media == "refuse":
@@ -143,7 +144,7 @@ class Masks:
         start = 0 if picture is None else picture.end()
         if (is_media or start) and self._recipe.media == "pass" and _is_base64(text[start:]):
             return text
-        return self.text(text)
+        return self.text(text, depth)
 
     def _refused(self, what: str) -> Refused:
         return Refused("serving.unmaskable", what=what, **self._recipe.cited.spoken)
