@@ -96,3 +96,9 @@ def test_no_interpretation_of_a_pack_is_told_as_statute_and_every_rule_rests_on_
             assert rule.rests_on and all(source.article and source.url.startswith("http") for source in rule.rests_on)
             if rule.does in ("mask", "label", "show"):
                 assert rule.authority == "interpretation", "no article asks this of a gateway in so many words"
+
+
+def test_what_ministries_have_issued_is_not_told_as_statute() -> None:
+    sources = {source.id: source.authority for source in shelf()["cn"].sources}
+    told = {name: authority for name, authority in sources.items() if authority == "statute"}
+    assert told and all(name.startswith("cn.pipl.") for name in told), "the one law of the legislature among them"

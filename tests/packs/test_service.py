@@ -76,9 +76,20 @@ def test_who_asks_is_told_what_is_missing(foundation: Foundation) -> None:
     assert by_rule["cn.mask.crossing"]["state"] == "unknown" and by_rule["cn.mask.crossing"]["is_done"]
     assert by_rule["cn.mask.crossing"]["missing"] == ["caller"]
     assert not by_rule["cn.label.explicit"]["is_done"]
-    assert by_rule["cn.label.removal"]["authority"] == "statute"
+    assert by_rule["cn.label.removal"]["authority"] == "ministerial"
     before = foundation.operator.read("packs:rule:ask", caller="CN", server="US", as_of="2021-01-01")
     assert before["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("region", "country"),
+    [
+        ("CN", "CN"), ("cn-north-1", "CN"), ("cn-hongkong", "HK"), ("CN-HK", "HK"), ("cn-hongkong-b", "HK"),
+        ("cn-taiwan", "TW"), ("cn_macau", "MO"), ("cn-hkust", "CN"), ("us-east-1", "US"), ("asia-east1", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_what_clouds_file_under_china_is_in_the_country_where_it_is(region: str, country: str) -> None:
+    assert crossings.country_of(region) == country
 
 
 def test_the_page_shows_rules_sources_and_cases_in_both_languages(foundation: Foundation) -> None:
@@ -91,6 +102,13 @@ def test_the_page_shows_rules_sources_and_cases_in_both_languages(foundation: Fo
         )
         assert page.status_code == 200
         assert all(each in page.text for each in (*words, "cn.mask.crossing", shelf()["cn"].digest[:12]))
+    with_load = "/do/packs/pack/load?name=cn"
+    assert with_load not in foundation.operator.http.get("/packs").text, "it is loaded"
+    pack = shelf()["eu"]
+    for _ in range(31):  # more than a page of loadings
+        made = foundation.operator.verb("packs:pack:load", **named(pack.name))
+        foundation.operator.verb("packs:pack:unload", pack=made["id"])
+    assert with_load not in foundation.operator.http.get("/packs").text, "and still is"
     assert foundation.operator.http.get("/packs", params={"caller": "<x>", "as_of": "never"}).status_code == 200
 
 

@@ -21,7 +21,7 @@ POLICY_DATE = "2026-11-23"  # of the foundation's own policies as they now read
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """Where a rule comes from. `authority`: statute, guideline, standard, policy or interpretation."""
+    """Where a rule comes from. `authority`: statute, ministerial, standard, guideline, policy or interpretation."""
 
     source: str
     article: str

@@ -8,14 +8,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from gongqi.kernel.room import Panel, View
-from gongqi.kernel.verbs import Paged, Read
+from gongqi.kernel.verbs import Read
 from gongqi.packs import rules, service
 from gongqi.packs.reading import ReadPack, failures
 from gongqi.packs.shelf import shelf
 from gongqi.resources.serving import routes as serving
 from gongqi.resources.serving.crossings import country_of
-
-PAGE = 30
 
 
 def load_packs(ctx: Read, caller: str = "", server: str = "", audience: str = "", as_of: str = "") -> dict[str, Any]:
@@ -24,11 +22,7 @@ def load_packs(ctx: Read, caller: str = "", server: str = "", audience: str = ""
         found = service.ask_rules.run(ctx, service.AskRules.model_validate(asked))
     except ValidationError:  # of a question that was typed into the address
         asked, found = dict.fromkeys(asked, ""), service.ask_rules.run(ctx, service.AskRules.model_validate({}))
-    loaded = {
-        row.name: row
-        for row in service.list_packs.run(ctx, Paged.model_validate({"limit": PAGE})).items
-        if row.state == "loaded"
-    }
+    loaded = {name: service.LoadedPackOut.model_validate(row) for name, row in service.loaded_now(ctx).items()}
     return {
         "packs": [_shown(ctx, pack, loaded.get(pack.name)) for pack in shelf().values()],
         "asked": asked,

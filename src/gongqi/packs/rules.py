@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
 
-AUTHORITIES = ("statute", "standard", "guideline", "interpretation")
+AUTHORITIES = ("statute", "ministerial", "standard", "guideline", "interpretation")  # ministerial: a rule of ministries
 FACTS = ("caller", "server", "audience")
 PLACES = ("caller", "server")
 CAPABILITIES = ("gateway.mask", "gateway.label", "gateway.deny")
@@ -26,7 +26,7 @@ Facts = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a rule comes from. `since` is when it began to hold; `title` by language."""
+    """Where a rule comes from. `since` is when it began to hold; `instrument` by language."""
 
     id: str
     instrument: Mapping[str, str]

@@ -132,7 +132,7 @@ def load_pack(ctx: Write, input: LoadPack) -> LoadedPackOut:
         raise Refused("packs.pack-differs", pack=pack.name, version=pack.version, digest=pack.digest)
     if failed := failures(pack):
         raise Refused("packs.case-failed", pack=pack.name, case=failed[0])
-    before = _loaded(ctx).get(pack.name)
+    before = loaded_now(ctx).get(pack.name)
     if before is not None and before.digest == pack.digest:
         raise Refused("packs.pack-loaded", pack=pack.name)
     if before is not None:
@@ -207,7 +207,7 @@ def ask_rules(ctx: Read, input: AskRules) -> FindingsOut:
 def load_named(ctx: Write, setting: str) -> None:
     """What the setting names, `name@version:digest` with commas between, and is not loaded yet. Raises Refused
     packs.setting-invalid, and as `load_pack`."""
-    loaded = _loaded(ctx)
+    loaded = loaded_now(ctx)
     for text in filter(None, map(str.strip, setting.split(","))):
         named = _NAMED.fullmatch(text)
         if named is None:
@@ -257,14 +257,14 @@ def source_out(source: Source) -> SourceOut:
     )  # fmt: skip
 
 
-def _loaded(ctx: Read) -> dict[str, LoadedPack]:
+def loaded_now(ctx: Read) -> dict[str, LoadedPack]:
     rows = ctx.session.scalars(select(LoadedPack).where(LoadedPack.state == "loaded").order_by(LoadedPack.id))
     return {row.name: row for row in rows}
 
 
 def _rows(ctx: Read) -> Iterator[tuple[LoadedPack, ReadPack | None]]:
     """What is loaded, each with the pack of that name that is here now."""
-    for name, row in _loaded(ctx).items():
+    for name, row in loaded_now(ctx).items():
         yield row, shelf().get(name)
 
 
@@ -287,14 +287,18 @@ def _answer(ctx: Read, finding: Finding) -> Answer:
     """`require`, or `deny` where that is what the rule does. The rule itself is cited first, as what it is."""
     rule = finding.rule
     first = rule.rests_on[0]
-    own = Citation(first.instrument["en"], first.article, rule.authority, rule.since.isoformat(), first.url)
+    own = Citation(_title(first), first.article, rule.authority, rule.since.isoformat(), first.url)
     rests = [
-        Citation(each.instrument["en"], each.article, each.authority, each.since.isoformat(), each.url)
-        for each in rule.rests_on
+        Citation(_title(each), each.article, each.authority, each.since.isoformat(), each.url) for each in rule.rests_on
     ]
     params = {"rule": rule.id, "does": rule.does, "is_certain": finding.state == "applies", **_filled(ctx, rule.params)}
     decision = "deny" if rule.does == "deny" else "require"
     return Answer(decision, f"packs.rule.{rule.id}", params, (own, *rests))
+
+
+def _title(source: Source) -> str:
+    """In both languages, since a citation is told to readers of either."""
+    return f"{source.instrument['zh']} ({source.instrument['en']})"
 
 
 def _denied(row: LoadedPack) -> Answer:

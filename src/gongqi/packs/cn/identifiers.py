@@ -3,8 +3,9 @@
 Resident identity numbers (GB 11643-1999): six digits of a region, the day of birth, three of a sequence, and a check
 character by ISO 7064 MOD 11-2. Region, day and check must hold, or one number in eleven would be taken for one. Of the
 region the province alone is asked: counties come and go, and whoever was born in one that a table has dropped would not
-be masked (`stdnum.cn.ric` asks the county; what it takes for valid is found here, and more). The fifteen digits of before
-1999 have no check character and are not looked for.
+be masked (`stdnum.cn.ric` asks the county; what it takes for valid is found here, and more). People group the digits as they
+like (6-8-4, 6-4-4-4, by fours), so a space or a dash may stand between any two. The fifteen digits of before 1999 have no
+check character and are not looked for.
 
 Mobile numbers: eleven digits from 13 to 19, in one piece or as 3-4-4, with +86, 0086, 86 or nothing before.
 
@@ -29,7 +30,7 @@ _PROVINCES = frozenset(  # and of Hong Kong, Macao and Taiwan, whose people may 
     for code in range(first, last + 1)
 )
 # Each may begin within what another candidate holds, so they are looked for at every place.
-_RESIDENT = re.compile(r"(?<!\d)(?=(\d{6}[ -]?\d{8}[ -]?\d{3}[\dXx])(?!\d))", re.ASCII)
+_RESIDENT = re.compile(r"(?<!\d)(?=(\d(?:[ -]?\d){16}[ -]?[\dXx])(?!\d))", re.ASCII)
 _MOBILE = re.compile(
     r"(?<!\d)(?<!\d\.)(?=((?:(?:\+|00)?86[ -]?)?1[3-9]\d(?:\d{8}|[ -]\d{4}[ -]?\d{4}|\d{4}[ -]\d{4}))(?!\d))", re.ASCII
 )

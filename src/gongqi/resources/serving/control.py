@@ -137,7 +137,7 @@ def load(ctx: Read, home: Path) -> Snapshot:
                 each["model"],
                 each["weight"],
                 each["rank"],
-                country_of(endpoints[each["endpoint"]].region) or country_of(row.region),
+                country_of(endpoints[each["endpoint"]].region or row.region),
             )
             for each in row.targets
             if each["endpoint"] in servers

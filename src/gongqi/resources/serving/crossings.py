@@ -19,7 +19,10 @@ from gongqi.resources.serving.endpoints import raise_version
 from gongqi.resources.serving.gates import CALL_FORWARD, Crossing
 from gongqi.resources.serving.plane.duties import Cited, Detector, Duty, Label, Recipe
 
-_COUNTRY = re.compile(r"([A-Za-z]{2})(?:[-_].*)?")
+_COUNTRY = re.compile(r"([A-Za-z]{2})(?:[-_](.*))?")
+_APART = {  # regions that clouds file under CN, and ISO 3166-2 too, of countries whose letters are others
+    "HK": re.compile(r"(hong-?kong|hk)\b"), "MO": re.compile(r"(maca[ou]|mo)\b"), "TW": re.compile(r"(taiwan|taipei|tw)\b"),
+}  # fmt: skip
 
 Place = tuple[str, str]
 
@@ -32,9 +35,13 @@ class Detectors:
 
 
 def country_of(region: str) -> str:
-    """The country of a region as clouds and people write it (`cn-north-1`, `US`, `eu-west`), empty where none is told."""
+    """The country of a region as clouds and people write it (`cn-north-1`, `US`, `eu-west`), empty where none is told.
+    `cn-hongkong` is in HK: what leaves the mainland for there leaves it."""
     found = _COUNTRY.fullmatch(region)
-    return found[1].upper() if found else ""
+    if found is None:
+        return ""
+    within = (found[2] or "").lower()
+    return next((country for country, named in _APART.items() if named.match(within)), found[1].upper())
 
 
 def duties_of(ctx: Read, places: Iterable[Place], regions: Iterable[str]) -> dict[Place, dict[str, Duty]]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gongqi.packs.shelf import shelf
+from gongqi.resources.serving.plane.call import MAX_ATTEMPTS
 from tests.resources.serving.gateway.conftest import CHAT, Gateway
 
 MOBILE, RESIDENT = "+86 138-1234-5678", "11010519491231002X"
@@ -20,16 +21,17 @@ PATHS = {"chat": CHAT, "messages": "/v1/messages", "responses": "/v1/responses",
 def abroad(gateway: Gateway) -> dict[str, str]:
     """Keys by where they call from, once the pack is loaded; models that echo, by what their servers speak."""
     pack = shelf()["cn"]
+    there = {}
     for speaks in ("openai", "anthropic", "openai-responses"):
         given = {"name": f"us-{speaks}", "base_url": gateway.upstream.url, "private": True, "speaks": speaks}
-        made = gateway.operator.verb("serving:endpoint:add", region="US", **given)["id"]
+        made = there[speaks] = gateway.operator.verb("serving:endpoint:add", region="US", **given)["id"]
         gateway.route(f"echo-{speaks}", targets=[{"endpoint": made, "model": "echo=3"}])
     gateway.route("vectors", targets=[{"endpoint": made, "model": "words=1"}], kind="embeddings")
     at_home = {"name": "cn-here", "base_url": gateway.upstream.url, "private": True, "region": "CN"}
     here = gateway.operator.verb("serving:endpoint:add", **at_home)["id"]
     gateway.route("echo-here", targets=[{"endpoint": here, "model": "echo=3"}])
-    targets = [{"endpoint": made, "model": "echo=3"}, {"endpoint": here, "model": "echo=3", "rank": 1}]
-    gateway.route("echo-both", targets=targets)
+    abroad = [{"endpoint": there["openai"], "model": f"echo={words}"} for words in range(3, 3 + MAX_ATTEMPTS)]
+    gateway.route("echo-both", targets=[*abroad, {"endpoint": here, "model": "echo=3", "rank": 1}])
     gateway.operator.verb("packs:pack:load", name="cn", version=pack.version, digest=pack.digest)
     keys = {
         "CN": gateway.issue(region="CN", audience="internal")["secret"],

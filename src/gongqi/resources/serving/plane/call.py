@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
-MAX_ATTEMPTS = 3  # servers tried for one call, a connection found closed not counted
+MAX_ATTEMPTS = 3  # servers tried for one call; not counted: one that it may not be said to, a connection found closed
 PROGRESS_SECONDS = 1.0  # how much of a stream a death may forget, in the caller's favour
 PASSED_ON = frozenset((400, 413, 415, 422))  # the request's own faults, which its sender must read
 ENDINGS = {  # what a failure in the middle of an answer makes of the call
@@ -154,7 +154,9 @@ class Call:
             order = health.order(route, now(), draw)
         else:
             self._trial, order = climb.order(health, route, now(), draw)
-        for target in order[:MAX_ATTEMPTS]:
+        for target in order:
+            if self._attempts >= MAX_ATTEMPTS:
+                break
             if not health.tries(target, now()):
                 continue  # another call does meanwhile
             try:
