@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -117,6 +118,18 @@ def test_a_request_that_both_turn_down_is_held_against_neither(gateway: Gateway,
     time.sleep(2.5)  # a report, and a look
     got = both.get()
     assert (got["state"], got["old"], got["new"]) == ("climbing", [0, 0, 0], [0, 0, 0])
+
+
+def test_what_the_new_server_turns_down_late_the_old_one_answers_though_the_snapshot_has_changed(
+    gateway: Gateway, trial: Any
+) -> None:
+    late = trial("turned-down-late", "status=400+late=1", steps=[HUNDRED])
+    with ThreadPoolExecutor(1) as elsewhere:
+        answer = elsewhere.submit(gateway.call, late.name)
+        eventually(lambda: bool(gateway.plane.calls))
+        gateway.plane.swap(gateway.plane.control.snapshot())  # as every few seconds
+        assert answer.result().status_code == 200
+    eventually(lambda: late.get()["new"] == [1, 1, 1])
 
 
 def test_answers_that_break_off_stop_at_the_brake_though_nobody_looks(

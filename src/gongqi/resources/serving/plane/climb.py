@@ -78,7 +78,7 @@ class Climb:
         """(how the next call is counted, the targets that it may try). Raises Unavailable serving.upstream-resting."""
         if not self.share.takes():
             targets = health.order(route, now, draw)
-            return Trial(self, self.old, now, is_safe=False), targets
+            return Trial(self, self.old, now), targets
         target = self.rollout.target
         if self.is_stopped or not health.is_awake(target, now):
             return None, health.order(route, now, draw)
@@ -86,22 +86,23 @@ class Climb:
             others = health.order(route, now, draw)
         except Unavailable:
             others = ()
-        return Trial(self, self.new, now, is_safe=bool(others)), (target, *others)
+        return Trial(self, self.new, now, doubted=target if others else None), (target, *others)
 
     def told(self) -> dict[str, Any]:
         return {"old": self.old.told(), "new": self.new.told(), "is_stopped": self.is_stopped}
 
 
 class Trial:
-    """One call: counted once, by what became of its first attempt. `is_safe`: another server would answer it."""
+    """One call: counted once, by what became of its first attempt. `doubted`: the new server, where another would answer
+    what it turns down."""
 
-    __slots__ = ("_climb", "_is_doubted", "_is_safe", "_since", "_tally")
+    __slots__ = ("_climb", "_doubted", "_is_doubted", "_since", "_tally")
 
-    def __init__(self, climb: Climb, tally: Tally, since: float, *, is_safe: bool) -> None:
+    def __init__(self, climb: Climb, tally: Tally, since: float, *, doubted: Target | None = None) -> None:
         self._climb = climb
         self._tally: Tally | None = tally
         self._since = since
-        self._is_safe = is_safe
+        self._doubted = doubted  # as this call knows it: with each snapshot the roll-out has another
         self._is_doubted = False
 
     def settles_for(self, target: Target, status: int) -> bool:
@@ -112,7 +113,7 @@ class Trial:
                 self._tally.fault()
             self._tally = None
         elif status != 200:
-            self._is_doubted = self._is_safe and target is self._climb.rollout.target
+            self._is_doubted = target is self._doubted
             return not self._is_doubted
         return True
 
