@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from gongqi.resources.serving.plane.cache import Cache
@@ -129,6 +130,7 @@ def test_no_organisation_gets_what_another_asked(gateway: Gateway, keys: dict[st
     [
         ("status=500", {}), ("status=400", {}), ("broken", {}), ("words=5+cut=3", {"stream": True}),
         ("words=5+half=3", {"stream": True}), ("words=5+nodone", {"stream": True}), ("talk", {"tools": [TOOL]}),
+        ("status=200", {}), ("words=5+fails", {"stream": True}),
         ("talk", {"functions": [TOOL["function"]]}),
     ],
 )  # fmt: skip
@@ -215,6 +217,24 @@ def test_a_revoked_key_gets_nothing_and_the_last_takes_all_along(gateway: Gatewa
     assert there not in gateway.plane.cache._tenants
 
 
+def test_a_key_that_is_revoked_while_its_request_comes_gets_nothing_that_is_kept(gateway: Gateway) -> None:
+    made = gateway.issue(cache="asked")
+    body = orjson.dumps({"model": "talk", "messages": ASKED})
+    ask(gateway, made["secret"], headers=HOUR)
+
+    def slowly() -> Iterator[bytes]:
+        yield body[:5]
+        eventually(lambda: gateway.plane.bodies.coming > 0)
+        gateway.owner.verb("serving:key:revoke", model_key=made["id"])
+        gateway.seen()
+        yield body[5:]
+
+    with gateway.http(made["secret"]) as http:
+        headers = HOUR | {"content-type": "application/json", "content-length": str(len(body))}
+        assert http.post(CHAT, content=body, headers=headers).headers["cache-status"].startswith("gongqi; hit")
+        assert http.post(CHAT, content=slowly(), headers=headers).status_code == 401
+
+
 def test_a_model_that_is_defined_anew_is_asked_anew(gateway: Gateway, keys: dict[str, str]) -> None:
     gateway.route("changing", "words=1")
     assert [status(ask(gateway, keys["asked"], "changing", headers=HOUR)).split(";")[1] for _ in range(2)] == [
@@ -223,6 +243,9 @@ def test_a_model_that_is_defined_anew_is_asked_anew(gateway: Gateway, keys: dict
     gateway.route("changing", "words=2", price=None)
     answer = ask(gateway, keys["asked"], "changing", headers=HOUR)
     assert status(answer) == "gongqi; fwd=miss" and answer.json()["choices"][0]["message"]["content"] == "w0 w1 "
+    gateway.route("changing", "words=2", price=None, licence="Apache-2.0")
+    assert status(ask(gateway, keys["asked"], "changing", headers=HOUR)) == "gongqi; fwd=miss", "at the same address, too"
+    assert "hit" in status(ask(gateway, keys["asked"], "changing", headers=HOUR))
 
 
 def test_a_hit_counts_as_a_call_and_needs_no_money(gateway: Gateway) -> None:

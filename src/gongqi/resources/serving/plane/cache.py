@@ -43,6 +43,7 @@ NAME = b"gongqi"  # of this cache, in Cache-Status
 
 _HOLDS_TOOLS = (b'"tools"', b'"functions"', b'"mcp_servers"', b'"web_search_options"')
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # could hide one of these
+_ERROR = re.compile(rb'"error"[ \t\r\n]*:[ \t\r\n]*[^ \t\r\nn]')  # one that is told; `null` is none. Never within a text
 _SECONDS = re.compile(r'"?(\d{1,9})"?')
 
 
@@ -201,7 +202,10 @@ class Cache:
         search.drop()
         if call.ending != metering.COMPLETE or not call.was_first_choice:
             return
-        self.put(search.key, search.place, search.kind, b"".join(body), call.id, search.lines)
+        whole = b"".join(body)
+        if _ERROR.search(whole):  # some servers tell of errors under the status 200
+            return
+        self.put(search.key, search.place, search.kind, whole, call.id, search.lines)
 
     def put(self, key: Key, place: bytes, kind: bytes, body: bytes, call: str, lines: Lines = ()) -> None:
         if self._live.get(key.org) != key.cache_since:

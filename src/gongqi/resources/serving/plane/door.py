@@ -182,6 +182,8 @@ class Door:
                 search = plane.cache.search(terms, visit.headers, asked, body)
                 if search is not None:
                     if search.entry is not None:
+                        if key.id not in plane.snapshot.key_ids:  # revoked while the request came
+                            raise Refused("serving.key-invalid")
                         await self._again(visit, terms, search)
                         return
                     send = search.recording(send)

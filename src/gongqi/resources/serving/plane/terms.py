@@ -62,7 +62,8 @@ class Terms:
 
 
 def _place(key: Key, path: str, route: Route, duties: Mapping[str, Duty] | None) -> Hash:
-    """Whatever of these changes, another answer may come of the same words."""
+    """Whatever of these changes, another answer may come of the same words. What the list of models says of it is among
+    them: another release may stand behind the same address."""
     servers = [
         [
             each.server.id, each.server.tls, each.server.host, each.server.port, each.server.path, each.server.socket,
@@ -70,7 +71,7 @@ def _place(key: Key, path: str, route: Route, duties: Mapping[str, Duty] | None)
         ]
         for each in route.targets
     ]  # fmt: skip
-    model = [route.id, route.name, route.kind, route.context_tokens, route.output_tokens]
+    model = [route.id, route.name, route.kind, route.context_tokens, route.output_tokens, route.entry.decode()]
     law = duties and [key.place, [[region, *duty.rules] for region, duty in sorted(duties.items())]]
     told = orjson.dumps([key.org, key.cache_since, path, model, servers, law])
     return sha256(b"%d:%s" % (len(told), told))
