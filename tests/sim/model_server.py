@@ -10,7 +10,8 @@ more), `cached` (three tokens of the prompt were), `fails` (an error in the midd
 are no JSON), `echo=3` (what was asked last, in pieces of three characters).
 
 Every answer is real in form: chat completions, completions, embeddings and responses as OpenAI's API has them, messages
-as Anthropic's has them, with usage counted from the words that were sent. `Upstream.seen` keeps the requests.
+as Anthropic's has them, with usage counted from the words that were sent. `Upstream.seen` keeps the requests, `bodies` their
+bytes.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Upstream:
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
         self.heads: list[bytes] = []
+        self.bodies: list[bytes] = []
         self.open = 0
         self.left = 0
         self.port = 0
@@ -58,8 +60,10 @@ class Upstream:
         except asyncio.IncompleteReadError:
             return False
         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
-        body = json.loads(await reader.readexactly(int(fields.get(b"content-length", b"0"))) or b"{}")
+        sent = await reader.readexactly(int(fields.get(b"content-length", b"0")))
+        body = json.loads(sent or b"{}")
         self.seen.append(body)
+        self.bodies.append(sent)
         self.heads.append(head)
         path = unquote(head.split(b" ", 2)[1].decode())
         model = _named(path) if "/models/" in path else body["model"]

@@ -244,7 +244,9 @@ def test_a_model_that_is_defined_anew_is_asked_anew(gateway: Gateway, keys: dict
     answer = ask(gateway, keys["asked"], "changing", headers=HOUR)
     assert status(answer) == "gongqi; fwd=miss" and answer.json()["choices"][0]["message"]["content"] == "w0 w1 "
     gateway.route("changing", "words=2", price=None, licence="Apache-2.0")
-    assert status(ask(gateway, keys["asked"], "changing", headers=HOUR)) == "gongqi; fwd=miss", "at the same address, too"
+    assert status(ask(gateway, keys["asked"], "changing", headers=HOUR)) == "gongqi; fwd=miss", (
+        "at the same address, too"
+    )
     assert "hit" in status(ask(gateway, keys["asked"], "changing", headers=HOUR))
 
 

@@ -120,6 +120,52 @@ def test_what_has_no_rows_or_too_many_is_refused_before_it_is_forwarded(
     assert len(gateway.upstream.seen) == asked
 
 
+X = b'{"name":"x","datatype":"FP32","shape":[%s],"data":[0.5]%s}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs":[%s],"inputs":[%s]}' % (X % (b"1000", b""), X % (b"1", b"")),
+        b'{"inputs":[%s]}' % (X % (b"1000", b',"shape" :[1]')),
+        b'{"inputs":[%s],"\\u0069nputs":[%s]}' % (X % (b"1000", b""), X % (b"1", b"")),
+    ],
+)
+def test_a_server_computes_the_rows_that_are_paid_for_whichever_of_two_names_it_takes(
+    gateway: Gateway, endpoint: str, body: bytes
+) -> None:
+    if "rows-twice" not in gateway.routes:
+        model(gateway, endpoint, "rows-twice")
+    with gateway.http() as http:
+        answer = http.post("/v2/models/rows-twice/infer", content=body)
+    assert gateway.settled(answer)["input_tokens"] == 1
+    sent = gateway.upstream.bodies[-1]
+    assert sent.count(b'"inputs"') == sent.count(b'"shape"') == 1 and b"1000" not in sent and b"\\u" not in sent
+
+
+@pytest.mark.parametrize(
+    ("more", "is_binary"),
+    [
+        ({"parameters": {"binary_data_output": True}}, True), ({"parameters": {"binary_data_output": False}}, False),
+        ({"outputs": [{"name": "y", "parameters": {"binary_data": True}}]}, True),
+        ({"inputs": [tensor(3) | {"parameters": {"binary_data_size": 12}}]}, True),
+        ({"id": '"binary_data": true, \n"shape":'}, False), ({"parameters": {"shape": 3}}, False),
+    ],
+)  # fmt: skip
+def test_who_asks_for_an_answer_in_binary_is_refused_and_no_server_is_taken_for_broken(
+    gateway: Gateway, endpoint: str, more: dict[str, Any], is_binary: bool
+) -> None:
+    if "in-json" not in gateway.routes:
+        model(gateway, endpoint, "in-json")
+    asked = len(gateway.upstream.seen)
+    answer = infer(gateway, "in-json", **more)
+    if is_binary:
+        assert (answer.status_code, answer.json()["code"]) == (415, "serving.binary-unsupported")
+        assert len(gateway.upstream.seen) == asked
+    else:
+        assert answer.status_code == 200 and gateway.upstream.seen[-1] == {"inputs": [tensor(3, 2)]} | more
+
+
 def test_a_model_of_one_kind_is_not_asked_as_another(gateway: Gateway, endpoint: str) -> None:
     model(gateway, endpoint, "tensors")
     gateway.route("words", "words=5")

@@ -43,7 +43,7 @@ NAME = b"gongqi"  # of this cache, in Cache-Status
 
 _HOLDS_TOOLS = (b'"tools"', b'"functions"', b'"mcp_servers"', b'"web_search_options"')
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # could hide one of these
-_ERROR = re.compile(rb'"error"[ \t\r\n]*:[ \t\r\n]*[^ \t\r\nn]')  # one that is told; `null` is none. Never within a text
+_ERROR = re.compile(rb'"error"[ \t\r\n]*:[ \t\r\n]*[^ \t\r\nn]')  # but null; never within a text, where quotes are escaped
 _SECONDS = re.compile(r'"?(\d{1,9})"?')
 
 

@@ -3,13 +3,16 @@
 (KServe, "Predict Protocol - Version 2".) Tensors go in and tensors come out, and bytes pass as they come. The model is in
 the address, `/v2/models/NAME/infer`. What is paid for is counted where tokens are elsewhere: `input` is rows, and `output`
 is one for the answer, so that a price may be by row, by request, or both. A row is one step along the first dimension, of
-that input which has most.
+that input which has most. It is counted on the request alone: so where a name occurs twice, of which servers take this or
+that one, the body is written anew as it was counted.
 
 Who shows a virtual key is answered here; all else under `/v2` is for the deployments of the control plane (`serving.api`).
 """
 
 from __future__ import annotations
 
+import re
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import quote
 
@@ -36,6 +39,10 @@ MAX_TENSORS = 32
 MAX_LOOKS = 3  # servers asked what a model is
 BINARY = b"inference-header-content-length"  # announces the binary tensor extension, which is not spoken here
 
+_NAMES = re.compile(rb'"(?:inputs|shape|binary_data(?:_output|_size)?)"[ \t\r\n]*:')  # never within a text
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # could hide one of these
+_BINARY = re.compile(rb'"binary_data(?:_output)?"[ \t\r\n]*:[ \t\r\n]*true|"binary_data_size"')  # asks for it
+
 ABOUT = {
     "/v2": {"name": "gongqi", "version": "2", "extensions": []},
     "/v2/health/live": {"live": True},
@@ -58,9 +65,10 @@ class Given(msgspec.Struct):
 
 
 class Asked(NamedTuple):
-    """The model is named by the address."""
+    """The model is named by the address. `body`: as servers are to have it."""
 
     rows: int
+    body: bytes
     model: str = ""
     stream: bool | None = None
 
@@ -82,7 +90,13 @@ def read(body: bytes, headers: Headers) -> Asked:
     if BINARY in headers:
         raise Refused("serving.binary-unsupported")
     inputs = request.decoded(_body, body).inputs
-    return Asked(max(each.shape[0] if each.shape else 1 for each in inputs))
+    names = sum(1 for _ in islice(_NAMES.finditer(body), len(inputs) + 2))
+    hides = b"\\" in body and _ESCAPED_LETTER.search(body) is not None
+    if hides or names != 1 + len(inputs):  # another name than those that were read
+        body = msgspec.json.encode(request.whole(body))
+        if _BINARY.search(body):  # the answer would be no JSON, and the server taken for a broken one
+            raise Refused("serving.binary-unsupported")
+    return Asked(max(each.shape[0] if each.shape else 1 for each in inputs), body)
 
 
 def bound(asked: Asked, _body: bytes, route: Route) -> Tokens:
@@ -98,9 +112,9 @@ class Passage:
     __slots__ = ("_body", "_bound", "path")
     fields = b""
 
-    def __init__(self, _asked: Asked, body: bytes, _call: str, bound: Tokens) -> None:
+    def __init__(self, asked: Asked, _body: bytes, _call: str, bound: Tokens) -> None:
         self.path = b""
-        self._body = body
+        self._body = asked.body
         self._bound = bound
 
     def forwarded(self, model: str) -> bytes:
