@@ -180,11 +180,7 @@ def roll_rollout_back(ctx: Write, input: OneRollout) -> RolloutOut:
 
 @read("serving:rollout:list")
 def list_rollouts(ctx: Read, input: ListRollouts) -> Page[RolloutOut]:
-    query = ctx.visible(ModelRollout, to=READ)
-    for column, wanted in ((ModelRollout.route, input.route), (ModelRollout.state, input.state)):
-        if wanted:
-            query = query.where(column == wanted)
-    return ctx.page(query, ModelRollout.id, input, to=RolloutOut)
+    return ctx.listed(ModelRollout, RolloutOut, input, to=READ)
 
 
 @read("serving:rollout:get")
@@ -205,10 +201,10 @@ def open_rollouts(ctx: Read) -> Sequence[ModelRollout]:
 
 def is_certain(ctx: Read, route: str, endpoint: str | None, snapshot: int) -> bool:
     """Whether it was the model's own release that answered there under this version, and not one on trial."""
-    tried = select(ModelRollout.ended_version, ModelRollout.state).where(
+    tried = select(ModelRollout.ended_version).where(
         ModelRollout.route == route, ModelRollout.endpoint == endpoint, ModelRollout.began_version <= snapshot
     )
-    return not any(ended is None or snapshot < ended for ended, _ in ctx.session.execute(tried))
+    return not any(ended is None or snapshot < ended for ended in ctx.session.scalars(tried))
 
 
 def totals(ctx: Read, rollout: str) -> tuple[Pair, bool]:

@@ -64,8 +64,8 @@ class ShadowOut(Output):
 
 class ShadowWithFigures(ShadowOut):
     """Calls by what became of their shadow: `answered`; `failed`; `unsaid`, where the request cannot be put in that server's
-    API; `dropped`, for want of room. Of those answered, sums: the callers' times and tokens, the shadow's, and how often it
-    was the slower. None before the first."""
+    API, or would have tools called elsewhere again; `dropped`, for want of room. Of those answered, sums: the callers' times
+    and tokens, the shadow's, and how often it was the slower. None before the first."""
 
     answered: int
     failed: int
@@ -108,10 +108,7 @@ def end_shadow(ctx: Write, input: OneShadow) -> ShadowOut:
 
 @read("serving:shadow:list")
 def list_shadows(ctx: Read, input: ListShadows) -> Page[ShadowOut]:
-    query = ctx.visible(ModelShadow, to=READ)
-    if input.route:
-        query = query.where(ModelShadow.route == input.route)
-    return ctx.page(query, ModelShadow.id, input, to=ShadowOut)
+    return ctx.listed(ModelShadow, ShadowOut, input, to=READ)
 
 
 @read("serving:shadow:get")

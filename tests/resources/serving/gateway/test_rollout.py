@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,6 +14,8 @@ import pytest
 
 from gongqi.kernel.words import LANGUAGES
 from gongqi.resources.serving.climbing import BRAKE_FAULTS, HUNDRED
+from gongqi.resources.serving.plane.duties import Cited, Duty
+from gongqi.resources.serving.plane.terms import within_law
 from tests.house.conftest import wait_for
 
 from .conftest import CHAT, Gateway, eventually
@@ -183,6 +186,15 @@ def test_while_the_old_servers_rest_the_new_one_answers_its_share(gateway: Gatew
     gateway.seen()
     assert alone.words(3) == {9: 3}
     gateway.operator.verb("serving:rollout:rollback", rollout=again)
+
+
+def test_a_new_server_in_a_region_that_the_law_denies_a_key_is_not_tried(gateway: Gateway, trial: Any) -> None:
+    trial("not-over-there", steps=[HUNDRED])
+    route = gateway.plane.snapshot.routes["not-over-there"]
+    route = replace(route, rollout=replace(route.rollout, target=replace(route.rollout.target, region="US")))
+    cited = Cited("r", "s", "1", "a", "2026-01-01")
+    assert within_law(route, {"US": Duty(denied=cited)}) == replace(route, rollout=None)
+    assert within_law(route, {"US": Duty(), "CN": Duty(denied=cited)}) is route
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -206,6 +207,28 @@ def test_it_is_mirrored_to_servers_of_another_api_and_what_cannot_be_said_there_
     made.told(answered=1)
     assert gateway.call("translated", n=2, max_tokens=20).status_code == 200
     made.told(answered=1, unsaid=1)
+
+
+MCP = {"type": "mcp", "server_label": "post", "server_url": "https://post.example.org/mcp", "require_approval": "never"}
+
+
+@pytest.mark.parametrize("letter", ["c", "\\u0063"])
+def test_what_a_server_does_elsewhere_with_its_tools_is_not_done_again(
+    gateway: Gateway, mirrored: Any, letter: str
+) -> None:
+    name = f"sends-post-{len(letter)}"
+    there = gateway.operator.verb(
+        "serving:endpoint:add", name=name, base_url=gateway.upstream.url, private=True, speaks="openai-responses"
+    )["id"]
+    made = mirrored(name, "words=9", endpoint=there)
+    gateway.route(name, targets=[{"endpoint": there, "model": "words=5"}])
+    asked = json.dumps({"model": name, "input": "Post it.", "tools": [MCP]}).replace('"mcp"', f'"m{letter}p"')
+    with gateway.http() as http:
+        assert http.post("/v1/responses", content=asked).status_code == 200
+        made.told(unsaid=1, answered=0)
+        assert http.post("/v1/responses", json={"model": name, "input": "Read it."}).status_code == 200
+    made.told(unsaid=1, answered=1)
+    assert [body["input"] for body in made.heard] == ["Read it."]
 
 
 def test_prompts_of_a_shadow_are_written_nowhere(gateway: Gateway, mirrored: Any) -> None:

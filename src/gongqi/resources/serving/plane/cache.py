@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gongqi.resources.serving import metering
+from gongqi.resources.serving.plane import request
 from gongqi.resources.serving.plane.call import Call, Send
 from gongqi.resources.serving.plane.dialect import Headers, Lines
 from gongqi.resources.serving.plane.labels import MARKS
@@ -42,8 +43,7 @@ MAX_SEEN = 10_000  # entries that are looked at in one turn of the clock: less t
 NAME = b"gongqi"  # of this cache, in Cache-Status
 
 _HOLDS_TOOLS = (b'"tools"', b'"functions"', b'"mcp_servers"', b'"web_search_options"')
-_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # could hide one of these
-_ERROR = re.compile(rb'"error"[ \t\r\n]*:[ \t\r\n]*[^ \t\r\nn]')  # but null; never within a text, where quotes are escaped
+_ERROR = re.compile(rb'"error"[ \t\r\n]*:[ \t\r\n]*[^ \t\r\nn]')  # but null; in a text, quotes are escaped
 _SECONDS = re.compile(r'"?(\d{1,9})"?')
 
 
@@ -285,7 +285,7 @@ def may_be_kept(terms: Terms, wish: Wish, asked: Any, body: bytes) -> bool:
     for mark in _HOLDS_TOOLS:
         if mark in body:
             return False
-    if b"\\u00" in body and _ESCAPED_LETTER.search(body):
+    if request.hides(body):
         return False
     if terms.dialect.recalled is not None and (asked.store or asked.previous_response_id is not None):
         return False

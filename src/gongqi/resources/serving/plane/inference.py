@@ -40,7 +40,6 @@ MAX_LOOKS = 3  # servers asked what a model is
 BINARY = b"inference-header-content-length"  # announces the binary tensor extension, which is not spoken here
 
 _NAMES = re.compile(rb'"(?:inputs|shape|binary_data(?:_output|_size)?)"[ \t\r\n]*:')  # never within a text
-_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # could hide one of these
 _BINARY = re.compile(rb'"binary_data(?:_output)?"[ \t\r\n]*:[ \t\r\n]*true|"binary_data_size"')  # asks for it
 
 ABOUT = {
@@ -91,8 +90,7 @@ def read(body: bytes, headers: Headers) -> Asked:
         raise Refused("serving.binary-unsupported")
     inputs = request.decoded(_body, body).inputs
     names = sum(1 for _ in islice(_NAMES.finditer(body), len(inputs) + 2))
-    hides = b"\\" in body and _ESCAPED_LETTER.search(body) is not None
-    if hides or names != 1 + len(inputs):  # another name than those that were read
+    if names != 1 + len(inputs) or request.hides(body):  # another name than those that were read
         body = msgspec.json.encode(request.whole(body))
         if _BINARY.search(body):  # the answer would be no JSON, and the server taken for a broken one
             raise Refused("serving.binary-unsupported")

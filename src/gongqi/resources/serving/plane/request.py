@@ -96,11 +96,16 @@ def bound(asked: Asked, body: bytes, route: Route) -> Tokens:
     return Tokens(prompt_bound(body, route, _NOT_TEXT), 0, wanted * choices)
 
 
+def hides(body: bytes) -> bool:
+    """Whether a letter is written as an escape, so that a name may be there that is looked for in vain."""
+    return _ESCAPED in body and _ESCAPED_LETTER.search(body) is not None
+
+
 def prompt_bound(body: bytes, route: Route, not_text: Sequence[bytes]) -> int:
     for mark in not_text:
         if mark in body:
             return route.context_tokens
-    if _ESCAPED in body and _ESCAPED_LETTER.search(body):
+    if hides(body):
         return route.context_tokens
     return min(len(body), route.context_tokens)
 

@@ -2,8 +2,9 @@
 
 A shadow begins when its call has been answered, so the caller has nothing to wait for, and it is no call of the plane's: it
 has no reservation, no record, no limit and no part in the health of servers. What its server says is read to its end and
-thrown away; nothing of it is kept but sums. When PARALLEL are under way, or their requests hold MAX_BYTES, the next is
-dropped and counted. What the server asks for it is the operator's to pay: that is why its tokens are counted.
+thrown away; nothing of it is kept but sums. A call whose tools the server itself would call elsewhere (MCP) has no shadow.
+When PARALLEL are under way, or their requests hold MAX_BYTES, the next is dropped and counted. What the server asks for it
+is the operator's to pay: that is why its tokens are counted.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import structlog
 from gongqi.kernel.errors import GongqiError
 from gongqi.resources.serving.climbing import Share
 from gongqi.resources.serving.metering import Tokens
-from gongqi.resources.serving.plane import affinity, stream
+from gongqi.resources.serving.plane import affinity, request, stream
 from gongqi.resources.serving.plane.dialect import Dialect
 from gongqi.resources.serving.plane.pool import Connection, Failed
 from gongqi.resources.serving.plane.snapshot import Key, Shadow
@@ -31,6 +32,7 @@ MAX_ANSWER_BYTES = 4 << 20  # of an answer in one piece: PARALLEL of them are 64
 MAX_STREAM_BYTES = 32 << 20  # of one that streams, which is not held
 SECONDS = 120.0  # after which one is given up
 MAX_MIRRORS = 256  # remembered, if they are over
+_ACTS = (b'"mcp"', b'"mcp_servers"')  # tools that the server itself calls elsewhere, which would do again what they did
 ANSWERED, FAILED, DROPPED, UNSAID = COUNTS = "answered", "failed", "dropped", "unsaid"
 SUMS: tuple[str, ...] = (
     "duration_us", "output_tokens", "shadow_duration_us", "shadow_input_tokens", "shadow_output_tokens", "slower"
@@ -118,6 +120,9 @@ class Shadows:
         """Make this call once more, if it is one of the share and there is room."""
         if not mirror.share.takes():
             return
+        if acts(echo.body):
+            mirror.counts[UNSAID] += 1
+            return
         size = len(echo.body)
         if len(self._under_way) >= PARALLEL or self._bytes + size > MAX_BYTES:
             mirror.counts[DROPPED] += 1
@@ -184,6 +189,11 @@ class Shadows:
         for id, told in news.items():
             if id in self._known:
                 self._known[id].reported = told
+
+
+def acts(body: bytes) -> bool:
+    """Whether to ask this again may do something again."""
+    return any(mark in body for mark in _ACTS) or request.hides(body)
 
 
 async def _read_out(connection: Connection, events: Any) -> Tokens:

@@ -106,7 +106,8 @@ def is_bound(duties: Mapping[str, Duty] | None, shadow: Shadow | None) -> bool:
 
 
 def within_law(route: Route, duties: Mapping[str, Duty] | None) -> Route:
-    """The route, to those of its servers that the law lets this key call. Raises Refused serving.crossing-denied."""
+    """The route, to those of its servers, one on trial included, that the law lets this key call. Raises Refused
+    serving.crossing-denied."""
     if duties is None:
         return route
     denied = {region: duty.denied for region, duty in duties.items() if duty.denied is not None}
@@ -114,7 +115,10 @@ def within_law(route: Route, duties: Mapping[str, Duty] | None) -> Route:
     if not targets and route.targets:
         cited = denied[route.targets[0].region]
         raise Refused("serving.crossing-denied", model=route.name, **cited.spoken)
-    return route if len(targets) == len(route.targets) else replace(route, targets=targets)
+    rollout = None if route.rollout is not None and route.rollout.target.region in denied else route.rollout
+    if len(targets) == len(route.targets) and rollout is route.rollout:
+        return route
+    return replace(route, targets=targets, rollout=rollout)
 
 
 def within_reach(dialect: Dialect, route: Route) -> Route:
