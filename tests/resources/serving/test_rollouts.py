@@ -229,6 +229,17 @@ def test_what_cannot_be_rolled_out_is_said(street, monkeypatch):
     )
 
 
+def test_a_server_that_could_never_answer_a_model_is_not_tried_behind_its_name(street):
+    tensors, messages = (street.endpoint(speaks, speaks=speaks) for speaks in ("open-inference", "anthropic"))
+    vectors = street.talk.route("vectors", kind="embeddings").id
+    mirror = {"route": vectors, "model": "m2"}
+    for each in (tensors, messages):
+        refused("serving.endpoint-unfit", lambda each=each: street.begin(route=vectors, endpoint=each))
+        refused("serving.endpoint-unfit", lambda each=each: street.do("serving:shadow:begin", endpoint=each, **mirror))
+    refused("serving.endpoint-unfit", lambda: street.begin(endpoint=tensors))
+    assert street.begin(endpoint=messages).state == "climbing"
+
+
 def test_what_is_asked_of_a_model_that_stays_in_a_region_goes_to_no_other(street):
     street.route = street.talk.route("local", region="cn-north")
     refused("serving.region-differs", street.begin)

@@ -12,6 +12,9 @@ from gongqi.resources.serving.deployments import servable
 from gongqi.resources.serving.models import ModelEndpoint, ModelRoute
 from gongqi.resources.serving.routes import stated_of
 
+ANSWERS = {"anthropic": ("chat",), "open-inference": ("inference",)}  # by what a server speaks, which kinds of models
+BY_OPENAI = ("chat", "completions", "embeddings")  # what all others answer
+
 
 def stays(route: ModelRoute, endpoint: ModelEndpoint) -> bool:
     """Whether what is asked of this model stays in the region that it says."""
@@ -21,14 +24,19 @@ def stays(route: ModelRoute, endpoint: ModelEndpoint) -> bool:
 def candidate(ctx: Write, route: ModelRoute, endpoint: str, model: str, release: str | None) -> str | None:
     """The release that would answer there, None for an outside model.
 
-    Raises Refused: serving.route-retired, serving.endpoint-retired, serving.target-known, serving.region-differs,
-    serving.release-unsaid, serving.release-differs, serving.licence-differs, and what `servable` raises.
+    Raises Refused: serving.route-retired, serving.endpoint-retired, serving.endpoint-unfit, serving.target-known,
+    serving.region-differs, serving.release-unsaid, serving.release-differs, serving.licence-differs, and what `servable`
+    raises.
     """
     found = ctx.find(ModelEndpoint, endpoint, to="serving:endpoint:read")
     if route.state != "ready":
         raise Refused("serving.route-retired", name=route.name)
     if found.state != "ready":
         raise Refused("serving.endpoint-retired", name=found.name)
+    if route.kind not in ANSWERS.get(found.speaks, BY_OPENAI):
+        raise Refused(
+            "serving.endpoint-unfit", endpoint=found.name, speaks=found.speaks, name=route.name, kind=route.kind
+        )
     if any((each["endpoint"], each["model"]) == (endpoint, model) for each in route.targets):
         raise Refused("serving.target-known", name=route.name, endpoint=found.name)
     if not stays(route, found):
