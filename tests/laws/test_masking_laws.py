@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from stdnum.cn import ric
 
 from gongqi.kernel.errors import Refused
+from gongqi.packs.cn import identifiers
 from gongqi.packs.cn.identifiers import MOBILE, RESIDENT
 from gongqi.resources.serving.metering import NONE
 from gongqi.resources.serving.plane import anthropic, messages, openai, request, responses, stream
-from gongqi.resources.serving.plane.duties import Cited, Label, Recipe
+from gongqi.resources.serving.plane.duties import Cited, Detector, Label, Recipe
 from gongqi.resources.serving.plane.labels import Marked, Marks
-from gongqi.resources.serving.plane.masking import LETTERS, Masks
+from gongqi.resources.serving.plane.masking import LETTERS, MAX_MASKS, Masks
 from gongqi.resources.serving.plane.revealing import Revealed
 
 CITED = Cited("cn.mask", "PIPL", "38", "interpretation", "2021-11-01")
@@ -414,6 +415,29 @@ def test_big_numbers_and_unknown_members_are_forwarded_as_they_are() -> None:
     sent = msgspec.json.decode(Masks(RECIPE).body(body))
     assert sent["seed"] == 123456789012345678901234567890 and sent["x"] == {"y": [1.5, None]} and sent["model"] == "m"
     assert request.read(Masks(RECIPE).body(body)).model == "m"
+
+
+@pytest.mark.parametrize("row", ["1", "1 ", "19", "1 9 ", "１ ", "20010101", "2 0 0 1 0 1 0 1 "])
+def test_a_long_row_of_digits_is_not_reckoned_through_at_each_of_them(
+    monkeypatch: pytest.MonkeyPatch, row: str
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(identifiers, "is_resident", asked.append)
+    text = row * 1000
+    assert list(RESIDENT.find(text)) == [] and len(asked) <= len(text) / 8
+
+
+def test_more_numbers_than_are_masked_are_refused_before_the_rest_is_looked_for() -> None:
+    seen = []
+
+    def find(text: str) -> Iterator[tuple[int, int]]:
+        for at in range(len(text)):
+            seen.append(at)
+            yield at, at + 1
+
+    with pytest.raises(Refused, match=r"serving\.masks-too-many"):
+        Masks(Recipe((Detector("each", "each", find),), "refuse", CITED)).text("1" * 5 * MAX_MASKS)
+    assert len(seen) == MAX_MASKS + 1
 
 
 @pytest.mark.parametrize("layers", [2, 6])

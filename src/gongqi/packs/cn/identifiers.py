@@ -29,8 +29,12 @@ _PROVINCES = frozenset(  # and of Hong Kong, Macao and Taiwan, whose people may 
     for first, last in ((11, 15), (21, 23), (31, 37), (41, 46), (50, 54), (61, 65), (71, 71), (81, 83))
     for code in range(first, last + 1)
 )
-# Each may begin within what another candidate holds, so they are looked for at every place.
-_RESIDENT = re.compile(r"(?<!\d)(?=(\d(?:[ -]?\d){16}[ -]?[\dXx])(?!\d))", re.ASCII)
+_GROUPED = re.compile(r"\d(?:[ -]?\d){16,}(?:[ -]?[Xx])?", re.ASCII)  # where a resident number may stand
+# Each may begin within what another candidate holds, so they are looked for at every place. A day of birth is asked here,
+# or a long row of digits would be reckoned through at each of them.
+_RESIDENT = re.compile(
+    r"(?=[1-8]\d{5}(?:18|19|20|21)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[\dXx])", re.ASCII
+)
 _MOBILE = re.compile(
     r"(?<!\d)(?<!\d\.)(?=((?:(?:\+|00)?86[ -]?)?1[3-9]\d(?:\d{8}|[ -]\d{4}[ -]?\d{4}|\d{4}[ -]\d{4}))(?!\d))", re.ASCII
 )
@@ -47,11 +51,24 @@ _PLAIN = (
 
 
 def find_resident(text: str) -> Iterator[tuple[int, int]]:
-    return (span for span in _find(_RESIDENT, text) if is_resident(_plain(text[slice(*span)])))
+    for start, plain in _runs(text):
+        for grouped in _GROUPED.finditer(plain):
+            number = _NOT_DIGITS.sub("", grouped[0])
+            places: list[int] = []  # of its digits
+            for found in _RESIDENT.finditer(number):
+                places = places or [at for at, each in enumerate(grouped[0], grouped.start()) if each not in " -"]
+                at = found.start()
+                first, last = places[at], places[at + 17] + 1
+                is_part = plain[first - 1 : first].isdecimal() or plain[last : last + 1].isdecimal()
+                if not is_part and is_resident(number[at : at + 18]):
+                    yield start + first, start + last
 
 
 def find_mobile(text: str) -> Iterator[tuple[int, int]]:
-    return _find(_MOBILE, text)
+    for start, plain in _runs(text):
+        for match in _MOBILE.finditer(plain):
+            first, last = match.span(1)
+            yield start + first, start + last
 
 
 def is_resident(number: str) -> bool:
@@ -67,13 +84,11 @@ def is_resident(number: str) -> bool:
     return _CHECKS[total % 11] == number[17]
 
 
-def _find(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
+def _runs(text: str) -> Iterator[tuple[int, str]]:
+    """Where digits are close: (where that begins, what it says in plain digits)."""
     for run in _LONG.finditer(text):
         start = max(run.start() - 1, 0)
-        plain = _plain(text[start : run.end() + 2])
-        for match in pattern.finditer(plain):
-            first, last = match.span(1)
-            yield start + first, start + last
+        yield start, _plain(text[start : run.end() + 2])
 
 
 def _plain(text: str) -> str:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from itertools import islice
 from string import ascii_lowercase
 from typing import Any
 
@@ -28,7 +28,7 @@ import msgspec
 
 from gongqi.kernel.errors import Refused
 from gongqi.resources.serving.plane import request
-from gongqi.resources.serving.plane.duties import Detector, Recipe
+from gongqi.resources.serving.plane.duties import Recipe
 
 MAX_MASKS = 10_000  # in one request; the number of a placeholder has four digits
 MAX_DEPTH = 200  # of a body, with what is JSON within its texts; deeper ones are not walked, and so not sent
@@ -78,18 +78,20 @@ class Masks:
         """`depth` at which it stands in the body. Raises as `body`."""
         if "\\u" in text and (found := self._within(text, depth)) is not None:
             return found
-        spans = sorted(span for detector in self._recipe.detectors for span in self._found(detector, text))
+        found = (
+            (start, end, detector.label) for detector in self._recipe.detectors for start, end in detector.find(text)
+        )
+        spans = sorted(islice(found, MAX_MASKS + 1))
         if not spans:
             return text
+        if len(spans) > MAX_MASKS:  # before the rest of them is looked for
+            raise Refused("serving.masks-too-many", limit=MAX_MASKS)
         told: list[str] = []
         last = 0
         for start, end, label in _joined(spans):
             told += (text[last:start], self._placeholder(label, text[start:end]))
             last = end
         return "".join(told) + text[last:]
-
-    def _found(self, detector: Detector, text: str) -> Iterable[tuple[int, int, str]]:
-        return [(start, end, detector.label) for start, end in detector.find(text)]
 
     def _within(self, text: str, depth: int) -> str | None:
         """A text that is JSON, with escapes that hide what it says: read, masked and written anew."""
@@ -105,11 +107,11 @@ class Masks:
         if _UNSAFE.search(said):
             raise self._refused("form")
         self.count += 1
+        if self.count > MAX_MASKS:
+            raise Refused("serving.masks-too-many", limit=MAX_MASKS)
         known = self._placeholders.get(said)
         if known is None:
             number = len(self._placeholders)
-            if number >= MAX_MASKS:
-                raise Refused("serving.masks-too-many", limit=MAX_MASKS)
             self._word = self._word or "".join(secrets.choice(ascii_lowercase) for _ in range(LETTERS))
             prefix = f"{START}{label}-{self._word}-"
             self._prefixes.add(prefix)
