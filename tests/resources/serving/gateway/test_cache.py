@@ -104,6 +104,10 @@ def test_the_words_of_the_call_are_heeded(gateway: Gateway, keys: dict[str, str]
     entry.until = entry.at
     gone = status(ask(gateway, keys["asked"], headers=HOUR))
     assert gone in ("gongqi; fwd=stale", "gongqi; fwd=miss"), "whether or not the clock has taken it away yet"
+    with gateway.http(keys["asked"]) as http:
+        twice = [*HOUR.items(), ("cache-control", "no-store")]
+        lines = http.post(CHAT, json={"model": "talk", "messages": ASKED}, headers=twice)
+    assert status(lines) == "", "each line is heeded"
     for mistaken in ("max-age=x", "max-age", "max-age=-1", "max-age=0", ",,="):
         assert status(ask(gateway, keys["asked"], headers={"cache-control": mistaken})) == ""
 

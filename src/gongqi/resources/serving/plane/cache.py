@@ -164,11 +164,11 @@ class Cache:
         self.size = 0
         self.coming = 0  # bytes of answers under way
 
-    def search(self, terms: Terms, headers: Headers, asked: Any, body: bytes) -> Search | None:
-        """None where the call takes no part."""
+    def search(self, terms: Terms, headers: Headers, control: bytes, asked: Any, body: bytes) -> Search | None:
+        """None where the call takes no part. `control`: all that it says as Cache-Control."""
         key = terms.key
         assert terms.place is not None, "the key keeps answers"
-        wish = wish_of(key, headers.get(b"cache-control", b""))
+        wish = wish_of(key, control)
         if wish is None or not may_be_kept(terms, wish, asked, body):
             return None
         search = Search(self, key, wish, place(terms.place, headers, body))

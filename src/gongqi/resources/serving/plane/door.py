@@ -86,6 +86,10 @@ class Visit:
         accepted = self.headers.get(b"accept-language")
         return negotiate(accepted.decode("latin-1") if accepted else None)
 
+    def all_of(self, name: bytes) -> bytes:
+        """What a header says that may be given in several lines (RFC 9110, 5.3)."""
+        return b",".join([value for given, value in self.scope["headers"] if given == name])
+
     @property
     def manners(self) -> Manners:
         """How it is answered: in the API of the address, or where several share one, of its client."""
@@ -179,7 +183,7 @@ class Door:
         try:
             search = None
             if terms.place is not None and named is None:
-                search = plane.cache.search(terms, visit.headers, asked, body)
+                search = plane.cache.search(terms, visit.headers, visit.all_of(b"cache-control"), asked, body)
                 if search is not None:
                     if search.entry is not None:
                         if key.id not in plane.snapshot.key_ids:  # revoked while the request came
