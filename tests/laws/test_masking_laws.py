@@ -22,7 +22,7 @@ from gongqi.resources.serving.metering import NONE
 from gongqi.resources.serving.plane import anthropic, messages, openai, request, responses, stream
 from gongqi.resources.serving.plane.duties import Cited, Detector, Label, Recipe
 from gongqi.resources.serving.plane.labels import Marked, Marks
-from gongqi.resources.serving.plane.masking import LETTERS, MAX_MASKS, Masks
+from gongqi.resources.serving.plane.masking import LETTERS, MAX_LETTERS, MAX_MASKS, Masks
 from gongqi.resources.serving.plane.revealing import Revealed
 
 CITED = Cited("cn.mask", "PIPL", "38", "interpretation", "2021-11-01")
@@ -438,6 +438,13 @@ def test_more_numbers_than_are_masked_are_refused_before_the_rest_is_looked_for(
     with pytest.raises(Refused, match=r"serving\.masks-too-many"):
         Masks(Recipe((Detector("each", "each", find),), "refuse", CITED)).text("1" * 5 * MAX_MASKS)
     assert len(seen) == MAX_MASKS + 1
+
+
+@pytest.mark.parametrize("texts", [["a" * (MAX_LETTERS + 1)], ["a" * (MAX_LETTERS // 4)] * 5])
+def test_more_text_than_a_model_reads_is_refused_where_it_must_be_looked_at(texts: list[str]) -> None:
+    with pytest.raises(Refused, match=r"serving\.unmaskable.*size"):
+        Masks(RECIPE).body(orjson.dumps({"model": "m", "prompt": texts}))
+    assert Masks(RECIPE).body(orjson.dumps({"model": "m", "prompt": "a" * (MAX_LETTERS // 2)}))
 
 
 @pytest.mark.parametrize("layers", [2, 6])

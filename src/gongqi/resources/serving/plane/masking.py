@@ -31,6 +31,7 @@ from gongqi.resources.serving.plane import request
 from gongqi.resources.serving.plane.duties import Recipe
 
 MAX_MASKS = 10_000  # in one request; the number of a placeholder has four digits
+MAX_LETTERS = 2 << 20  # of text in one request: as much as a model reads; looking at more would keep all calls waiting
 MAX_DEPTH = 200  # of a body, with what is JSON within its texts; deeper ones are not walked, and so not sent
 DIGITS = 4
 LETTERS = 12  # drawn for a request: 56 bits
@@ -48,10 +49,11 @@ TOKENS = ("prompt", "input")  # what may be given as numbers of tokens
 class Masks:
     """Of one request. `count`: how often something was masked."""
 
-    __slots__ = ("_behind", "_is_constant", "_placeholders", "_prefixes", "_recipe", "_word", "count")
+    __slots__ = ("_behind", "_is_constant", "_looked_at", "_placeholders", "_prefixes", "_recipe", "_word", "count")
 
     def __init__(self, recipe: Recipe, *, is_constant: bool = False) -> None:
         self.count = 0
+        self._looked_at = 0  # letters
         self._recipe = recipe
         self._is_constant = is_constant
         self._word = ""  # drawn when something is found
@@ -76,6 +78,9 @@ class Masks:
 
     def text(self, text: str, depth: int = 0) -> str:
         """`depth` at which it stands in the body. Raises as `body`."""
+        self._looked_at += len(text)
+        if self._looked_at > MAX_LETTERS:
+            raise self._refused("size")
         if "\\u" in text and (found := self._within(text, depth)) is not None:
             return found
         found = (
