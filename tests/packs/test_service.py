@@ -94,8 +94,8 @@ def test_what_clouds_file_under_china_is_in_the_country_where_it_is(region: str,
 
 def test_the_page_shows_rules_sources_and_cases_in_both_languages(foundation: Foundation) -> None:
     for language, words in (
-        ("zh", ("算例", "本产品的解释", "个人信息保护法 38")),
-        ("en", ("Worked cases", "our interpretation", "39")),
+        ("zh", ("算例", "本产品的解释", "个人信息保护法 38", "校验码不对，不是身份证号")),
+        ("en", ("Worked cases", "our interpretation", "39", "a day that never was is no day of birth")),
     ):
         page = foundation.operator.http.get(
             "/packs", params={"caller": "cn", "server": "US"}, headers={"accept-language": language}
@@ -147,7 +147,7 @@ def test_a_pack_whose_own_case_fails_is_not_loaded(foundation: Foundation, monke
     pack = shelf()["eu"]
     wrong = {"eu": replace(pack, cases=(replace(pack.cases[0], expects={}),))}
     monkeypatch.setattr(service, "shelf", lambda: wrong)
-    assert reading.failures(wrong["eu"]) == [pack.cases[0].name]
+    assert reading.failures(wrong["eu"]) == [pack.cases[0].en]
     assert refusal(foundation, "packs:pack:load", **named("eu")) == "packs.case-failed"
 
 

@@ -46,7 +46,7 @@ def _shown(ctx: Read, pack: ReadPack, row: service.LoadedPackOut | None) -> dict
         "row": row,
         "is_altered": row is not None and row.digest != pack.digest,
         "rules": [service.finding_out(ctx, pack, rules.Finding(rule, "applies")) for rule in pack.rules],
-        "cases": [(case, case.name not in failed) for case in pack.cases],
+        "cases": [(case, case.en not in failed) for case in pack.cases],
     }
 
 

@@ -38,7 +38,8 @@ class Pack:
 class Case:
     """`finds` of a `detector` in `text`, or what rules say of `facts` on a day: `expects` by rule."""
 
-    name: str
+    zh: str
+    en: str
     expects: Mapping[str, str]
     facts: Mapping[str, str]
     as_of: date
@@ -91,11 +92,11 @@ def failures(pack: ReadPack) -> list[str]:
             spans = sorted(set(pack.detectors[case.detector].find(case.text)))
             widest = [span for span in spans if not any(_covers(other, span) for other in spans if other != span)]
             if tuple(case.text[start:end] for start, end in widest) != case.finds:
-                failed.append(case.name)
+                failed.append(case.en)
         else:
             found = rules.find(pack.rules, case.facts, case.as_of, pack.regions)
             if {each.rule.id: each.state for each in found} != dict(case.expects):
-                failed.append(case.name)
+                failed.append(case.en)
     return failed
 
 
@@ -150,8 +151,8 @@ def _rule(
 
 def _case(row: dict[str, Any]) -> Case:
     return Case(
-        row["name"], row.get("expects", {}), row.get("facts", {}), row.get("as_of", date.min), row.get("detector", ""),
-        row.get("text", ""), tuple(row.get("finds", ())),
+        row["zh"], row["en"], row.get("expects", {}), row.get("facts", {}), row.get("as_of", date.min),
+        row.get("detector", ""), row.get("text", ""), tuple(row.get("finds", ())),
     )  # fmt: skip
 
 
