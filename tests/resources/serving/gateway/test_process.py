@@ -116,7 +116,8 @@ def test_calls_beside_the_server_are_settled_by_it_whatever_becomes_of_them(gate
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "serving.key-needed")
 
     with beside.http.stream("POST", CHAT, json={"model": "long", "stream": True} | BODY) as stream:
-        next(line for line in stream.iter_lines() if '"content":"w' in line)
+        lines = stream.iter_lines()  # which hangs up when nobody holds it any more
+        next(line for line in lines if '"content":"w' in line)
         beside.command.kill()
     record = gateway.settled(stream)
     assert (record["ending"], record["input_tokens"]) == ("killed", 0) and record["output_tokens"] >= 1
