@@ -8,7 +8,7 @@ from itertools import accumulate, product
 from math import exp, isclose
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gongqi.resources.serving import climbing
@@ -142,6 +142,7 @@ def test_no_count_is_too_large_for_the_comparison() -> None:
 
 
 @given(st.lists(st.booleans(), max_size=600))
+@example([True, False, *[True] * 20])  # chance finds it one run in some
 def test_a_brake_bounds_the_faults_of_a_process_whatever_happens(faults: list[bool]) -> None:
     brake, good, bad = Brake(), 0, 0
     for is_fault in faults:
