@@ -203,7 +203,7 @@ def test_the_page_of_the_model_shows_operators_how_it_climbs_and_nobody_else(
 ) -> None:
     shown = trial(f"shown-{language.lower()}", steps=[25, HUNDRED])
     shown.words(HUNDRED)
-    eventually(lambda: shown.get()["new"][0] == 25)
+    eventually(lambda: (shown.get()["old"][0], shown.get()["new"][0]) == (75, 25))
     words = gateway.foundation.kernel.house.words
     runner = gateway.foundation.person(f"runner-{language.lower()}", "*", "operator")
 
