@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from gongqi.books.ledger import periods
 from gongqi.economy.billing import api
+from gongqi.economy.billing.countries import COUNTRIES
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Caller, Entry
 from gongqi.resources.serving.metering import NANO
@@ -201,6 +202,13 @@ def test_a_seller_in_china_says_that_it_is_no_fapiao(office: Office) -> None:
 def test_a_tax_number_has_the_letters_and_digits_of_its_country(office: Office, wrong: str) -> None:
     with refused("billing.vat-id-invalid"):
         office.address(office.home, vat_id=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["EU", "UK", "XK", "ZZ", "AA"])
+def test_a_country_is_one_of_iso_3166(office: Office, wrong: str) -> None:
+    with refused("billing.country-unknown"):
+        office.address(office.home, country=wrong)
+    assert len(COUNTRIES) == 249 and all(len(each) == 2 for each in COUNTRIES)
 
 
 def file(office: Office, **path: str) -> Any:

@@ -1,7 +1,7 @@
 """Under which name and where an organisation is billed, and under which numbers tax offices and registers know it.
 
 What an invoice says of its parties is what they have set here. A tax number is checked by its form and check digits, where
-its country publishes these; whether it was given out is not asked of anybody.
+its country publishes these; whether it was given out is not asked of anybody. A country is one of ISO 3166-1.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 from stdnum import get_cc_module
 
+from gongqi.economy.billing.countries import COUNTRIES
 from gongqi.economy.billing.models import BillingAddress
 from gongqi.economy.billing.prices import ID
 from gongqi.kernel.errors import Refused
@@ -56,10 +57,12 @@ class AddressOut(Output):
 
 @verb("billing:address:set", evidence="billing.address-set")
 def set_address(ctx: Write, input: SetAddress) -> AddressOut:
-    """Say under which name and where an organisation is billed. Raises Refused: billing.vat-id-invalid,
-    billing.registration-invalid."""
+    """Say under which name and where an organisation is billed. Raises Refused: billing.country-unknown,
+    billing.vat-id-invalid, billing.registration-invalid."""
     ctx.require("billing:address:set", input.org)
     members.require_organisation(ctx, input.org)
+    if input.country not in COUNTRIES:
+        raise Refused("billing.country-unknown", country=input.country)
     _check_numbers(input)
     given = input.model_dump()
     row = ctx.session.get(BillingAddress, input.org)

@@ -9,11 +9,9 @@ from __future__ import annotations
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Write
 from gongqi.resources.serving.deployments import servable
+from gongqi.resources.serving.endpoints import require_fit
 from gongqi.resources.serving.models import ModelEndpoint, ModelRoute
 from gongqi.resources.serving.routes import stated_of
-
-ANSWERS = {"anthropic": ("chat",), "open-inference": ("inference",)}  # by what a server speaks, which kinds of models
-BY_OPENAI = ("chat", "completions", "embeddings")  # what all others answer
 
 
 def stays(route: ModelRoute, endpoint: ModelEndpoint) -> bool:
@@ -33,10 +31,7 @@ def candidate(ctx: Write, route: ModelRoute, endpoint: str, model: str, release:
         raise Refused("serving.route-retired", name=route.name)
     if found.state != "ready":
         raise Refused("serving.endpoint-retired", name=found.name)
-    if route.kind not in ANSWERS.get(found.speaks, BY_OPENAI):
-        raise Refused(
-            "serving.endpoint-unfit", endpoint=found.name, speaks=found.speaks, name=route.name, kind=route.kind
-        )
+    require_fit(found, route.name, route.kind)
     if any((each["endpoint"], each["model"]) == (endpoint, model) for each in route.targets):
         raise Refused("serving.target-known", name=route.name, endpoint=found.name)
     if not stays(route, found):

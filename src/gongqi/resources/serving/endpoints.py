@@ -25,6 +25,9 @@ ID = 64
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 REGION = r"^([A-Z]{2})?$"  # a country (ISO 3166-1), or EU; empty where nobody says
 SPEAKS = "^(openai|openai-responses|anthropic|open-inference)$"
+TENSORS = "open-inference"
+ANSWERS = {"anthropic": ("chat",), TENSORS: ("inference",)}  # by what a server speaks, which kinds of models
+BY_OPENAI = ("chat", "completions", "embeddings")  # what all others answer
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 
 
@@ -70,7 +73,10 @@ class EndpointOut(Output):
 
 @verb("serving:endpoint:add", evidence="serving.endpoint-added")
 def add_endpoint(ctx: Write, input: AddEndpoint) -> EndpointOut:
+    """Raises Refused: serving.salt-unfit, serving.name-taken, serving.address-invalid."""
     ctx.require("serving:endpoint:add")
+    if input.cache_salt and input.speaks == TENSORS:
+        raise Refused("serving.salt-unfit", speaks=input.speaks)
     if ctx.session.scalar(select(ModelEndpoint.id).where(ModelEndpoint.name == input.name)):
         raise Refused("serving.name-taken", name=input.name)
     row = ctx.add(
@@ -101,6 +107,12 @@ def list_endpoints(ctx: Read, input: Paged) -> Page[EndpointOut]:
 @read("serving:endpoint:get")
 def get_endpoint(ctx: Read, input: OneEndpoint) -> EndpointOut:
     return EndpointOut.model_validate(ctx.find(ModelEndpoint, input.endpoint, to="serving:endpoint:read"))
+
+
+def require_fit(row: ModelEndpoint, name: str, kind: str) -> None:
+    """Whether what is spoken there answers models of this kind. Raises Refused serving.endpoint-unfit."""
+    if kind not in ANSWERS.get(row.speaks, BY_OPENAI):
+        raise Refused("serving.endpoint-unfit", endpoint=row.name, speaks=row.speaks, name=name, kind=kind)
 
 
 def raise_version(ctx: Write) -> None:

@@ -7,7 +7,7 @@ plane goes by it. A route without a tariff is not offered: nobody should call wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -29,9 +29,10 @@ from gongqi.resources.serving.agreements import (
     drawn_up,
 )
 from gongqi.resources.serving.deployments import servable
-from gongqi.resources.serving.endpoints import ID, raise_version, version_now
+from gongqi.resources.serving.endpoints import ID, raise_version, require_fit, version_now
 from gongqi.resources.serving.metering import Tariff
 from gongqi.resources.serving.models import ModelEndpoint, ModelRoute
+from gongqi.resources.serving.plane.inference import TAILS
 from gongqi.resources.serving.rollout_models import ModelRollout
 
 ROUTE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$"  # as model names are: `org/model-1.5:latest`
@@ -137,14 +138,20 @@ class RouteWithTargets(RouteOut):
 
 @verb("serving:route:define", evidence="serving.route-defined")
 def define_route(ctx: Write, input: DefineRoute) -> RouteWithTargets:
-    """Make a route, or put this definition in the place of the one it has; its price stays."""
+    """Make a route, or put this definition in the place of the one it has; its price stays. Raises Refused:
+    serving.route-name-reserved, serving.endpoint-retired, serving.endpoint-unfit, serving.route-of-another,
+    serving.rollout-under-way, serving.agreement-one-language, and what `_stated` raises."""
     ctx.require("serving:route:define")
     members.require_organisation(ctx, input.org)
+    tail = next((tail for tail in TAILS if input.name.endswith(tail)), None)
+    if input.kind == "inference" and tail is not None:
+        raise Refused("serving.route-name-reserved", name=input.name, tail=tail)
     stated = _stated(ctx, input)
     for target in input.targets:
         endpoint = ctx.find(ModelEndpoint, target.endpoint, to="serving:endpoint:read")
         if endpoint.state != "ready":
             raise Refused("serving.endpoint-retired", name=endpoint.name)
+        require_fit(endpoint, input.name, input.kind)
     given = input.model_dump(exclude={"name", "targets", *_TERMS})
     given |= {"targets": [each.model_dump() for each in input.targets]} | stated
     row = ctx.session.scalar(select(ModelRoute).where(ModelRoute.name == input.name))
@@ -213,6 +220,12 @@ def set_tariff(ctx: Write, route: str, tariff: Tariff, tiers: Mapping[str, Mappi
 def route_facts(ctx: Read, route: str) -> RouteOut:
     """Any route; it is public. Raises Refused access.not-found."""
     return RouteOut.model_validate(ctx.find(ModelRoute, route, to="serving:route:read"))
+
+
+def names_of(ctx: Read, routes: Collection[str]) -> dict[str, str]:
+    """Any routes; they are public."""
+    rows = ctx.session.execute(select(ModelRoute.id, ModelRoute.name).where(ModelRoute.id.in_(routes)))
+    return {row.id: row.name for row in rows}
 
 
 def tariffs_of(row: Mapping[str, Any]) -> dict[str, Tariff]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ import httpx
 import pytest
 import uvicorn
 
+from gongqi.doors.cli.client import Problem
 from gongqi.doors.web.server import build as build_app
 from gongqi.resources.serving.control import CREDENTIALS
 from tests.resources.serving.conftest import load_market
-from tests.resources.serving.gateway.conftest import CHAT, Gateway
+from tests.resources.serving.gateway.conftest import Gateway
 
 ROW_NANOS, ANSWER_NANOS = 1000, 50
 SPEAKS = "open-inference"
@@ -171,11 +173,29 @@ def test_a_model_of_one_kind_is_not_asked_as_another(gateway: Gateway, endpoint:
     gateway.route("words", "words=5")
     assert gateway.call("tensors").json()["error"]["code"] == "serving.kind-differs"
     assert infer(gateway, "words").json()["code"] == "serving.kind-differs"
-    gateway.route("wrong", "words=5", kind="inference")
-    assert infer(gateway, "wrong").json()["code"] == "serving.api-unspoken"
-    given = [{"endpoint": endpoint, "model": "plain"}]
-    gateway.route("wrong-too", targets=given)
-    assert gateway.call("wrong-too", path=CHAT).json()["error"]["code"] == "serving.api-unspoken"
+    with pytest.raises(Problem, match=re.escape("serving.endpoint-unfit")):
+        gateway.route("wrong", "words=5", kind="inference")
+    with pytest.raises(Problem, match=re.escape("serving.endpoint-unfit")):
+        gateway.route("wrong-too", targets=[{"endpoint": endpoint, "model": "plain"}])
+
+
+@pytest.mark.parametrize("tail", ["/infer", "/ready"])
+def test_a_model_that_would_be_called_as_an_address_of_another_is_called_otherwise(
+    gateway: Gateway, endpoint: str, tail: str
+) -> None:
+    with pytest.raises(Problem, match=re.escape("serving.route-name-reserved")):
+        model(gateway, endpoint, f"org/tensors{tail}")
+    gateway.route(f"org/words{tail}", "words=1")
+    assert gateway.call(f"org/words{tail}").status_code == 200, "of other kinds it is no address"
+    model(gateway, endpoint, "org/versions/3")
+    assert infer(gateway, "org/versions/3").status_code == 200
+
+
+def test_servers_that_remember_no_prompts_are_given_no_salt(gateway: Gateway) -> None:
+    at = gateway.upstream.url.removesuffix("/v1")
+    given = {"name": "salty", "base_url": at, "private": True, "speaks": SPEAKS, "cache_salt": True}
+    with pytest.raises(Problem, match=re.escape("serving.salt-unfit")):
+        gateway.operator.verb("serving:endpoint:add", **given)
 
 
 @pytest.mark.parametrize(

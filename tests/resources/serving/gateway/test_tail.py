@@ -12,6 +12,8 @@ import httpx
 import orjson
 import pytest
 
+from gongqi.kernel.access import ANONYMOUS
+from gongqi.kernel.verbs import Caller
 from gongqi.kernel.words import LANGUAGES
 from gongqi.resources.serving import following
 from tests.resources.serving.gateway.conftest import Gateway
@@ -69,14 +71,32 @@ def test_the_page_shows_the_same_without_scripts(gateway: Gateway, language: str
     assert httpx.get(f"{gateway.url}/serving/tail", trust_env=False).status_code == 401
 
 
-async def taken_up() -> list[bytes]:
-    """What a stream says that had been let in, when all places were taken meanwhile."""
+async def taken_up(whose: str | None = None) -> list[bytes]:
+    """What a stream says that had been let in, when all places, or one reader's, were taken meanwhile."""
     nobody: Any = None
-    following._open.update(taken := {object() for _ in range(following.MAX_STREAMS)})
+    places = following.MAX_STREAMS if whose is None else following.MAX_OF_ONE
+    taken = {object(): whose or f"reader {number}" for number in range(places)}
+    following._open.update(taken)
     try:
-        return [told async for told in following._stream(nobody, nobody, [])]
+        return [told async for told in following._stream(nobody, Caller(ANONYMOUS), [])]
     finally:
-        following._open.difference_update(taken)
+        for mark in taken:
+            del following._open[mark]
+
+
+def test_nobody_holds_all_places(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "MAX_OF_ONE", 2)
+    other = gateway.foundation.person("another-reader", gateway.org, "owner")
+    with followed(gateway, gateway.owner) as one, followed(gateway, gateway.owner) as two:
+        assert next(one)["is_whole"] and next(two)["is_whole"]
+        for language, word in (("zh", "您已在 2 处"), ("en", "in 2 places already")):
+            given = {"cookies": {"gongqi_session": gateway.owner.secret}, "headers": {"accept-language": language}}
+            answer = httpx.get(f"{gateway.url}{TAIL}", **given, trust_env=False)
+            assert (answer.status_code, answer.json()["code"]) == (429, "serving.own-tails-too-many")
+            assert word in answer.text
+        with followed(gateway, other) as third:
+            assert next(third)["is_whole"]
+    assert not asyncio.run(taken_up(whose="anonymous")), "nor by coming at one time"
 
 
 def test_streams_have_a_limit_and_are_counted_down(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:

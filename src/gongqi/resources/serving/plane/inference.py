@@ -34,6 +34,7 @@ SPEAKER = "open-inference"
 MODELS = "/v2/models/"
 INFER_TAIL = "/infer"
 READY_TAIL = "/ready"
+TAILS = (INFER_TAIL, READY_TAIL)  # of addresses: a model whose name ended so could not be asked what it is
 MAX_DIMENSIONS = 8  # as `serving.rules`
 MAX_TENSORS = 32
 MAX_LOOKS = 3  # servers asked what a model is
