@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import time
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
@@ -19,8 +21,8 @@ from gongqi.kernel.errors import Refused
 from gongqi.packs.cn import identifiers
 from gongqi.packs.cn.identifiers import MOBILE, RESIDENT
 from gongqi.resources.serving.metering import NONE
-from gongqi.resources.serving.plane import anthropic, messages, openai, request, responses, stream
-from gongqi.resources.serving.plane.duties import Cited, Detector, Label, Recipe
+from gongqi.resources.serving.plane import anthropic, guard, messages, openai, request, responses, stream
+from gongqi.resources.serving.plane.duties import Cited, Detector, Duty, Label, Recipe
 from gongqi.resources.serving.plane.labels import Marked, Marks
 from gongqi.resources.serving.plane.masking import LETTERS, MAX_LETTERS, MAX_MASKS, Masks
 from gongqi.resources.serving.plane.revealing import Revealed
@@ -415,6 +417,33 @@ def test_big_numbers_and_unknown_members_are_forwarded_as_they_are() -> None:
     sent = msgspec.json.decode(Masks(RECIPE).body(body))
     assert sent["seed"] == 123456789012345678901234567890 and sent["x"] == {"y": [1.5, None]} and sent["model"] == "m"
     assert request.read(Masks(RECIPE).body(body)).model == "m"
+
+
+@given(st.one_of(TEXTS, st.text("12 -+.x８－", max_size=150)), st.integers(1, 60))
+def test_where_a_text_is_cut_into_windows_makes_no_difference(text: str, size: int) -> None:
+    whole = [list(detector.find(text)) for detector in RECIPE.detectors]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identifiers, "WINDOW", size)
+        assert [list(detector.find(text)) for detector in RECIPE.detectors] == whole
+
+
+def test_while_a_long_text_is_masked_others_go_on() -> None:
+    """What it takes in all is not of this test: a step of the loop waits for a small part of it."""
+    text = "11010519491231002" * (MAX_LETTERS // 17)
+    body = orjson.dumps({"model": "m", "prompt": text})
+    began = time.perf_counter()
+    waits: list[float] = []
+
+    async def masked() -> None:
+        task = asyncio.ensure_future(guard.guarded(Duty(mask=RECIPE), openai.COMPLETIONS, "m", "gen_1", body))
+        while not task.done():
+            at = time.perf_counter()
+            await asyncio.sleep(0.001)
+            waits.append(time.perf_counter() - at)
+        assert task.result().masked == 0
+
+    asyncio.run(masked())
+    assert max(waits) < (time.perf_counter() - began) / 4
 
 
 @pytest.mark.parametrize("row", ["1", "1 ", "19", "1 9 ", "１ ", "20010101", "2 0 0 1 0 1 0 1 "])

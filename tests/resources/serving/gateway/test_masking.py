@@ -194,6 +194,45 @@ def test_what_cannot_be_looked_at_is_refused_with_the_rule_or_goes_to_a_server_i
     assert gateway.call("echo-openai", key=abroad["US"], **asked).status_code == 200
 
 
+def test_the_record_says_what_was_masked_where_it_was_answered(gateway: Gateway, abroad: dict[str, str]) -> None:
+    [there] = gateway.operator.read("serving:route:targets", route=gateway.routes["echo-openai"])["targets"]
+    [here] = gateway.operator.read("serving:route:targets", route=gateway.routes["echo-here"])["targets"]
+    fails = there | {"model": "status=500"}
+    asked = {"messages": [{"role": "user", "content": SAID}]}
+    for name, last, masked in (("then-there", there, 2), ("then-here", here, 0)):
+        gateway.plane.health._states.clear()
+        gateway.route(name, targets=[fails, last | {"rank": 1}])
+        for stream in (False, True):
+            answer = gateway.call(name, key=abroad["CN"], stream=stream, **asked)
+            record = gateway.settled(answer)
+            assert (record["attempts"], record["masked"]) == (2, masked)
+            assert answer.headers.get("gongqi-masked") == (str(masked) if masked else None)
+            assert "@cn" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        (CHAT, {"logprobs": True}), ("/v1/completions", {"logprobs": 0}), (CHAT, {"prompt_logprobs": 0}),
+        ("/v1/responses", {"top_logprobs": 2}), ("/v1/responses", {"include": ["message.output_text.logprobs"]}),
+    ],
+)  # fmt: skip
+def test_probabilities_of_placeholders_are_told_to_nobody(
+    gateway: Gateway, abroad: dict[str, str], path: str, more: dict[str, Any]
+) -> None:
+    api = {path: api for api, path in PATHS.items()}[path]
+    for text, status in ((SAID, 422), ("nothing to mask", 200)):
+        with gateway.http(abroad["CN"]) as http:
+            answer = http.post(path, json=body(api, "echo-openai-responses", text, **more))
+        assert answer.status_code == status, answer.text
+        if status == 422:
+            assert answer.json()["error"]["code"] == "serving.logprobs-masked"
+            assert "cn.mask.crossing" in answer.json()["error"]["message"]
+    asked = body(api, "echo-openai-responses", SAID, **dict.fromkeys(more, None if path != CHAT else False))
+    with gateway.http(abroad["CN"]) as http:
+        assert http.post(path, json=asked).status_code == 200, "who asks for none gets an answer"
+
+
 def test_more_numbers_than_are_masked_are_refused(gateway: Gateway, abroad: dict[str, str]) -> None:
     gateway.route(
         "wide",

@@ -1,10 +1,13 @@
 """What is done to one attempt of a call by a duty: masked on its way out, put back and marked on its way in.
 
-A call of which the law asks nothing has none of this.
+A call of which the law asks nothing has none of this. What is long is masked on a thread, so that the calls of others go
+on meanwhile: as much as is looked at (`masking.MAX_LETTERS`) takes up to a second.
 """
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -16,12 +19,25 @@ from gongqi.resources.serving.plane.labels import Marked, Marks
 from gongqi.resources.serving.plane.masking import Masks
 from gongqi.resources.serving.plane.revealing import Revealed
 
+LONG_BYTES = 16 << 10  # of a body; what is shorter takes ten milliseconds at most
+THREADS = 2  # that mask, of all that a process has under way
 GENERATED = ("chat", "completions")  # kinds of answers that say something
 EMBEDDINGS = "embeddings"
 
+_threads = ThreadPoolExecutor(THREADS, "masking")
+
+
+async def guarded(duty: Duty, dialect: Dialect, model: str, call: str, body: bytes) -> Guard:
+    """Raises as `Guard`."""
+    if duty.mask is None or len(body) <= LONG_BYTES:
+        return Guard(duty, dialect, model, call, body)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_threads, Guard, duty, dialect, model, call, body)
+
 
 class Guard:
-    """`body` is what may leave. Raises Refused: serving.crossing-denied, serving.unmaskable, serving.masks-too-many."""
+    """`body` is what may leave. Raises Refused: serving.crossing-denied, serving.unmaskable, serving.masks-too-many,
+    serving.logprobs-masked."""
 
     __slots__ = ("_marks", "_masks", "_streams", "body")
 

@@ -67,14 +67,17 @@ class Masks:
         """A request's body with nothing in it that a detector finds, written anew: a member that is given twice is read
         once, and what was not read must not leave.
 
-        Raises Refused: serving.unmaskable, serving.masks-too-many.
+        Raises Refused: serving.unmaskable, serving.masks-too-many, serving.logprobs-masked.
         """
         document = request.whole(body)
         model = {"model": document.pop("model")} if "model" in document else {}
         for name in TOKENS:
             if _has_numbers(document.get(name)):
                 raise self._refused("tokens")
-        return msgspec.json.encode(model | self._value(document, 0))
+        masked = model | self._value(document, 0)
+        if self.count and _asks_how_likely(document):
+            raise Refused("serving.logprobs-masked", rule=self._recipe.cited.rule)
+        return msgspec.json.encode(masked)
 
     def text(self, text: str, depth: int = 0) -> str:
         """`depth` at which it stands in the body. Raises as `body`."""
@@ -203,6 +206,15 @@ def _is_media(part: dict[str, Any]) -> bool:
 
 def _is_base64(text: str) -> bool:
     return len(text) >= 64 and re.fullmatch(r"[A-Za-z0-9+/\r\n]+={0,2}|[A-Za-z0-9_\-]+={0,2}", text) is not None
+
+
+def _asks_how_likely(document: dict[str, Any]) -> bool:
+    """Whether probabilities of tokens are asked for. Those of a placeholder's pieces are not those of what stands behind it,
+    and no piece of it can be put back."""
+    named = (document.get("logprobs"), document.get("prompt_logprobs"), document.get("top_logprobs") or None)
+    include = document.get("include")
+    asked = isinstance(include, list) and "message.output_text.logprobs" in include
+    return asked or any(each is not None and each is not False for each in named)
 
 
 def _has_numbers(given: Any) -> bool:
