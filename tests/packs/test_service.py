@@ -14,6 +14,7 @@ from gongqi.kernel.config import Settings
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.gates import Answer, Citation, Verdict
 from gongqi.packs import reading, service
+from gongqi.packs.models import LoadedPack
 from gongqi.packs.shelf import shelf
 from gongqi.resources.serving import crossings
 from gongqi.resources.serving.gates import CALL_FORWARD, Crossing
@@ -127,6 +128,25 @@ def test_what_is_loaded_and_is_not_here_any_more_denies_what_it_could_have_spoke
     assert verdict(foundation, caller="DE", server="US").allowed
     monkeypatch.setattr(service, "shelf", dict)
     assert not verdict(foundation, caller="DE", server="US").allowed, "nobody knows what it was the law of"
+
+
+def test_what_a_newer_edition_speaks_of_no_more_is_denied_until_it_is_loaded(
+    foundation: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrower = {"cn": replace(shelf()["cn"], digest="f" * 64, regions=frozenset(("DE",))), "eu": shelf()["eu"]}
+    monkeypatch.setattr(service, "shelf", lambda: narrower)
+    assert not verdict(foundation, caller="CN", server="US").allowed, "by what was loaded"
+    assert not verdict(foundation, caller="DE", server="US").allowed, "by what is here in its place"
+    assert verdict(foundation, caller="FR", server="US").allowed
+
+    id = loaded(foundation)["cn"]["id"]
+
+    def write(ctx: Any, regions: list[str] | None) -> None:
+        ctx.session.get_one(LoadedPack, id).regions = regions
+
+    foundation.kernel.transact(lambda ctx: write(ctx, None), reason="test")  # as a row of before they were written
+    assert not verdict(foundation, caller="FR", server="US").allowed, "nobody knows what it was the law of"
+    foundation.kernel.transact(lambda ctx: write(ctx, sorted(shelf()["cn"].regions)), reason="test")
 
 
 def test_a_newer_edition_takes_the_place_of_the_one_before(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Index, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -11,7 +12,8 @@ from gongqi.kernel.db import Base
 
 
 class LoadedPack(Base):
-    """One loading. `state`: loaded, replaced (by a later loading), unloaded. Personal data: none but who did it."""
+    """One loading. `state`: loaded, replaced (by a later loading), unloaded. `regions`: those that it speaks of; None where
+    nobody wrote them down. Personal data: none but who did it."""
 
     __tablename__ = "pack"
     __table_args__ = (Index(None, "state", "name"),)
@@ -20,6 +22,7 @@ class LoadedPack(Base):
     name: Mapped[str]
     edition: Mapped[str]
     digest: Mapped[str] = mapped_column(String(64))
+    regions: Mapped[list[Any] | None]
     state: Mapped[str]
     loaded_by: Mapped[str]
     loaded_at: Mapped[datetime]

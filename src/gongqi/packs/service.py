@@ -139,8 +139,8 @@ def load_pack(ctx: Write, input: LoadPack) -> LoadedPackOut:
         before.state, before.ended_at = "replaced", ctx.now
     row = ctx.add(
         LoadedPack(
-            id=ctx.new_id("pck"), name=pack.name, edition=pack.version, digest=pack.digest, state="loaded",
-            loaded_by=ctx.actor.id, loaded_at=ctx.now, ended_at=None, evidence="",
+            id=ctx.new_id("pck"), name=pack.name, edition=pack.version, digest=pack.digest, regions=sorted(pack.regions),
+            state="loaded", loaded_by=ctx.actor.id, loaded_at=ctx.now, ended_at=None, evidence="",
         )
     )  # fmt: skip
     ctx.session.flush()
@@ -231,7 +231,7 @@ def answer_crossing(ctx: Read, question: Crossing) -> list[Answer]:
     answers: list[Answer] = []
     for row, pack in ctx.once(_rows_once, ANSWERER):
         if pack is None or pack.digest != row.digest:
-            if pack is None or _may_concern(pack, facts):
+            if pack is None or _may_concern(row, pack, facts):
                 answers.append(_denied(row))
             continue
         for finding in rules.find(pack.rules, facts, question.as_of, pack.regions):
@@ -279,8 +279,12 @@ def _on_the_shelf(name: str) -> ReadPack:
     return pack
 
 
-def _may_concern(pack: ReadPack, facts: dict[str, str]) -> bool:
-    return any(not facts[place] or facts[place] in pack.regions for place in rules.PLACES)
+def _may_concern(row: LoadedPack, pack: ReadPack, facts: dict[str, str]) -> bool:
+    """Whether what was loaded could have spoken of such a call, or what is here in its place could."""
+    if row.regions is None:
+        return True
+    regions = pack.regions.union(row.regions)
+    return any(not facts[place] or facts[place] in regions for place in rules.PLACES)
 
 
 def _answer(ctx: Read, finding: Finding) -> Answer:

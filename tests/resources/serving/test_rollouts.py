@@ -8,12 +8,15 @@ import pytest
 
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.events import EventRow
-from gongqi.resources.serving import rollouts, tallies
+from gongqi.resources.hub.events import ReleaseWithdrawn
+from gongqi.resources.serving import rollouts, shadows, tallies
 from gongqi.resources.serving.control import GatewayControl
 from gongqi.resources.serving.drift import tell
 from gongqi.resources.serving.drifting import Change
+from gongqi.resources.serving.metering import Tariff
 from gongqi.resources.serving.models import ModelEndpoint
 from gongqi.resources.serving.rollout_models import ModelTally
+from gongqi.resources.serving.routes import set_tariff
 from tests.sim.talk import Talk
 
 GOOD, ILL = [1000, 0, 0], [100, 60, 60]
@@ -266,6 +269,27 @@ def test_a_release_gives_way_to_one_with_the_same_licence_alone(street):
     refused("serving.release-differs", lambda: street.begin(release=two, model="m3"))
     plain = street.talk.route("licensed", licence="MIT")
     refused("serving.licence-differs", lambda: street.begin(route=plain.id, release=one))
+
+
+def test_a_release_that_is_withdrawn_is_mirrored_to_no_more(street):
+    market = street.market
+    one, two = street.releases()
+    route = street.talk.route("mirrored", release=one)
+    tariff = Tariff("p", 1, "CNY-fen", 1, 1, 1)
+    market.kernel.transact(lambda ctx: set_tariff(ctx, route.id, tariff, {}), reason="test")
+    given = {"route": route.id, "endpoint": street.other, "model": "m2", "release": two}
+    begun = street.do("serving:shadow:begin", **given)
+    assert (begun.release, begun.state) == (two, "mirroring")
+    control = GatewayControl(market.kernel)
+    assert control.snapshot().routes["mirrored"].shadow.id == begun.id
+    street.do("hub:release:withdraw", release=two, reason="found wrong")
+    market.work()
+    ended = market.ask(market.operator, "serving:shadow:get", shadow=begun.id)
+    assert ended.state == "ended" and ended.ended_at is not None and ended.evidence != begun.evidence
+    assert control.snapshot().routes["mirrored"].shadow is None
+    again = ReleaseWithdrawn(two, asset="", revision="", digest="", org="")
+    market.kernel.transact(lambda ctx: shadows.end_withdrawn(ctx, again), reason="test")
+    assert market.ask(market.operator, "serving:shadow:get", shadow=begun.id) == ended, "twice is once"
 
 
 def test_which_release_answered_is_not_said_of_a_call_that_went_to_one_on_trial(street):

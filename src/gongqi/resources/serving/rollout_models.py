@@ -66,7 +66,8 @@ class ModelTally(Base):
 
 
 class ModelShadow(Base):
-    """Where `percent` of a route's calls are made once more, for nobody. `state`: mirroring, ended; one a route mirrors."""
+    """Where `percent` of a route's calls are made once more, for nobody. `state`: mirroring, ended; one a route mirrors.
+    `release` is what runs there, None for an outside model."""
 
     __tablename__ = "model_shadow"
     __table_args__ = (Index(None, "route", "id"), Index(None, "state"))
@@ -78,6 +79,7 @@ class ModelShadow(Base):
     org: Mapped[str]
     endpoint: Mapped[str] = mapped_column(ForeignKey("model_endpoint.id"))
     model: Mapped[str]
+    release: Mapped[str | None]
     percent: Mapped[int]
     state: Mapped[str]
     began_at: Mapped[datetime]

@@ -82,6 +82,7 @@ ROOM = Room(
     handlers=(
         Handler(ReleaseWithdrawn, "serving.retire-withdrawn", service.retire_withdrawn),
         Handler(ReleaseWithdrawn, "serving.retire-hosted", hosted.retire_hosted),
+        Handler(ReleaseWithdrawn, "serving.end-withdrawn", shadows.end_withdrawn),
         Handler(DriftFound, "serving.roll-back-on-drift", rollouts.roll_back_on_drift),
     ),
     flows=FLOWS,

@@ -2,8 +2,9 @@
 
 A shadow answers for nothing, yet it reads what was asked: so what holds for a model's own servers holds for it
 (`serving.candidates`), and a call of a key that is narrowed to models is not mirrored to what is offered under other names
-that the key may not use. Callers pay nothing for it; what the server asks is paid by who runs the foundation, and its tokens
-are told. Compared are sums: answered and failed, times, tokens. No content is kept, nor are there pairs of calls.
+that the key may not use; and what is withdrawn reads nothing any more. Callers pay nothing for it; what the server asks is
+paid by who runs the foundation, and its tokens are told. Compared are sums: answered and failed, times, tokens. No content
+is kept, nor are there pairs of calls.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy import select
 
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
+from gongqi.resources.hub.events import ReleaseWithdrawn
 from gongqi.resources.serving import tallies
 from gongqi.resources.serving.candidates import candidate
 from gongqi.resources.serving.endpoints import ID, raise_version
@@ -54,6 +56,7 @@ class ShadowOut(Output):
     org: str
     endpoint: str
     model: str
+    release: str | None
     percent: int
     state: str
     began_at: datetime
@@ -86,11 +89,11 @@ def begin_shadow(ctx: Write, input: BeginShadow) -> ShadowOut:
     known = select(ModelShadow.id).where(ModelShadow.route == route.id, ModelShadow.state == MIRRORING)
     if (found := ctx.session.scalar(known)) is not None:
         raise Refused("serving.shadow-under-way", name=route.name, shadow=found)
-    candidate(ctx, route, input.endpoint, input.model, input.release)
+    release = candidate(ctx, route, input.endpoint, input.model, input.release)
     row = ctx.add(
         ModelShadow(
             id=ctx.new_id("msh"), route=route.id, org=route.org, endpoint=input.endpoint, model=input.model,
-            percent=input.percent, state=MIRRORING, began_at=ctx.now, ended_at=None, evidence="",
+            release=release, percent=input.percent, state=MIRRORING, began_at=ctx.now, ended_at=None, evidence="",
         )
     )  # fmt: skip
     return _changed(ctx, row)
@@ -129,10 +132,20 @@ def open_shadows(ctx: Read) -> Sequence[ModelShadow]:
     return ctx.session.scalars(select(ModelShadow).where(ModelShadow.state == MIRRORING).order_by(ModelShadow.id)).all()
 
 
-def _changed(ctx: Write, row: ModelShadow) -> ShadowOut:
+def end_withdrawn(ctx: Write, event: ReleaseWithdrawn) -> None:
+    """What should no longer be used is asked nothing more, for nobody either. Twice is once."""
+    rows = select(ModelShadow).where(ModelShadow.release == event.release, ModelShadow.state == MIRRORING)
+    for row in ctx.session.scalars(rows.order_by(ModelShadow.id)):
+        row.state, row.ended_at = ENDED, ctx.now
+        _changed(ctx, row, kind="serving.shadow-ended")
+
+
+def _changed(ctx: Write, row: ModelShadow, *, kind: str | None = None) -> ShadowOut:
     ctx.session.flush()
     raise_version(ctx)
     sealed = {"endpoint": row.endpoint, "model": row.model}
-    row.evidence = ctx.record(row.id, private=sealed, route=row.route, state=row.state, percent=row.percent)
+    row.evidence = ctx.record(
+        row.id, kind=kind, private=sealed, route=row.route, release=row.release, state=row.state, percent=row.percent
+    )
     ctx.session.flush()
     return ShadowOut.model_validate(row)
