@@ -4,11 +4,16 @@ Each process is told apart (`process`), since its sums begin with its life; thos
 and what they counted is in the usage records. Names follow the OpenTelemetry semantic conventions for generative AI,
 written as Prometheus writes them; what these do not know begins with `gongqi_gateway_`, and `gongqi_engine_` for the models
 that the home runs itself.
+
+Roll-outs and shadows are told as all processes have reported them, and by the model alone, which has one of each at a time:
+their sums begin anew with the next one.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -20,17 +25,22 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from gongqi.kernel.verbs import Read
-from gongqi.resources.serving import metering
+from gongqi.resources.serving import metering, rollouts, shadows, tallies
+from gongqi.resources.serving.climbing import HUNDRED
 from gongqi.resources.serving.engines.host import READY, Host, State
 from gongqi.resources.serving.models import SpoolMark
-from gongqi.resources.serving.plane import meters, spool
+from gongqi.resources.serving.plane import meters, shadow, spool
+from gongqi.resources.serving.routes import names_of
 
 READ = "serving:metrics:read"
 MAX_PROCESSES = 256  # of one home that are told of
+MAX_SHADOWS = 256  # that are told of; of roll-outs `latest` has a limit
+OVER = timedelta(hours=1)  # for so long it is told what became of a roll-out, so that an alarm can see it
 OPERATIONS = {"completions": "text_completion"}  # as the conventions call what we call otherwise
 MODEL = ["process", "gen_ai_request_model", "gen_ai_operation_name"]
 PROCESS = ["process"]
 ENGINE = ["endpoint", "engine"]
+TRIED = ["gen_ai_request_model"]
 
 log = structlog.get_logger("gongqi.serving.metrics")
 
@@ -53,7 +63,8 @@ def exposition(ctx: Read, root: Path) -> bytes:
         except (OSError, ValueError) as error:  # it has just ended
             log.info("a process's sums cannot be read", process=folder.name, error=repr(error))
     registry = CollectorRegistry()
-    registry.register(_Told([*_families(told), *_engines(ctx.kernel.part(Host).states())]))
+    engines = _engines(ctx.kernel.part(Host).states())
+    registry.register(_Told([*_families(told), *engines, *_rollouts(ctx), *_shadows(ctx)]))
     return generate_latest(registry)
 
 
@@ -146,6 +157,49 @@ def _engines(states: Sequence[State]) -> Iterator[Metric]:
         batches.add_metric(labels, each.batches)
         rows.add_metric(labels, each.rows)
     yield from (ready, restarts, memory, waiting, batches, rows)
+
+
+def _rollouts(ctx: Read) -> Iterator[Metric]:
+    """Those that are open, and those that have just ended."""
+    share = GaugeMetricFamily(
+        "gongqi_gateway_rollout_share", "Of a model's calls, those that its new server is asked first",
+        labels=[*TRIED, "state"],
+    )  # fmt: skip
+    sides = [*TRIED, "side"]
+    calls = CounterMetricFamily(
+        "gongqi_gateway_rollout_calls", "Calls that were to be answered by a side", labels=sides
+    )
+    faults = CounterMetricFamily("gongqi_gateway_rollout_faults", "Those of them that it failed", labels=sides)
+    slow = CounterMetricFamily("gongqi_gateway_rollout_slow", "Those of them that were slow", labels=sides)
+    rows = rollouts.latest(ctx, since=ctx.now - OVER)
+    names = names_of(ctx, [row.route for row in rows])
+    for row, pair in rollouts.with_totals(ctx, rows):
+        share.add_metric([names[row.route], row.state], row.percent / HUNDRED)
+        for side, sums in pair._asdict().items():
+            for family, value in zip((calls, faults, slow), sums, strict=True):
+                family.add_metric([names[row.route], side], value)
+    yield from (share, calls, faults, slow)
+
+
+def _shadows(ctx: Read) -> Iterator[Metric]:
+    """Those that mirror."""
+    share = GaugeMetricFamily(
+        "gongqi_gateway_shadow_share", "Of a model's answered calls, those that are made once more", labels=TRIED
+    )
+    calls = CounterMetricFamily(
+        "gongqi_gateway_shadow_calls", "Such calls, by what became of them", labels=[*TRIED, "outcome"]
+    )
+    rows = shadows.open_shadows(ctx)[:MAX_SHADOWS]
+    names = names_of(ctx, [row.route for row in rows])
+    reported = tallies.reported_of(ctx, [row.id for row in rows])
+    for row in rows:
+        sums: Counter[str] = Counter()
+        for told in reported.get(row.id, ()):
+            sums.update(told)
+        share.add_metric([names[row.route]], row.percent / HUNDRED)
+        for outcome in shadow.COUNTS:
+            calls.add_metric([names[row.route], outcome], sums[outcome])
+    yield from (share, calls)
 
 
 def _add(

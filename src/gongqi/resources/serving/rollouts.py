@@ -12,12 +12,12 @@ process is on; when drift is found in the model's calls; and when its server, it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import Field
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.flows import Again, Run
@@ -207,11 +207,30 @@ def is_certain(ctx: Read, route: str, endpoint: str | None, snapshot: int) -> bo
     return not any(ended is None or snapshot < ended for ended in ctx.session.scalars(tried))
 
 
+def latest(ctx: Read, *, since: datetime) -> list[ModelRollout]:
+    """The last roll-out of each model, if it is open or has ended since then: all that are open, and as many more."""
+    rows = select(ModelRollout).where(or_(ModelRollout.ended_at.is_(None), ModelRollout.ended_at >= since))
+    order = (ModelRollout.ended_at.is_not(None), ModelRollout.began_at.desc(), ModelRollout.id)
+    found: dict[str, ModelRollout] = {}
+    for row in ctx.session.scalars(rows.order_by(*order).limit(2 * MAX_OPEN)):
+        found.setdefault(row.route, row)
+    return list(found.values())
+
+
+def with_totals(ctx: Read, rows: Sequence[ModelRollout]) -> list[tuple[ModelRollout, Pair]]:
+    reported = tallies.reported_of(ctx, [row.id for row in rows if row.state in OPEN])
+    return [(row, _summed(reported.get(row.id, [])) if row.state in OPEN else _pair(row.seen)) for row in rows]
+
+
 def totals(ctx: Read, rollout: str) -> tuple[Pair, bool]:
     """What all processes have reported, and whether one of them has stopped it."""
     told = tallies.reported(ctx, rollout)
+    return _summed(told), any(each["is_stopped"] for each in told)
+
+
+def _summed(told: Sequence[Mapping[str, Any]]) -> Pair:
     old, new = ([sum(column) for column in zip(*(each[side] for each in told), strict=True)] for side in ("old", "new"))
-    return Pair(Side(*old), Side(*new)), any(each["is_stopped"] for each in told)
+    return Pair(Side(*old), Side(*new))
 
 
 # --- its flow --------------------------------------------------------------------------------------------------------

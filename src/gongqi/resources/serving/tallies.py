@@ -6,7 +6,7 @@ reports of its last second are lost. Nothing is written for a call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +33,19 @@ def reported(ctx: Read, subject: str) -> list[dict[str, Any]]:
     """Of each process that has taken part."""
     rows = select(ModelTally.figures).where(ModelTally.subject == subject).order_by(ModelTally.plane)
     return list(ctx.session.scalars(rows))
+
+
+def reported_of(ctx: Read, subjects: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+    """The same of several."""
+    rows = ctx.session.execute(
+        select(ModelTally.subject, ModelTally.figures)
+        .where(ModelTally.subject.in_(subjects))
+        .order_by(ModelTally.plane)
+    )
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row.subject, []).append(row.figures)
+    return found
 
 
 def forget_old(ctx: Write) -> int:

@@ -10,8 +10,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gongqi.kernel.words import LANGUAGES
+from gongqi.resources.serving import metrics
 from gongqi.resources.serving.metering import exact
 from gongqi.resources.serving.plane import health, meters
+from gongqi.resources.serving.rollout_models import ModelRollout
 from tests.resources.serving.gateway.conftest import Gateway, eventually
 
 DURATION, FIRST = "gen_ai_server_request_duration_seconds", "gen_ai_server_time_to_first_token_seconds"
@@ -89,6 +91,51 @@ def test_values_fall_where_the_bounds_say() -> None:
         meter.ended("complete", first, first, meters.Tokens(1, 0, 4))
     assert meter.first.counts[0] == 2 and meter.first.counts[1] == 1 and meter.first.counts[-1] == 1
     assert meter.input.counts[0] == 4 and meter.output.counts[1] == 4
+
+
+def test_a_roll_out_is_told_by_its_share_its_state_and_how_both_sides_fare(gateway: Gateway) -> None:
+    route = gateway.route("rolled", "words=5")
+    given = {"route": route, "endpoint": gateway.endpoint, "model": "status=500+of=rolled", "steps": [50, 100]}
+    rollout = gateway.operator.verb("serving:rollout:begin", hold_seconds=600, **given)["id"]
+    gateway.seen()
+    made = 0
+    while not any(body["model"] == given["model"] for body in gateway.upstream.seen):
+        assert gateway.call("rolled").status_code == 200
+        made += 1
+    model = {"gen_ai_request_model": "rolled"}
+    names = [f"gongqi_gateway_rollout_{what}_total" for what in ("calls", "faults")]
+
+    def told() -> list[float]:
+        return [value(gateway, name, **model, side=side) for name in names for side in ("old", "new")]
+
+    eventually(lambda: told() == [made - 1, 1, 0, 1])
+    share = "gongqi_gateway_rollout_share"
+    assert value(gateway, share, **model, state="climbing") == 0.5
+    before = told()
+    gateway.operator.verb("serving:rollout:rollback", rollout=rollout)
+    assert [each.labels["state"] for each in read(gateway) if each.name == share] == ["rolled-back"]
+    assert value(gateway, share, **model) == 0 and told() == before
+    gateway.foundation.kernel.transact(lambda ctx: long_over(ctx, rollout), reason="test")
+    assert not [each for each in read(gateway) if each.name.startswith("gongqi_gateway_rollout")]
+
+
+def long_over(ctx: Any, rollout: str) -> None:
+    ctx.session.get_one(ModelRollout, rollout).ended_at -= metrics.OVER
+
+
+def test_a_shadow_is_told_by_its_share_and_what_became_of_its_calls(gateway: Gateway) -> None:
+    route = gateway.route("mirrored", "words=5")
+    given = {"route": route, "endpoint": gateway.endpoint, "percent": 100}
+    shadow = gateway.operator.verb("serving:shadow:begin", model="words=9+of=mirrored", **given)["id"]
+    gateway.seen()
+    for _ in range(3):
+        gateway.call("mirrored")
+    model = {"gen_ai_request_model": "mirrored"}
+    eventually(lambda: value(gateway, "gongqi_gateway_shadow_calls_total", **model, outcome="answered") == 3)
+    assert value(gateway, "gongqi_gateway_shadow_calls_total", **model, outcome="failed") == 0
+    assert value(gateway, "gongqi_gateway_shadow_share", **model) == 1
+    gateway.operator.verb("serving:shadow:end", shadow=shadow)
+    assert value(gateway, "gongqi_gateway_shadow_share", **model) == 0
 
 
 # ---- the page of a model
