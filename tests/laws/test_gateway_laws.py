@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gongqi.kernel.errors import Refused
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.metering import ENDINGS, NANO, Tariff, Tokens
 from gongqi.resources.serving.plane import chat_as_messages, request, responses, responses_as_chat, spool, stream
@@ -35,6 +36,30 @@ def test_however_calls_are_cut_into_batches_the_sum_is_rounded_once(calls: Any, 
         charged += whole
         at += size
     assert charged == sum(costs) // NANO and owed == sum(costs) % NANO
+
+
+NAMES = st.sampled_from(("n", "model", "max_tokens", "模", 'a"b', "")) | st.text(max_size=3)
+SPACES = st.text(" \t\r\n", max_size=2)
+MEMBERS = st.lists(st.tuples(NAMES, st.recursive(st.sampled_from((1, 12, "n", "", None)), st.lists)), max_size=5)
+
+
+@given(MEMBERS, st.lists(SPACES, min_size=24, max_size=24), st.booleans(), st.booleans())
+def test_a_body_is_refused_if_and_only_if_it_gives_a_name_twice(
+    members: list[tuple[str, Any]], spaces: list[str], ascii: bool, wide: bool
+) -> None:
+    gap = iter(spaces if wide else [""] * len(spaces))
+    told = [
+        f"{next(gap)}{json.dumps(name, ensure_ascii=ascii)}{next(gap)}:{next(gap)}{json.dumps(value)}{next(gap)}"
+        for name, value in members
+    ]
+    body = f"{next(gap)}{{{','.join(told)}}}".encode()
+    twice = {name for at, (name, _) in enumerate(members) if name in [name for name, _ in members[:at]]}
+    if twice:
+        with pytest.raises(Refused, match=r"serving\.request-unreadable") as refused:
+            request.require_once(body)
+        assert refused.value.params["why"] in {f'"{name}" × 2' for name in twice}
+    else:
+        request.require_once(body)
 
 
 @given(st.integers(0, 10**12), st.integers(0, 10**12), st.integers(0, 50))

@@ -7,7 +7,9 @@ that many tokens, `stall`, `cut=3` (end of file after three events), `half=3` (i
 (seconds before the answer), `close` (no keep-alive), `nodone` (no [DONE]), `crlf`, `think` (thought before the answer),
 `calls=2` (so many tools are called, if there are any), `finish=length` (the reason of the end), `says=data:` (one word
 more), `cached` (three tokens of the prompt were), `fails` (an error in the middle of a stream), `mangled` (arguments that
-are no JSON), `echo=3` (what was asked last, in pieces of three characters).
+are no JSON), `errs` (an error under the status 200, of a stream in its first event), `nothing` (a
+stream without events), `echo=3` (what was asked last, in
+pieces of three characters).
 
 Every answer is real in form: chat completions, completions, embeddings and responses as OpenAI's API has them, messages
 as Anthropic's has them, with usage counted from the words that were sent. `Upstream.seen` keeps the requests, `bodies` their
@@ -92,6 +94,14 @@ class Upstream:
         if "redirect" in does:
             writer.write(b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n")
             return True
+        if "errs" in does:
+            error = {"type": "error", "error": {"message": "scripted", "type": "scripted"}}
+            if not body.get("stream"):
+                return await self._whole(writer, does, error)
+            head = b"" if "/completions" in path.removeprefix("/v1/chat") else b"event: error\n"
+            return await self._send(
+                writer, does, [b"%sdata: %s\n\ndata: [DONE]\n\n" % (head, json.dumps(error).encode())]
+            )
         if "/models/" in path:
             return await self._whole(writer, does, _inference(path, body))
         if path.endswith("/embeddings"):
@@ -105,6 +115,8 @@ class Upstream:
             words = [asked[at : at + size] for at in range(0, len(asked), size)]
         if "says" in does:
             words.append(does["says"].replace("_", " "))
+        if "nothing" in does and body.get("stream"):
+            return await self._send(writer, does, [])
         if path.endswith("/responses"):
             if body.get("stream"):
                 return await self._send(writer, does, _response_events(body, does, words))

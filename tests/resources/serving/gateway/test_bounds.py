@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -20,7 +21,7 @@ from gongqi.kernel.errors import Refused
 from gongqi.resources.serving import leases, rates
 from gongqi.resources.serving.metering import NANO, Tariff
 from gongqi.resources.serving.models import KeyRate, Lease
-from gongqi.resources.serving.plane import bodies, health, limits, openai, pool, process, spool
+from gongqi.resources.serving.plane import bodies, health, limits, openai, pool, process, request, spool
 from gongqi.resources.serving.plane.health import Health
 from gongqi.resources.serving.plane.snapshot import Route, Server, Target
 from gongqi.resources.serving.settlement import settle_all
@@ -212,6 +213,43 @@ def test_of_two_limits_of_an_answer_the_larger_is_reserved(gateway: Gateway) -> 
     record = gateway.settled(answer)
     assert (record["output_tokens"], record["is_capped"]) == (40, False)
     assert code(gateway.call("wordy", max_completion_tokens=1, max_tokens=513)) == (400, "serving.output-too-long")
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages"])
+@pytest.mark.parametrize(
+    ("name", "twice"),
+    [
+        ("max_tokens", '"max_tokens":100000,"max_tokens":1'), ("max_tokens", '"max_tokens":1,"max_tokens":1'),
+        ("max_tokens", r'"max_tokens":100000,"max\u005ftokens":1'), ("max_tokens", '"max_tokens":512,"max_tokens":51'),
+        ("n", '"max_tokens":1, "n" : 128 ,\n"n":1'), ("best_of", '"best_of":128,"max_tokens":1,"best_of":null'),
+        ("stream", '"stream":true,"max_tokens":1,"stream":false'), ("model", '"max_tokens":1,"model":"dear"'),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_given_twice_is_refused_whichever_of_the_two_a_server_takes(
+    gateway: Gateway, path: str, name: str, twice: str
+) -> None:
+    gateway.scripted("words=1")
+    asked = len(gateway.upstream.seen)
+    body = f'{{"model":"words-1",{twice},"messages":[{{"role":"user","content":"?"}}],"prompt":"?","input":"?"}}'
+    with gateway.http() as http:
+        answer = http.post(path, content=body.encode())
+    assert answer.status_code == 400 and f'"{name}" × 2' in answer.json()["error"]["message"]
+    assert len(gateway.upstream.seen) == asked, "nothing was forwarded"
+
+
+def test_names_may_stand_again_within_what_they_name(gateway: Gateway) -> None:
+    schema = {"type": "object", "properties": {"model": {"type": "string"}, "n": {"type": "integer"}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema | {"required": ["model", "n"]}}}]
+    said = [{"role": "user", "content": '{"model": "m", "max_tokens": 1, "n": 2} \\u0041'}]
+    answer = gateway.call(gateway.scripted("words=1"), n=1, max_tokens=9, tools=tools, messages=said, user="model")
+    assert answer.status_code == 200 and gateway.upstream.seen[-1]["messages"] == said
+
+
+def test_a_body_of_more_names_than_requests_have_is_not_looked_through(gateway: Gateway) -> None:
+    more = {f"m{number}": number for number in range(request.MAX_MEMBERS)}
+    with gateway.http() as http:
+        answer = http.post(CHAT, content=json.dumps({"model": gateway.scripted("words=1"), "messages": []} | more))
+    assert code(answer) == (400, "serving.request-unreadable")
 
 
 def test_a_picture_that_is_spelled_otherwise_is_a_picture(gateway: Gateway) -> None:

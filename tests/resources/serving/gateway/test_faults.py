@@ -49,6 +49,7 @@ def healthy(gateway: Gateway) -> None:
         ("redirect", 502, "serving.upstream-broken"),
         ("gzip", 502, "serving.upstream-broken"),
         ("cut=1", 502, "serving.upstream-broken"),
+        ("errs", 502, "serving.upstream-broken"),
     ],
 )
 def test_a_server_that_gives_no_answer_costs_nothing(gateway: Gateway, script: str, status: int, code: str) -> None:
@@ -67,7 +68,7 @@ def test_a_fault_of_the_request_itself_is_passed_on_and_costs_nothing(gateway: G
     assert gateway.settled(answer)["cost_nanos"] == 0
 
 
-@pytest.mark.parametrize("first", ["refuse", "status=500", "broken", "gzip", "cut=1"])
+@pytest.mark.parametrize("first", ["refuse", "status=500", "broken", "gzip", "cut=1", "errs"])
 def test_a_fallback_answers_and_is_charged_once_at_the_price_of_the_name(gateway: Gateway, first: str) -> None:
     answer = gateway.call(gateway.scripted(first, "words=4"))
     assert answer.status_code == 200

@@ -16,7 +16,7 @@ import orjson
 
 from gongqi.kernel.errors import Refused
 from gongqi.resources.serving.metering import NONE, Tokens, estimated_tokens
-from gongqi.resources.serving.plane import messages, openai, request
+from gongqi.resources.serving.plane import messages, openai, request, stream
 from gongqi.resources.serving.plane.dialect import Answered, Dialect, Headers, Manners, Problem
 from gongqi.resources.serving.plane.messages_as_chat import MessagesAsChat
 from gongqi.resources.serving.plane.snapshot import Route
@@ -65,6 +65,7 @@ def read(body: bytes, headers: Headers) -> Asked:
 
 
 def read_count(body: bytes, headers: Headers) -> Asked:
+    request.require_once(body)
     asked = request.decoded(_decoder, body)
     return Asked(asked.model, asked.max_tokens, asked.stream, headers.get(b"anthropic-beta", b""))
 
@@ -94,8 +95,9 @@ class Passage:
         return request.renamed(self._body, self._asked.model, model)
 
     def answered(self, body: bytes) -> Answered:
-        counts = messages.read(body).usage
-        return Answered(body, None if counts is None else counts.tokens())
+        told = messages.read(body)
+        stream.require_answer(told.error, told.content)
+        return Answered(body, None if told.usage is None else told.usage.tokens())
 
     def events(self) -> messages.Events:
         return messages.Events()
@@ -110,7 +112,7 @@ class Counting(Passage):
     __slots__ = ()
 
     def answered(self, body: bytes) -> Answered:
-        messages.read(body)
+        stream.require_answer(messages.read(body).error)
         return Answered(body, NONE)
 
 

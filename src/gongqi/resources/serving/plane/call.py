@@ -19,8 +19,8 @@ from gongqi.resources.serving import metering
 from gongqi.resources.serving.metering import Tokens
 from gongqi.resources.serving.plane import affinity, stream
 from gongqi.resources.serving.plane.climb import Trial
-from gongqi.resources.serving.plane.dialect import OUTPUT_BOUND, Answered, Asked, Way
-from gongqi.resources.serving.plane.guard import Guard
+from gongqi.resources.serving.plane.dialect import OUTPUT_BOUND, Answered, Asked, Events, Way
+from gongqi.resources.serving.plane.guard import Guard, guarded
 from gongqi.resources.serving.plane.health import MAX_REST_SECONDS, by_chance
 from gongqi.resources.serving.plane.pool import Answer, Connection, Failed
 from gongqi.resources.serving.plane.purse import Slice
@@ -51,8 +51,8 @@ class Call:
 
     __slots__ = (
         "_answered", "_asked", "_at_us", "_attempts", "_body", "_bound", "_connection", "_delivered", "_ended",
-        "_first_byte", "_guard", "_held", "_prompt", "_receive", "_reserved", "_stopped", "_target", "_terms", "_trial",
-        "_way",
+        "_first_byte", "_guard", "_held", "_opening", "_prompt", "_receive", "_reserved", "_stopped", "_target", "_terms",
+        "_trial", "_way",
         "began", "charge", "ending", "has_begun_answer", "id", "key", "plane", "segment", "sending_since",
         "task", "watcher",
     )  # fmt: skip
@@ -91,6 +91,7 @@ class Call:
         self._connection: Connection | None = None
         self._stopped = None if key.id in plane.snapshot.key_ids else metering.KEY_REVOKED  # while it waited
         self._answered: Answered | None = None
+        self._opening: tuple[Events, bytes] | None = None  # of a stream, and the first that it says
         self._delivered = 0
         self._ended = False
 
@@ -184,10 +185,10 @@ class Call:
         body = way.forwarded(target.model)
         if self._terms.duties is not None:
             duty = self._terms.duties.get(target.region)
-            guard = self._guard = (
-                None if duty is None else Guard(duty, self._terms.dialect, self._terms.route.name, self.id, body)
-            )
-            body = body if guard is None else guard.body
+            self._guard = None
+            if duty is not None:
+                guard = self._guard = await guarded(duty, self._terms.dialect, self._terms.route.name, self.id, body)
+                body = guard.body
         if server.salts:
             body = affinity.salted(body, self.key.org)
         self._attempts += 1
@@ -210,13 +211,25 @@ class Call:
             connection.release()
             connection = self._connection = await pool.fresh(server)
         self._first_byte = self.plane.now()
-        if answer.status == 200 and answer.body is not None:
+        if answer.status == 200:
             try:
-                answered = way.answered(answer.body)
-                self._answered = answered if self._guard is None else self._guard.answered(answered)
+                if answer.body is None:
+                    self._opening = await self._opened(way.events(), connection)
+                else:
+                    answered = way.answered(answer.body)
+                    self._answered = answered if self._guard is None else self._guard.answered(answered)
             except stream.Unusable as unusable:
                 raise Failed("broken", str(unusable)) from None
         return answer
+
+    async def _opened(self, events: Events, connection: Connection) -> tuple[Events, bytes]:
+        """A stream is an answer when it has said something: until then another server can answer instead. Raises Failed,
+        stream.Unusable."""
+        events = events if self._guard is None else self._guard.events(events)
+        while data := await connection.read():
+            if ready := events.feed(data):
+                return events, ready
+        raise stream.Unusable("nothing was said")
 
     def _failed(self, target: Target, failed: Failed) -> GongqiError:
         if failed.kind == "stopped":
@@ -289,20 +302,19 @@ class Call:
     async def _deliver_stream(self, send: Send) -> None:
         connection = self._connection
         target = self._target
-        assert connection is not None and target is not None and self._way is not None, "an answer has come from there"
-        events = self._way.events()
+        assert connection is not None and target is not None and self._opening is not None, "an answer has begun"
+        events, ready = self._opening
         ending = metering.COMPLETE
         noted = 0.0
         self.has_begun_answer = True
         kind = b"text/event-stream; charset=utf-8"
         headers = self._terms.dialect.manners.headers(self.id, kind, None)
         if self._guard is not None:
-            events = self._guard.events(events)
             headers += self._guard.lines(is_answer=True)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
-            while data := await connection.read():
-                if ready := events.feed(data):
+            while True:
+                if ready:
                     now = self.plane.now()
                     if events.done:
                         break
@@ -316,8 +328,10 @@ class Call:
                     self.sending_since = 0.0
                 if self._stopped is not None:
                     raise Failed("stopped")
-            else:
-                ready = b""
+                if not (data := await connection.read()):
+                    ready = b""
+                    break
+                ready = events.feed(data)
             if not events.done:
                 ending = metering.CUT
         except Failed as failed:
@@ -325,8 +339,10 @@ class Call:
             ending = self._stopped or ENDINGS.get(failed.kind, metering.CUT)
             if failed.kind != "stopped":
                 self.plane.health.failed(target, self.plane.now())
-        except stream.Unusable:
+        except stream.Unusable as unusable:
             ready, ending = b"", metering.CUT
+            self.plane.health.failed(target, self.plane.now())
+            log.warning("model server broke off", server=target.server.name, call=self.id, why=str(unusable))
         delivered = max(1, events.events - events.closing) if ending == metering.COMPLETE else self._delivered
         self._end(ending, events.reported, delivered)
         self.plane.spool.write()

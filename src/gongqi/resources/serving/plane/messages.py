@@ -35,6 +35,8 @@ class Told(msgspec.Struct):
     type: str = ""
     usage: Counts | None = None
     message: Told | None = None
+    content: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
 
 
 class Block(msgspec.Struct):
@@ -75,8 +77,8 @@ def read(document: bytes) -> Told:
     try:
         return _told.decode(document)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        stream.require_object(document)
-        return Told()
+        found = stream.require_object(document)
+        return Told(content=found.get("content", msgspec.Raw()), error=found.get("error", msgspec.Raw()))
 
 
 def read_answer(body: bytes) -> Answer:

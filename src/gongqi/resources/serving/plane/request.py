@@ -4,6 +4,9 @@ The body is read once, by a decoder that builds only the fields named here, and 
 change is the model's name (a route may be called otherwise at its server) and `stream_options.include_usage`; both are
 spliced into the bytes. Only where splicing could be mistaken (the name occurs more than once, or letters are written as
 escapes) is the body read whole and written anew.
+
+Of a name that is given twice we read the last, and a server may go by the first: by a greater bound of the answer than was
+reserved for, or another model. So a body gives each of its names once (RFC 8259, section 4, leaves open what two mean).
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ from gongqi.kernel.errors import Refused
 from gongqi.resources.serving.metering import Tokens, estimated_tokens
 from gongqi.resources.serving.plane.snapshot import Route
 
+MAX_MEMBERS = 1000  # of a body that is looked at closer; requests have some thirty
 MAX_CHOICES = 128  # `n` times prompts: each is an answer of full length, and reserved for
 _ESCAPED = b"\\u00"  # an ASCII letter written as an escape could hide a second name
 _NOT_TEXT = (b'"image_url"', b'"input_audio"', b'"file"', b'"video_url"')  # few bytes, many tokens
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # which nobody writes so but to hide one of these
+_MEMBER = re.compile(rb'\s*+,?\s*+("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*+:\s*+')  # of JSON, up to its value
 
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -55,6 +60,8 @@ class Complained(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(Asked)
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_name = msgspec.json.Decoder(str)
 _whole = msgspec.json.Decoder(dict[str, Any])  # keeps whole numbers of any length
 _complaints = msgspec.json.Decoder(Complained)
 _Read = TypeVar("_Read")
@@ -75,7 +82,38 @@ def whole(body: bytes) -> dict[str, Any]:
 
 def read(body: bytes, _headers: Mapping[bytes, bytes] | None = None) -> Asked:
     """Raises Refused serving.request-unreadable."""
+    require_once(body)
     return decoded(_decoder, body)
+
+
+def require_once(body: bytes) -> None:
+    """Each name once. A body that is as long as its members as they are read, with what must stand between them, has no
+    others. Raises Refused serving.request-unreadable."""
+    members = decoded(_members, body)
+    if len(body) == sum(map(len, members)) + sum(map(len, members.values())) + 4 * len(members) + 1:
+        return
+    if len(members) > MAX_MEMBERS:
+        raise Refused("serving.request-unreadable", why=f"{len(members)} > {MAX_MEMBERS}")
+    if (name := _given_twice(body, members)) is not None:
+        raise Refused("serving.request-unreadable", why=f'"{name[:100]}" × 2')
+
+
+def _given_twice(body: bytes, members: Mapping[str, msgspec.Raw]) -> str | None:
+    """A name that stands in the body more than once: then its members, each walked past where it should stand, do not
+    lead to the end."""
+    place, last = body.index(b"{") + 1, ""
+    for name, value in members.items():
+        found = _MEMBER.match(body, place)
+        if found is None:  # the value before has only begun like this one's
+            return last
+        last, place = _name.decode(found[1]), found.end()
+        if last != name or not body.startswith(value, place):
+            return last
+        place += len(value)
+    found = _MEMBER.match(body, place)
+    if found is not None:
+        return _name.decode(found[1])
+    return None if body[place:].strip() == b"}" else last
 
 
 def bound(asked: Asked, body: bytes, route: Route) -> Tokens:

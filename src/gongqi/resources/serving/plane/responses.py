@@ -50,6 +50,7 @@ _decoder = msgspec.json.Decoder(Asked)
 
 def read(body: bytes, _headers: Headers) -> Asked:
     """Raises Refused: serving.request-unreadable, serving.untranslatable."""
+    request.require_once(body)
     asked = request.decoded(_decoder, body)
     if asked.max_output_tokens is not None and asked.max_output_tokens < 1:
         raise Refused("serving.request-unreadable", why="max_output_tokens < 1")
@@ -79,6 +80,8 @@ class Counts(msgspec.Struct):
 class Told(msgspec.Struct):
     usage: Counts | None = None
     response: msgspec.Raw = msgspec.Raw()
+    output: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
 
 
 _told = msgspec.json.Decoder(Told)
@@ -109,7 +112,9 @@ class Passage:
 
     def answered(self, body: bytes) -> Answered:
         self._answer = body
-        return Answered(body, _reported(body))
+        told = _read(body)
+        stream.require_answer(told.error, told.output)
+        return Answered(body, _tokens(told.usage))
 
     def events(self) -> Events:
         self._events = Events()
@@ -138,7 +143,7 @@ class Events:
                 self.done = True
                 [document] = stream.documents(event)
                 self.response = bytes(_read(document).response)
-                self.reported = _reported(self.response)
+                self.reported = _tokens(_read(self.response).usage)
             elif event.startswith(_BROKEN):
                 raise stream.Unusable("an error in place of an answer")
             elif event.partition(b"\n")[0].rstrip().endswith(b".delta"):
@@ -151,12 +156,11 @@ def _read(document: bytes) -> Told:
     try:
         return _told.decode(document)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        stream.require_object(document)
-        return Told()
+        found = stream.require_object(document)
+        return Told(None, *(found.get(name, msgspec.Raw()) for name in ("response", "output", "error")))
 
 
-def _reported(response: bytes) -> Tokens | None:
-    counts = _read(response).usage
+def _tokens(counts: Counts | None) -> Tokens | None:
     if counts is None:
         return None
     cached = counts.input_tokens_details.cached_tokens if counts.input_tokens_details else None

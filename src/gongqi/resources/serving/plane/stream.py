@@ -38,31 +38,52 @@ class Counts(msgspec.Struct):
 
 
 class Counted(msgspec.Struct):
+    """An answer, or one event of it, as far as it counts. `data` are embeddings."""
+
     usage: Counts | None = None
     choices: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
 
 
 _decoder = msgspec.json.Decoder(Counted)
 
 
 class Unusable(Exception):
-    """What came is not what the server's API says: no JSON, or more bytes without an end of event than any event has."""
+    """What came is not what the server's API says: no JSON, an error in place of an answer, or more bytes without an end of
+    event than any event has."""
 
 
 def usage_of(body: bytes) -> Tokens | None:
-    """What a whole answer reports. Raises Unusable when it is no JSON at all."""
-    try:
-        read = _decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        require_object(body)
-        return None
+    """What a whole answer reports. Raises Unusable when it is no JSON at all, or an error."""
+    read = _counted(body)
+    require_answer(read.error, read.choices, read.data)
     return _tokens(read.usage)
 
 
-def require_object(body: bytes) -> None:
-    """Raises Unusable unless it is JSON, though its usage is not as it should be."""
+def require_answer(error: msgspec.Raw, *answers: msgspec.Raw) -> None:
+    """Raises Unusable where a server, which says that all is well, tells of an error and answers nothing."""
+    if error and _says(error) and not any(map(_says, answers)):
+        raise Unusable("an error in place of an answer")
+
+
+def _says(value: msgspec.Raw) -> bool:
+    return bytes(value) not in (b"", b"null", b"[]")
+
+
+def _counted(document: bytes) -> Counted:
+    """Usage that is not as it should be is none. Raises Unusable unless it is an object."""
     try:
-        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        return _decoder.decode(document)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        found = require_object(document)
+        return Counted(None, *(found.get(name, msgspec.Raw()) for name in ("choices", "data", "error")))
+
+
+def require_object(body: bytes) -> dict[str, msgspec.Raw]:
+    """Its members. Raises Unusable unless it is JSON, though its usage is not as it should be."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise Unusable("not JSON") from None
 
@@ -104,9 +125,12 @@ class Events:
         return head + self._read(whole[start:])
 
     def _count(self, whole: bytes) -> None:
-        """The event that only says who speaks comes first and is no content; nor is the mark of the end."""
+        """The event that only says who speaks comes first and is no content; nor is the mark of the end. Raises Unusable
+        where an error comes before any content."""
         start = 0
         if not self.events:
+            if b"error" in whole:
+                _require_no_error(whole)
             said = _CONTENT.search(whole)
             if said is None:
                 return
@@ -157,6 +181,19 @@ def documents(whole: bytes) -> Iterator[bytes]:
 
 def data_of(event: bytes) -> bytes:
     return b"".join(line[5:] for line in event.splitlines() if line.startswith(b"data:")).strip()
+
+
+def _require_no_error(whole: bytes) -> None:
+    """In what comes up to the first content."""
+    for event in each(whole):
+        if event.startswith(b"event: error"):
+            raise Unusable("an error in place of an answer")
+        data = data_of(event)
+        if data and data != b"[DONE]":
+            read = _counted(data)
+            require_answer(read.error, read.choices)
+        if _CONTENT.search(event):
+            return
 
 
 def _says_done(whole: bytes) -> bool:
