@@ -1,8 +1,9 @@
 """The laws of billing, over calls as the machine thinks them up: who pays is exact, no fund is ever overspent, and a
-month's statement is what the usage records and the ledger say."""
+month's statement, its invoice and what corrects it are what the usage records and the ledger say."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -14,9 +15,11 @@ from sqlalchemy import select
 
 from gongqi.books.ledger import service as ledger
 from gongqi.books.ledger.models import Posting, Transaction
+from gongqi.economy.billing.models import Subscription
 from gongqi.resources.serving import metering
 from gongqi.resources.serving.metering import NANO
 from gongqi.resources.serving.models import Lease, Tab, Usage
+from tests.economy.billing.conftest import GERMAN, Office
 from tests.sim.desk import UNIT, Client, Desk, open_desk
 
 percents = st.integers(0, 100)
@@ -40,6 +43,14 @@ def desk(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[..., A
     folder = tmp_path_factory.mktemp("billing")
     with new_database(folder) as url, open_desk(folder, url) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def office(desk: Desk) -> Office:
+    made = Office(desk)
+    made.address(made.home, name="The Foundation", vat_id=GERMAN)
+    made.tax("S", 1900)
+    return made
 
 
 calls = st.lists(
@@ -85,10 +96,13 @@ acts = st.lists(
         st.tuples(st.just("grant"), st.integers(1, 30)),
         st.tuples(st.just("gift"), st.integers(1, 5)),
         st.tuples(st.just("settle")),
+        st.tuples(st.just("buy"), st.integers(1, 8), st.integers(0, 4)),
+        st.tuples(st.just("end")),
         st.tuples(st.just("days"), st.integers(1, 40)),
     ),
     max_size=14,
 )
+BOUGHT, RETURNED = "billing.package-bought", "billing.package-returned"
 
 
 def month_of(moment: Any) -> str:
@@ -100,11 +114,15 @@ def month_of(moment: Any) -> str:
 @example(
     50, [("call", 0, 3 * NANO, 2 * NANO + 1), ("settle",), ("days", 31), ("call", 1, 5 * NANO, NANO // 3), ("settle",)]
 )
-def test_a_statement_is_what_the_records_and_the_ledger_say_to_the_unit(
-    desk: Desk, percent: int, made: list[Any]
+@example(50, [("buy", 8, 4), ("call", 1, 5 * NANO, 5 * NANO), ("days", 20), ("call", 1, 2 * NANO, NANO), ("days", 30)])
+@example(50, [("days", 28), ("buy", 3, 0), ("end",), ("buy", 5, 1), ("settle",), ("days", 31), ("end",)])
+def test_statements_and_invoices_are_what_the_records_and_the_ledger_say_to_the_unit(
+    office: Office, percent: int, made: list[Any]
 ) -> None:
+    desk = office.desk
     org, fund, routes = desk.organisation(20), desk.fund(20), [desk.priced_route(), desk.priced_route()]
     desk.do("billing:aid:grant", org=org, fund=fund, paid_percent=percent, routes=[routes[0]], reason="law", days=3660)
+    office.address(org)
     client = Client(desk, org)
     first = desk.clock.now()
     settled: dict[str, str] = {}  # of each record, the month in which it was settled
@@ -123,31 +141,57 @@ def test_a_statement_is_what_the_records_and_the_ledger_say_to_the_unit(
             desk.do("billing:fund:give", fund=fund, org=org, amount=values[0])
         elif act == "settle":
             settle()
+        elif act == "buy" and desk.balance(org) >= values[0] and desk.balance(fund) >= values[1]:
+            package = desk.package(values[0], sum(values), fund if values[1] else None, days=20)
+            desk.do("billing:subscription:start", org=org, package=package, renews=not values[1])
+        elif act == "end":
+            for running in desk.ask("billing:subscription:list", org=org, limit=200).items:
+                if running.state == "running":
+                    desk.do("billing:subscription:end", subscription=running.id)
         elif act == "days":
             desk.clock.advance(days=values[0])
+            desk.turn()
     client.give_back()
     settle()
     own = tuple(ledger.account_id(org, UNIT, code) for code in ("available", "held"))
-    postings = [
-        (month_of(at), amount)
-        for at, amount in desk.kernel.look(
-            lambda ctx: ctx.session.execute(
-                select(Transaction.at, Posting.amount)
-                .join(Posting, Posting.sequence == Transaction.sequence)
-                .where(Posting.account_id.in_(own))
-            ).all()
+
+    def moved(*kinds: str) -> Counter[str]:
+        """By month, what the ledger says of the organisation's money; of these kinds, if any are named."""
+        query = (
+            select(Transaction.at, Transaction.kind, Posting.amount)
+            .join(Posting, Posting.sequence == Transaction.sequence)
+            .where(Posting.account_id.in_(own))
         )
-    ]
+        sums: Counter[str] = Counter()
+        for at, kind, amount in desk.kernel.look(lambda ctx: ctx.session.execute(query).all()):
+            sums[month_of(at)] += amount if kind in kinds or not kinds else 0
+        return sums
+
+    net, bought, returned = moved(), moved(BOUGHT), moved(RETURNED)
     usage = desk.rows(select(Usage).where(Usage.org == org))
     months = sorted({month_of(first + timedelta(days=day)) for day in range((desk.clock.now() - first).days + 1)})
-    closing, carried = 0, dict.fromkeys(routes, 0)
+    closing, carried, credit = 0, dict.fromkeys(routes, 0), Counter[str]()
+    over: dict[str, Any] = {}
     for month in months:
         told = desk.ask("billing:statement:get", org=org, month=month, unit=UNIT)
         assert told.opening == closing, "a month begins where the last ended"
         assert told.opening + told.credits - told.charges - told.payments == told.closing
-        assert told.closing - told.opening == sum(amount for at, amount in postings if at == month)
+        assert told.closing - told.opening == net[month]
         assert told.closing - told.opening == sum(each.amount for each in told.movements)
         closing = told.closing
+        over |= {month: told} if told.is_over else {}
+        assert sum(each.paid for each in told.packages) == -bought[month]
+        assert sum(each.paid_back for each in told.packages) == returned[month]
+        assert {each.subscription for each in told.packages} >= {id for id, left in credit.items() if left}
+        used: Counter[str] = Counter()
+        for each in told.included:
+            used[each.subscription] += each.amount
+        for each in told.packages:
+            assert (each.credit_opening, each.credit_used) == (credit[each.subscription], used[each.subscription])
+            credit[each.subscription] = (
+                each.credit_opening + each.credit_bought - each.credit_used - each.credit_returned
+            )
+            assert each.credit_closing == credit[each.subscription] >= 0
         lines = {line.route: line for line in told.models}
         for route in routes:
             rows = [row for row in usage if row.route == route and settled[row.id] == month]
@@ -167,3 +211,38 @@ def test_a_statement_is_what_the_records_and_the_ledger_say_to_the_unit(
     assert closing == desk.balance(org) + desk.balance(org, "held")
     tabs = {row.route: row.owed_nanos for row in desk.rows(select(Tab).where(Tab.org == org))}
     assert carried == dict.fromkeys(routes, 0) | tabs
+    assert all(left == desk.balance(id) + desk.balance(id, "held") for id, left in credit.items())
+    desk.clock.advance(days=62)
+    desk.turn()
+    assert over == {month: desk.ask("billing:statement:get", org=org, month=month, unit=UNIT) for month in over}
+    check_papers(office, org, taken=moved("ledger.settle", BOUGHT), returned=moved(RETURNED))
+
+
+def check_papers(office: Office, org: str, *, taken: Counter[str], returned: Counter[str]) -> None:
+    """An invoice is what the ledger took in its month for calls and packages, and credit notes what packages gave back."""
+    desk = office.desk
+    running = month_of(desk.clock.now())
+    for month, amount in sorted(taken.items()):
+        if not amount or month == running:
+            continue
+        issued = office.issue(org, month)
+        assert issued.amount == sum(line.amount for line in issued.lines) == -amount
+        assert issued.net + issued.tax + issued.rounding == -amount and 0 <= issued.rounding <= len(issued.subtotals)
+        assert {each.subscription for each in issued.included} == {
+            each.subscription for each in desk.ask("billing:statement:get", org=org, month=month, unit=UNIT).included
+        }
+    before = desk.balance(org)
+    desk.turn()
+    issued = {each.id: each for each in desk.ask("billing:invoice:list", org=org, limit=200).items}
+    notes = [each for each in issued.values() if each.corrects]
+    sold = desk.rows(select(Subscription).where(Subscription.org == org))
+    invoiced = [each for each in sold if month_of(each.since) != running]
+    assert all((each.invoice is not None) == (each in invoiced) for each in sold)
+    assert sum(each.amount for each in notes) == sum(each.returned or 0 for each in invoiced)
+    assert sum(each.returned or 0 for each in sold) == returned.total()
+    for note in notes:
+        assert note.tax <= issued[note.corrects].tax
+        if issued[note.corrects].amount == note.amount:
+            assert (note.net, note.tax) == (issued[note.corrects].net, issued[note.corrects].tax)
+    assert desk.balance(org) == before, "a credit note of a package moves nothing"
+    assert desk.ask("ledger:book:check").findings == []

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from gongqi import app
 from gongqi.books.ledger import service as ledger
+from gongqi.economy.billing import service as billing
 from gongqi.kernel.blobs.folder import FolderBlobs
 from gongqi.kernel.clock import FixedClock
 from gongqi.kernel.config import Settings
@@ -73,6 +74,18 @@ class Desk:
     def package(self, price: int, credit: int, fund: str | None = None, **more: Any) -> str:
         given = {"name": f"package-{next(_numbers)}", "unit": UNIT, "price": price, "credit": credit, "fund": fund}
         return self.do("billing:package:publish", **given, **more).id
+
+    def turn(self) -> None:
+        """What is done with packages as time goes by."""
+        for work in (billing.end_over, billing.give_back, billing.credit_returned):
+            self.kernel.transact(work, reason="test")
+
+    def used(self, org: str, route: str, units: int, **how: str) -> None:
+        """A call that costs so many units, settled."""
+        client = Client(self, org, **how)
+        assert client.call(route, units * NANO, units * NANO)
+        client.give_back()
+        client.settle()
 
     def balance(self, owner: str, code: str = "available") -> int:
         return self.kernel.look(lambda ctx: ledger.balance(ctx, ledger.account_id(owner, UNIT, code)))

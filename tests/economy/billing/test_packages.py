@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,34 +15,12 @@ from gongqi.economy.billing.rules import returned
 from gongqi.kernel.errors import Refused
 from gongqi.resources.serving.metering import NANO
 from gongqi.resources.serving.models import Tab, Usage
-from tests.sim.desk import Client, Desk, open_desk
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[..., Any]) -> Iterator[Desk]:
-    folder = tmp_path_factory.mktemp("packages")
-    with new_database(folder) as url, open_desk(folder, url) as made:
-        yield made
-
-
-def refused(code: str) -> Any:
-    return pytest.raises(Refused, match=rf"^{re.escape(code)}\(")
-
-
-def turn(desk: Desk) -> None:
-    for work in (packages.end_over, packages.give_back):
-        desk.kernel.transact(work, reason="test")
+from tests.economy.billing.conftest import refused
+from tests.sim.desk import Client, Desk
 
 
 def subscriptions(desk: Desk, org: str) -> list[Any]:
     return desk.ask("billing:subscription:list", org=org).items
-
-
-def used(desk: Desk, org: str, route: str, units: int, **how: str) -> None:
-    client = Client(desk, org, **how)
-    assert client.call(route, units * NANO, units * NANO)
-    client.give_back()
-    client.settle()
 
 
 @given(st.integers(1, 10**6), st.integers(0, 10**6), st.data())
@@ -61,12 +37,12 @@ def test_credit_is_spent_before_money_and_the_rest_goes_back_in_proportion(desk:
     org, fund, route = desk.organisation(100), desk.fund(100), desk.priced_route()
     bought = desk.do("billing:subscription:start", org=org, package=desk.package(80, 100, fund, days=30))
     assert (bought.left, desk.balance(org), desk.balance(fund)) == (100, 20, 80)
-    used(desk, org, route, 60)
+    desk.used(org, route, 60)
     assert desk.balance(org) == 20 and desk.balance(route, "clearing") == 60, "the provider has the full price"
     [record] = desk.rows(select(Usage).where(Usage.org == org))
     assert (record.aid_nanos, record.fund) == (60 * NANO, bought.id)
     desk.clock.advance(days=30)
-    turn(desk)
+    desk.turn()
     [ended] = subscriptions(desk, org)
     assert (ended.state, ended.left) == ("ended", 0)
     assert (desk.balance(org), desk.balance(fund)) == (20 + 32, 80 + 8)
@@ -75,16 +51,16 @@ def test_credit_is_spent_before_money_and_the_rest_goes_back_in_proportion(desk:
 def test_a_key_may_spend_money_alone(desk: Desk) -> None:
     org, route = desk.organisation(100), desk.priced_route()
     desk.do("billing:subscription:start", org=org, package=desk.package(50, 50))
-    used(desk, org, route, 10, spends="money")
+    desk.used(org, route, 10, spends="money")
     assert desk.balance(org) == 40
-    used(desk, org, route, 10)
+    desk.used(org, route, 10)
     assert desk.balance(org) == 40 and subscriptions(desk, org)[0].left == 40
 
 
 def test_where_credit_does_not_reach_money_pays(desk: Desk) -> None:
     org, route = desk.organisation(100), desk.priced_route()
     desk.do("billing:subscription:start", org=org, package=desk.package(5, 5))
-    used(desk, org, route, 6)
+    desk.used(org, route, 6)
     assert desk.balance(org) == 89 and subscriptions(desk, org)[0].left == 5
 
 
@@ -92,9 +68,9 @@ def test_bought_credit_comes_before_aid_that_is_given(desk: Desk) -> None:
     org, fund, route = desk.organisation(100), desk.fund(100), desk.priced_route()
     desk.do("billing:aid:grant", org=org, fund=fund, paid_percent=0, reason="a school")
     desk.do("billing:subscription:start", org=org, package=desk.package(10, 10))
-    used(desk, org, route, 4)
+    desk.used(org, route, 4)
     assert desk.balance(fund) == 100 and subscriptions(desk, org)[0].left == 6
-    used(desk, org, route, 4, spends="money")
+    desk.used(org, route, 4, spends="money")
     assert desk.balance(fund) == 96 and desk.balance(org) == 90
 
 
@@ -105,11 +81,11 @@ def test_what_calls_still_hold_is_given_back_when_they_are_settled(desk: Desk) -
     assert client.call(route, 10 * NANO, 7 * NANO)
     ending = desk.do("billing:subscription:end", subscription=bought.id)
     assert ending.state == "ending" and ending.held >= 10
-    turn(desk)
+    desk.turn()
     assert subscriptions(desk, org)[0].state == "ending"
     client.give_back()
     client.settle()
-    turn(desk)
+    desk.turn()
     assert subscriptions(desk, org)[0].state == "ended" and desk.balance(org) == 100 - 7
     with refused("billing.subscription-ended"):
         desk.do("billing:subscription:end", subscription=bought.id)
@@ -120,24 +96,24 @@ def test_one_that_renews_buys_the_next_span_as_long_as_it_can(desk: Desk) -> Non
     package = desk.package(20, 20, days=10)
     desk.do("billing:subscription:start", org=org, package=package, renews=True)
     desk.clock.advance(days=10)
-    turn(desk)
+    desk.turn()
     assert [each.state for each in subscriptions(desk, org)] == ["running", "ended"] and desk.balance(org) == 5
     desk.do("billing:package:withdraw", package=package)
     desk.clock.advance(days=10)
-    turn(desk)
+    desk.turn()
     assert [each.state for each in subscriptions(desk, org)] == ["ended", "ended"] and desk.balance(org) == 25
 
 
 def test_who_cannot_pay_for_the_next_span_goes_on_without(desk: Desk) -> None:
     org, route = desk.organisation(20), desk.priced_route()
     desk.do("billing:subscription:start", org=org, package=desk.package(20, 20, days=10), renews=True)
-    used(desk, org, route, 15)
+    desk.used(org, route, 15)
     desk.clock.advance(days=10)
-    turn(desk)
+    desk.turn()
     assert [each.state for each in subscriptions(desk, org)] == ["ended"] and desk.balance(org) == 5
 
 
-def test_what_does_not_fit_together_is_refused(desk: Desk) -> None:
+def test_what_does_not_fit_together_is_refused(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     org, fund = desk.organisation(10), desk.fund(1)
     for price, credit, payer in ((10, 9, None), (10, 12, None), (10, 10, fund)):
         with refused("billing.package-unbalanced"):
@@ -153,6 +129,9 @@ def test_what_does_not_fit_together_is_refused(desk: Desk) -> None:
     assert desk.balance(org) == 10 and not subscriptions(desk, org), "nothing half-bought"
     with refused("ledger.balance-too-low"):
         desk.do("billing:subscription:start", org=org, package=desk.package(11, 11))
+    monkeypatch.setattr(packages, "MAX_STARTED", 0)
+    with refused("billing.subscriptions-too-many"):
+        desk.do("billing:subscription:start", org=org, package=desk.package(1, 1))
     desk.do("billing:package:withdraw", package=package)
     with refused("billing.package-withdrawn"):
         desk.do("billing:subscription:start", org=org, package=package)
@@ -196,11 +175,11 @@ def test_every_unit_that_was_paid_is_a_call_or_goes_back(desk: Desk, price: int,
                 desk.do("billing:subscription:end", subscription=running.id)
         else:
             desk.clock.advance(days=values[0])
-            turn(desk)
+            desk.turn()
     for client in clients.values():
         client.give_back()
         client.settle()
-    turn(desk)
+    desk.turn()
     tabs = {tab.org: tab.charged for tab in desk.rows(select(Tab).where(Tab.route == route))}
     own, from_fund = tabs.get(org, 0), 0
     for row in desk.rows(select(Subscription).where(Subscription.org == org)):

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from gongqi.economy.billing import service
-from gongqi.kernel.errors import Refused
 from gongqi.resources.serving.metering import NANO
-from tests.sim.desk import UNIT, Client, Desk, open_desk
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[..., Any]) -> Iterator[Desk]:
-    folder = tmp_path_factory.mktemp("billing")
-    with new_database(folder) as url, open_desk(folder, url) as made:
-        yield made
-
-
-def refused(code: str) -> Any:
-    return pytest.raises(Refused, match=rf"^{re.escape(code)}\(")
-
-
-def month(desk: Desk) -> str:
-    return f"{desk.clock.now():%Y-%m}"
+from tests.economy.billing.conftest import month, refused
+from tests.sim.desk import UNIT, Client, Desk
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,15 @@ way together, so where a span begins is found by halving, and only what comes af
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import BigInteger, ColumnElement, cast, func, select, true
 from sqlalchemy.orm import aliased
 
 from gongqi.books.ledger.models import Account, Posting, Transaction
-from gongqi.books.ledger.rules import AVAILABLE, HELD, account_id
+from gongqi.books.ledger.rules import AVAILABLE, HELD, account_id, is_held
 from gongqi.books.ledger.service import balance
 from gongqi.kernel.verbs import Read
 
@@ -31,30 +33,71 @@ def holdings(ctx: Read, owner: str, unit: str) -> int:
 
 def moved(ctx: Read, owner: str, unit: str, since: datetime, until: datetime | None) -> dict[str, int]:
     """Net change by kind of transaction, in [since, until); kinds that changed nothing are left out."""
+    return moved_of_each(ctx, [owner], unit, since, until)[owner]
+
+
+def moved_of_each(
+    ctx: Read, owners: Collection[str], unit: str, since: datetime, until: datetime | None
+) -> dict[str, dict[str, int]]:
+    """The same of several owners, asked for at once; each of them is there."""
+    accounts = _accounts(owners, unit)
     query = (
-        select(Transaction.kind, _sum(Posting))
+        select(Posting.account_id, Transaction.kind, _sum(Posting))
         .join(Posting, Posting.sequence == Transaction.sequence)
-        .where(Posting.account_id.in_(_own(owner, unit)), *_within(ctx, since, until))
-        .group_by(Transaction.kind)
+        .where(Posting.account_id.in_(list(accounts)), *_within(ctx, since, until))
+        .group_by(Posting.account_id, Transaction.kind)
     )
-    return {kind: int(amount) for kind, amount in ctx.session.execute(query) if amount}
+    sums: dict[str, Counter[str]] = {owner: Counter() for owner in owners}
+    for account, kind, amount in ctx.session.execute(query) if accounts else ():
+        sums[accounts[account]][kind] += int(amount)
+    return {owner: {kind: amount for kind, amount in of_one.items() if amount} for owner, of_one in sums.items()}
+
+
+def moved_by_subject(
+    ctx: Read, owner: str, unit: str, kinds: Collection[str], since: datetime, until: datetime | None
+) -> dict[tuple[str, str], int]:
+    """Net change by kind and subject, of these kinds alone."""
+    query = (
+        select(Transaction.kind, Transaction.subject, _sum(Posting))
+        .join(Posting, Posting.sequence == Transaction.sequence)
+        .where(Posting.account_id.in_(_own(owner, unit)), Transaction.kind.in_(sorted(kinds)))
+        .where(*_within(ctx, since, until))
+        .group_by(Transaction.kind, Transaction.subject)
+    )
+    return {(kind, subject): int(amount) for kind, subject, amount in ctx.session.execute(query) if amount}
 
 
 def paid(ctx: Read, owner: str, unit: str, since: datetime, until: datetime | None) -> dict[str, int]:
     """What settlements of this owner's holds paid, by the owner of the receiving account, in [since, until)."""
-    own = _own(owner, unit)
+    return paid_of_each(ctx, [owner], unit, since, until)[owner]
+
+
+def paid_of_each(
+    ctx: Read, owners: Collection[str], unit: str, since: datetime, until: datetime | None
+) -> dict[str, dict[str, int]]:
+    """The same of several owners, asked for at once; each of them is there."""
+    accounts = _accounts(owners, unit)
+    held = [account for account in accounts if is_held(account)]
     other = aliased(Posting)
     query = (
-        select(Account.owner, _sum(other))
+        select(Posting.account_id, Account.owner, _sum(other))
         .select_from(Posting)
         .join(Transaction, Transaction.sequence == Posting.sequence)
         .join(other, other.sequence == Posting.sequence)
         .join(Account, Account.id == other.account_id)
-        .where(Posting.account_id == own[1], Posting.amount < 0, Transaction.kind == SETTLE)
-        .where(other.account_id.not_in(own), *_within(ctx, since, until))
-        .group_by(Account.owner)
+        .where(Posting.account_id.in_(held), Posting.amount < 0, Transaction.kind == SETTLE)
+        .where(other.account_id.not_in(list(accounts)), *_within(ctx, since, until))
+        .group_by(Posting.account_id, Account.owner)
     )
-    return {receiver: int(amount) for receiver, amount in ctx.session.execute(query)}
+    sums: dict[str, dict[str, int]] = {owner: {} for owner in owners}
+    for account, receiver, amount in ctx.session.execute(query) if accounts else ():
+        sums[accounts[account]][receiver] = int(amount)
+    return sums
+
+
+def _accounts(owners: Collection[str], unit: str) -> dict[str, str]:
+    """The accounts in which their money is, with whose each is."""
+    return {account: owner for owner in sorted(owners) for account in _own(owner, unit)}
 
 
 def _own(owner: str, unit: str) -> tuple[str, str]:

@@ -3,9 +3,13 @@
 A credit note gives back amounts of an invoice's lines by a transaction of its own: from where the charges of that line
 went, and where these have been divided already, from the foundation's own money. Nobody is put below their floor.
 
+What is left of a package goes back by itself when it ends (`packages`). Once its sale has been invoiced, a credit note says
+so, issued as time goes by (`credit_returned`) and with no transaction but that one. While a package may still have that
+before it, its line is not credited otherwise.
+
 Invariants
 - Of no line more is given back than it has, and of no tax more than was in the invoice.
-- What an invoice's credit notes say is what their transactions gave back.
+- What an invoice's credit notes say is what their transactions, and the ends of its packages, gave back.
 - The series has no gap, as that of invoices has none.
 """
 
@@ -20,8 +24,8 @@ from sqlalchemy import select
 
 from gongqi.books.ledger import service as ledger
 from gongqi.economy.billing import rules, vat
-from gongqi.economy.billing.invoices import InvoiceOut, content_of, kind_of, subtotals_of, write_down
-from gongqi.economy.billing.models import Invoice
+from gongqi.economy.billing.invoices import ABOUT, InvoiceOut, content_of, kind_of, subtotals_of, write_down
+from gongqi.economy.billing.models import UNCREDITED, Invoice, Subscription
 from gongqi.economy.billing.prices import ID
 from gongqi.economy.billing.statements import UNIT
 from gongqi.economy.billing.taxes import Sentence
@@ -35,6 +39,8 @@ from gongqi.resources.serving import service as serving
 CREDITED = "billing.credited"
 MAX_LINES = 400  # of one credit note: each is two postings at most, and a transaction has a thousand
 BATCH = 500  # invoices held at once by a report
+RETURNS = 100  # credit notes of packages issued in one transaction
+LEFT_OVER = "套餐余额退回 / What was left of the package"
 
 
 class CreditLine(Input):
@@ -79,29 +85,32 @@ class TaxReportOut(Output):
 @verb("billing:invoice:credit", evidence="billing.invoice-credited")
 def credit_invoice(ctx: Write, input: CreditInvoice) -> InvoiceOut:
     """Raises Refused: billing.credit-of-credit, billing.credit-line-unknown, billing.credit-too-high,
-    billing.credit-too-long, billing.credit-uncovered."""
+    billing.credit-too-long, billing.credit-of-running-package, billing.credit-uncovered."""
     ctx.require("billing:invoice:credit")
     invoice = ctx.find(Invoice, input.invoice, to="billing:invoice:read")
     if invoice.corrects is not None:
         raise Refused("billing.credit-of-credit", number=invoice.number)
-    notes = list(ctx.session.scalars(select(Invoice).where(Invoice.corrects == invoice.id).order_by(Invoice.part)))
+    notes = _notes_of(ctx, invoice)
     charges = _wanted(input, invoice, notes)
-    left = vat.remaining(subtotals_of(invoice), [each for note in notes for each in subtotals_of(note)])
-    reckoned = vat.reckon(charges, left)
-    told = {kind_of(each): (each["reason"], each["rule"]) for each in invoice.content["subtotals"]}
-    content = content_of(reckoned, told) | {
-        **{name: invoice.content[name] for name in ("seller", "buyer", "since", "last")},
-        "reason": input.reason, "corrects_number": invoice.number,
-        "corrects_on": invoice.issued_at.date().isoformat(),
-    }  # fmt: skip
-    row = Invoice(
-        id=ctx.new_id("inv"), org=invoice.org, month=invoice.month, unit=invoice.unit, part=len(notes) + 1,
-        corrects=invoice.id,
-    )  # fmt: skip
-    made = write_down(ctx, row, reckoned, content)
+    _check_packages(ctx, charges)
+    made = _issue(ctx, invoice, notes, charges, reason=input.reason, at=ctx.now)
     lines = _postings(ctx, invoice, charges)
-    ledger.post(ctx, key=row.id, kind=CREDITED, subject=row.id, postings=lines, evidence=row.evidence)
+    ledger.post(ctx, key=made.id, kind=CREDITED, subject=made.id, postings=lines, evidence=made.evidence)
     return made
+
+
+def credit_returned(ctx: Write) -> int:
+    """Credit notes for a batch of the invoiced packages of which something went back; how many there were."""
+    rows = list(ctx.session.scalars(select(Subscription).where(UNCREDITED).order_by(Subscription.id).limit(RETURNS)))
+    for row in rows:
+        assert row.returned and row.ended_at, "only what has ended went back"
+        invoice = ctx.session.get_one(Invoice, row.invoice)
+        [line] = [each for each in invoice.content["lines"] if each["receiver"] == row.id]
+        charges = [Charge(line["position"], row.id, line["item"], row.returned, kind_of(line))]
+        notes = _notes_of(ctx, invoice)
+        row.credit_note = _issue(ctx, invoice, notes, charges, reason=LEFT_OVER, at=row.ended_at).id
+        ctx.session.flush()
+    return len(rows)
 
 
 @read("billing:tax:report")
@@ -133,6 +142,40 @@ def left_of(invoice: Invoice, notes: list[Invoice]) -> dict[int, int]:
         for each in note.content["lines"]:
             left[each["position"]] -= each["amount"]
     return left
+
+
+def _notes_of(ctx: Read, invoice: Invoice) -> list[Invoice]:
+    return list(ctx.session.scalars(select(Invoice).where(Invoice.corrects == invoice.id).order_by(Invoice.part)))
+
+
+def _issue(
+    ctx: Write, invoice: Invoice, notes: list[Invoice], charges: list[Charge], *, reason: str, at: datetime
+) -> InvoiceOut:
+    """The next credit note of this invoice, for what the ledger gives back `at` a moment."""
+    left = vat.remaining(subtotals_of(invoice), [each for note in notes for each in subtotals_of(note)])
+    reckoned = vat.reckon(charges, left)
+    told = {kind_of(each): (each["reason"], each["rule"]) for each in invoice.content["subtotals"]}
+    about = {
+        each["position"]: {name: each[name] for name in ABOUT if name in each} for each in invoice.content["lines"]
+    }
+    content = content_of(reckoned, told, about) | {
+        **{name: invoice.content[name] for name in ("seller", "buyer", "since", "last")},
+        "reason": reason, "corrects_number": invoice.number, "corrects_on": invoice.issued_at.date().isoformat(),
+        "returned_on": at.date().isoformat(),
+    }  # fmt: skip
+    row = Invoice(
+        id=ctx.new_id("inv"), org=invoice.org, month=invoice.month, unit=invoice.unit, part=len(notes) + 1,
+        corrects=invoice.id,
+    )  # fmt: skip
+    return write_down(ctx, row, reckoned, content)
+
+
+def _check_packages(ctx: Read, charges: list[Charge]) -> None:
+    """Of a package what is left goes back first, and is credited by itself."""
+    wanted = [each.receiver for each in charges]
+    for row in ctx.session.scalars(select(Subscription).where(Subscription.id.in_(wanted)).order_by(Subscription.id)):
+        if row.state != "ended" or (row.returned and row.credit_note is None):
+            raise Refused("billing.credit-of-running-package", subscription=row.id)
 
 
 def _wanted(input: CreditInvoice, invoice: Invoice, notes: list[Invoice]) -> list[Charge]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gongqi.economy.billing import vat
 from gongqi.economy.billing.addresses import AddressOut
-from gongqi.economy.billing.invoices import CURRENCIES, InvoiceOut, LineOut, SubtotalOut
+from gongqi.economy.billing.invoices import CURRENCIES, PACKAGE, InvoiceOut, LineOut, SubtotalOut
 from gongqi.economy.billing.models import CREDIT_NOTE
 from gongqi.kernel.money import UNITS
 
@@ -25,6 +25,9 @@ SCHEMA = "FACTUR-X_EN16931"
 ONE = "C62"  # UN/ECE rec. 20: one
 VAT_ID = "VA"  # UNTDID 1153: a registration for VAT
 PAID = "Paid in advance; charged in the ledger in {month} (UTC)."
+CREDIT = "Credit of {amount} {currency} for calls, sold on {sold_on}, to be used by {until} (UTC)."
+SOLD = "A package is invoiced in the month in which it was sold. Calls that it pays for are not charged again."
+INCLUDED = "Included in the package {package}, and not charged: calls of {model} for {amount} {currency}."
 GIVEN_BACK = "Given back in the ledger on {day} (UTC). Reason: {reason}"
 NO_FAPIAO = (  # in China an invoice for tax is made by the tax authority's system alone
     "本文件不是税务发票。发票须经税务机关的系统开具。"
@@ -65,9 +68,15 @@ def _document(invoice: InvoiceOut) -> Document:
 def notes(invoice: InvoiceOut) -> list[str]:
     """What is said beside the figures."""
     if invoice.type_code == CREDIT_NOTE:
-        said = [GIVEN_BACK.format(day=invoice.issued_at.date(), reason=invoice.reason)]
+        said = [GIVEN_BACK.format(day=invoice.returned_on or invoice.issued_at.date(), reason=invoice.reason)]
     else:
         said = [PAID.format(month=invoice.month)]
+        if invoice.included or any(line.what == PACKAGE for line in invoice.lines):
+            said.append(SOLD)
+        for each in invoice.included:
+            amount, currency = _money(each.amount, invoice.unit), CURRENCIES[invoice.unit]
+            told = {"package": each.package, "model": each.model, "amount": amount, "currency": currency}
+            said.append(INCLUDED.format(**told))
     return [*said, NO_FAPIAO] if invoice.seller.country == "CN" else said
 
 
@@ -125,6 +134,11 @@ def _line(line: LineOut, unit: str) -> object:
     item = LineItem()
     item.document.line_id = str(line.position)
     item.product.name = f"Calls of {line.item}"
+    if line.what == PACKAGE:
+        assert line.credit is not None, "a package is of some credit"
+        told = {"amount": _money(line.credit, unit), "currency": CURRENCIES[unit]}
+        told |= {"sold_on": line.sold_on, "until": line.usable_until}
+        item.product.name, item.product.description = f"Package {line.item}", CREDIT.format(**told)
     item.agreement.net.amount = _money(line.net, unit)
     item.delivery.billed_quantity = (Decimal(1), ONE)
     tax = item.settlement.trade_tax

@@ -10,12 +10,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gongqi.kernel.db import Base, Json
 
 COMMERCIAL, CREDIT_NOTE = "380", "381"  # an invoice and what corrects it, of UNTDID 1001
+UNCREDITED = text("returned > 0 AND invoice IS NOT NULL AND credit_note IS NULL")  # packages that a note is owed of
 
 
 class Price(Base):
@@ -95,11 +96,16 @@ class Package(Base):
 class Subscription(Base):
     """A package that an organisation has bought: the ledger's account of owner `id` holds what is left of it.
 
-    `state`: running, ending (calls under way still hold a part), ended (what was left has gone back).
+    `state`: running, ending (calls under way still hold a part), ended (what was left has gone back: `returned` of it to the
+    organisation). `invoice` has its sale, `credit_note` what came back of it; both come later.
     """
 
     __tablename__ = "subscription"
-    __table_args__ = (Index(None, "org", "id"), Index(None, "state", "until"))
+    __table_args__ = (
+        Index(None, "org", "id"),
+        Index(None, "state", "until"),
+        Index("ix_subscription_uncredited", "id", sqlite_where=UNCREDITED, postgresql_where=UNCREDITED),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     org: Mapped[str]
@@ -112,6 +118,10 @@ class Subscription(Base):
     state: Mapped[str]
     since: Mapped[datetime]
     until: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    returned: Mapped[int | None]
+    invoice: Mapped[str | None]
+    credit_note: Mapped[str | None]
 
 
 class BillingAddress(Base):

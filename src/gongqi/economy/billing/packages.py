@@ -7,6 +7,9 @@ call is forwarded, never overspent, the provider paid the full price. Where it d
 When the days are over, or the organisation ends it, what is left goes back to those who paid, each in its proportion; the
 organisation's part rounded down. So nothing is forfeited, and nobody gains by buying what is not used. A subscription that
 renews buys the next span at that moment, at the terms that are offered then.
+
+A package is sold when it is bought: it is on the invoice of that month (`invoices`), and what the organisation gets back is
+on a credit note (`credit_notes`).
 """
 
 from __future__ import annotations
@@ -14,13 +17,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from pydantic import Field
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from gongqi.books.ledger import service as ledger
 from gongqi.economy.billing.aid import FUND_NAME, MAX_ROUTES, RouteId
 from gongqi.economy.billing.models import AidFund, Package, Subscription
 from gongqi.economy.billing.prices import ID
-from gongqi.economy.billing.rules import returned
+from gongqi.economy.billing.rules import BOUGHT, RETURNED, returned
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.money import MAX_AMOUNT, unit_named
 from gongqi.kernel.verbs import Input, Output, Page, Paged, Read, Write, read, verb
@@ -28,8 +31,8 @@ from gongqi.members import service as members
 from gongqi.resources.serving import service as serving
 
 MAX_DAYS = 366
+MAX_STARTED, STARTED_WITHIN = 300, timedelta(days=31)  # by an organisation: each is a line of an invoice
 BATCH = 100  # subscriptions looked at in one transaction
-BOUGHT, RETURNED = "billing.package-bought", "billing.package-returned"
 
 
 class PublishPackage(Input):
@@ -91,10 +94,15 @@ class SubscriptionRow(Output):
     state: str
     since: datetime
     until: datetime
+    ended_at: datetime | None
+    returned: int | None
+    invoice: str | None
+    credit_note: str | None
 
 
 class SubscriptionOut(SubscriptionRow):
-    """`state`: running, ending (calls under way still hold some of it), ended. `left` is what can still be set aside."""
+    """`state`: running, ending (calls under way still hold some of it), ended, when `returned` went back to the
+    organisation. `left` is what can still be set aside. `invoice` says that it was sold, `credit_note` what went back."""
 
     left: int
     held: int
@@ -132,7 +140,8 @@ def withdraw_package(ctx: Write, input: OnePackage) -> PackageOut:
 
 @verb("billing:subscription:start", evidence="billing.subscription-started")
 def start_subscription(ctx: Write, input: StartSubscription) -> SubscriptionOut:
-    """Raises Refused: billing.package-withdrawn, billing.package-fund-too-low, ledger.balance-too-low."""
+    """Raises Refused: billing.package-withdrawn, billing.subscriptions-too-many, billing.package-fund-too-low,
+    ledger.balance-too-low."""
     ctx.require("billing:subscription:start", input.org)
     members.require_organisation(ctx, input.org)
     return _shown(
@@ -184,6 +193,9 @@ def give_back(ctx: Write) -> int:
 
 
 def _buy(ctx: Write, package: Package, org: str, *, renews: bool) -> Subscription:
+    lately = Subscription.org == org, Subscription.since > ctx.now - STARTED_WITHIN
+    if (ctx.session.scalar(select(func.count()).where(*lately)) or 0) >= MAX_STARTED:
+        raise Refused("billing.subscriptions-too-many", limit=MAX_STARTED)
     row = Subscription(
         id=ctx.new_id("sub"), org=org, package=package.id, unit=package.unit, price=package.price, credit=package.credit,
         fund=package.fund, renews=renews, state="running", since=ctx.now, until=ctx.now + timedelta(days=package.days),
@@ -221,14 +233,14 @@ def _give_back(ctx: Write, row: Subscription) -> bool:
         return False
     account = ledger.account_id(row.id, row.unit)
     left = ledger.balance(ctx, account)
+    own = returned(left, price=row.price, credit=row.credit)
     if left:
-        own = returned(left, price=row.price, credit=row.credit)
         parts = [(row.org, own)] + ([(row.fund, left - own)] if row.fund is not None else [])
         lines = [ledger.Line(ledger.account(ctx, payer, row.unit), part) for payer, part in parts if part]
         lines.append(ledger.Line(account, -left))
         evidence = ctx.record(row.id, kind=RETURNED, withhold=True, private={"org": row.org, "left": left, "own": own})
         ledger.post(ctx, key=f"{row.id}:left", kind=RETURNED, subject=row.id, postings=lines, evidence=evidence)
-    row.state = "ended"
+    row.state, row.ended_at, row.returned = "ended", ctx.now, own
     ctx.session.flush()
     return True
 

@@ -64,6 +64,7 @@ def load_invoice(ctx: Read, key: str) -> dict[str, Any]:
         "currency": service.CURRENCIES[invoice.unit],
         "rate": _rate,
         "notes": service.list_invoices.run(ctx, notes).items,
+        "has_packages": any(each.what == service.PACKAGE for each in invoice.lines),
         "may_credit": invoice.corrects is None and ctx.actor.may("billing:invoice:credit"),
     }
 

@@ -14,10 +14,11 @@ from gongqi.economy.billing.aid import (
     list_funds,
     open_fund,
 )
-from gongqi.economy.billing.credit_notes import credit_invoice, report_tax
+from gongqi.economy.billing.credit_notes import credit_invoice, credit_returned, report_tax
 from gongqi.economy.billing.facturx import notes, percent, xml
 from gongqi.economy.billing.invoices import (
     CURRENCIES,
+    PACKAGE,
     ListInvoices,
     OneInvoice,
     get_invoice,
@@ -44,6 +45,7 @@ from gongqi.economy.billing.taxes import ListTaxes, end_tax, list_taxes, publish
 
 __all__ = [
     "CURRENCIES",
+    "PACKAGE",
     "UNIT",
     "ListAid",
     "ListFunds",
@@ -57,6 +59,7 @@ __all__ = [
     "as_csv",
     "asked",
     "credit_invoice",
+    "credit_returned",
     "end_aid",
     "end_over",
     "end_subscription",

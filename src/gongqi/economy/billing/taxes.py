@@ -6,16 +6,21 @@ two that differ are as narrow, or none fits, there is no invoice, rather than a 
 in force is not liable, as far as is known here.
 
 A rule is not changed: it is ended, and another one published. Which one holds is asked for the last moment of the month that
-is invoiced, when a supply of a period is taken to be made (Directive 2006/112/EC, Article 64).
+is invoiced, when a supply of a period is taken to be made (Directive 2006/112/EC, Article 64); of a package for the moment
+at which it was sold. That is a rule of ours: see decision 0044 for the law that may say otherwise.
+
+A package for some models has the tax of these, where it is the same for all of them; any other has the tax that the rules
+say which are not narrowed to models.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Select, func, select
 
 from gongqi.economy.billing import vat
 from gongqi.economy.billing.addresses import PRINTABLE
@@ -136,14 +141,25 @@ def list_taxes(ctx: Read, input: ListTaxes) -> Page[TaxOut]:
     return ctx.page(query, TaxRule.id, input, to=TaxOut)
 
 
-def in_force(ctx: Read, seller: BillingAddress, at: datetime) -> list[TaxRule]:
-    """The rules of the seller's country that hold at this moment. For rooms that have authorised already."""
-    ends_later = or_(TaxRule.until.is_(None), TaxRule.until > at)
-    return list(ctx.session.scalars(_of(seller.country).where(TaxRule.since <= at, ends_later)))
+def rules_of(ctx: Read, seller: BillingAddress) -> list[TaxRule]:
+    """Of the seller's country, at any time. For rooms that have authorised already."""
+    return list(ctx.session.scalars(_of(seller.country)))
 
 
-def chosen(rules: list[TaxRule], buyer: BillingAddress, route: str, item: str) -> TaxRule:
-    """The narrowest that fits. Raises Refused: billing.tax-unknown, billing.tax-ambiguous."""
+def in_force(rules: list[TaxRule], at: datetime) -> list[TaxRule]:
+    return [each for each in rules if each.since <= at and (each.until is None or each.until > at)]
+
+
+def chosen(rules: list[TaxRule], buyer: BillingAddress, routes: Sequence[str] | None, item: str) -> TaxRule:
+    """The narrowest that fits calls of these models: where it is not the same for each of them, or `routes` is None, the
+    narrowest for all models. Raises Refused: billing.tax-unknown, billing.tax-ambiguous."""
+    found = [_narrowest(rules, buyer, route, item) for route in routes or ()]
+    if len({_kind(each) for each in found}) == 1:
+        return min(found, key=lambda each: each.id)
+    return _narrowest(rules, buyer, None, item)
+
+
+def _narrowest(rules: list[TaxRule], buyer: BillingAddress, route: str | None, item: str) -> TaxRule:
     fitting = [
         each
         for each in rules
@@ -155,7 +171,7 @@ def chosen(rules: list[TaxRule], buyer: BillingAddress, route: str, item: str) -
         raise Refused("billing.tax-unknown", item=item, country=buyer.country)
     narrowest = max(map(_narrowness, fitting))
     best = [each for each in fitting if _narrowness(each) == narrowest]
-    if len({(each.category, each.rate_bp) for each in best}) > 1:
+    if len({_kind(each) for each in best}) > 1:
         raise Refused("billing.tax-ambiguous", item=item, taxes=", ".join(sorted(each.id for each in best)))
     return min(best, key=lambda each: each.id)
 
@@ -166,6 +182,10 @@ def _of(jurisdiction: str) -> Select[TaxRule]:
 
 def _scope(rule: TaxRule) -> tuple[object, ...]:
     return rule.buyer_countries, rule.buyer_registered, rule.routes
+
+
+def _kind(rule: TaxRule) -> vat.Kind:
+    return rule.category, rule.rate_bp
 
 
 def _narrowness(rule: TaxRule) -> tuple[bool, ...]:
