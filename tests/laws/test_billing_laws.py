@@ -115,6 +115,7 @@ def month_of(moment: Any) -> str:
     50, [("call", 0, 3 * NANO, 2 * NANO + 1), ("settle",), ("days", 31), ("call", 1, 5 * NANO, NANO // 3), ("settle",)]
 )
 @example(50, [("buy", 8, 4), ("call", 1, 5 * NANO, 5 * NANO), ("days", 20), ("call", 1, 2 * NANO, NANO), ("days", 30)])
+@example(50, [("buy", 4, 1), ("days", 40)] * 3)  # one of them comes back in a month after its last day
 @example(50, [("days", 28), ("buy", 3, 0), ("end",), ("buy", 5, 1), ("settle",), ("days", 31), ("end",)])
 def test_statements_and_invoices_are_what_the_records_and_the_ledger_say_to_the_unit(
     office: Office, percent: int, made: list[Any]
