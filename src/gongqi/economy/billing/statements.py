@@ -84,7 +84,8 @@ def get_statement(ctx: Read, input: OneStatement) -> StatementOut:
     after = periods.moved(ctx, input.org, unit, until, None)
     closing = periods.holdings(ctx, input.org, unit) - sum(after.values())
     lines = _models(ctx, input.org, unit, input.month, charges, periods.paid(ctx, input.org, unit, until, None))
-    sold = periods.moved_by_subject(ctx, input.org, unit, (BOUGHT, RETURNED), since, until)
+    kinds = net.keys() & {BOUGHT, RETURNED}
+    sold = periods.moved_by_subject(ctx, input.org, unit, kinds, since, until) if kinds else {}
     packages, included = _packages(ctx, input.org, unit, (since, until), sold)
     names = {each.subscription: each.package for each in packages} | dict(serving.names_of(ctx, charges))
     moved = rules.movements(net, charges, sold, names)

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0043"
-down_revision = "0041"
+revision = "0044"
+down_revision = "0043"
 
 UNCREDITED = sa.text("returned > 0 AND invoice IS NOT NULL AND credit_note IS NULL")
 
