@@ -54,7 +54,7 @@ test-sdks:     ## the gateway with the official openai and anthropic packages of
 test-engines:  ## models that write, in llama.cpp, which is compiled first (some minutes; cmake and g++ are the machine's)
 	@scripts/bootstrap dev
 	@.venv/bin/uv pip install -q "llama-cpp-python==0.3.36" "gguf==0.19.0"
-	@.venv/bin/pytest -m "" tests/resources/serving/engines tests/resources/serving/gateway/test_hosted.py
+	@.venv/bin/pytest -m "" tests/resources/serving/engines tests/resources/serving/gateway/test_hosted.py tests/governance/ethics/test_written.py
 
 check:         ## style, layers, types, generated pages
 	@scripts/bootstrap dev

@@ -23,6 +23,7 @@ from gongqi.governance.ethics import sandbox
 from gongqi.governance.ethics import service as ethics
 from gongqi.governance.ethics.evaluate import Job
 from gongqi.governance.ethics.room import ROOM as ETHICS
+from gongqi.governance.ethics.tasks import TextJob
 from gongqi.kernel.access import ANONYMOUS, FOUNDATION, Actor
 from gongqi.kernel.clock import FixedClock
 from gongqi.kernel.room import House, Kernel
@@ -32,9 +33,11 @@ from gongqi.members import VOCABULARY, parties
 from gongqi.members.room import ROOM as MEMBERS
 from gongqi.resources.hub import service as hub
 from gongqi.resources.hub.room import ROOM as HUB
+from gongqi.resources.serving import engines
 
 DOORS = Path(web.__file__).parent
-DOOR_WORDS = (DOORS.parent / "words.toml", DOORS / "words.toml")
+# An evaluation of texts may fail by what an engine says, which the room of serving words.
+DOOR_WORDS = (DOORS.parent / "words.toml", DOORS / "words.toml", Path(engines.__file__).parents[1] / "words.toml")
 REVIEWERS = ("reviewer-1", "reviewer-2", "reviewer-3", "reviewer-4")
 
 
@@ -61,9 +64,11 @@ def each_evaluation_once(evaluations: dict[tuple[Any, ...], Any], monkeypatch: p
     """The same bytes give the same result (test_evaluate.py says so), so each is really run once a session."""
     run = sandbox.run_evaluation
 
-    def remembered(job: Job, **limits: Any) -> dict[str, Any]:
-        digests = [sha256(Path(path).read_bytes()).hexdigest() for path in (job.model, job.data)]
-        key = (*digests, job.target, job.features, job.subgroup, job.seed)
+    def remembered(job: Job | TextJob, **limits: Any) -> dict[str, Any]:
+        files = [*job.files.values()] if isinstance(job, TextJob) else [job.model]
+        digests = [sha256(Path(path).read_bytes()).hexdigest() for path in (*files, job.data)]
+        paths = ("files", "model", "data")
+        key = (*digests, *(repr(value) for name, value in job.to_json().items() if name not in paths))
         if key not in evaluations:
             evaluations[key] = run(job, **limits)
         return evaluations[key]

@@ -178,6 +178,8 @@ VERBS: dict[str, tuple[str, Given]] = {
     "ethics:vote:cast": ("401 404 403 403 403", lambda w, p: {"case": w.case} | VOTE),
     "ethics:recusal:declare": ("401 404 403 403 403", lambda w, p: {"case": w.case, "reason": CANARY}),
     "ethics:case:open": ("401 404 403 409 409", lambda w, p: {"release": w.submitted, "reason": CANARY}),
+    "ethics:evaluation:repeat": ("401 403 403 409 409", lambda w, p: {"release": w.release}),
+    "ethics:evaluation:waive": ("401 403 403 403 403", lambda w, p: {"release": w.release, "reason": "a reason"}),
     "ethics:condition:confirm": ("401 404 403 403 409", lambda w, p: {"case": w.case, "number": 1, "finding": CANARY}),
     "upstream:donation:offer": ("401 403 403 200 200", lambda w, p: donation(w, f"{CANARY}-by-{p}")),
     "upstream:pledge:make": (

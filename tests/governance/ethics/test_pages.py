@@ -144,7 +144,7 @@ def test_a_failed_evaluation_shows_its_reason(reader):
     reader.foundation.work()
     zh, en = reader.both(f"/ethics/evaluation/{release}")
     assert "ethics.evaluation-data-not-found" in en
-    assert "must hold exactly one .csv file" in en and "evaluation-data" in zh
+    assert "must hold exactly one file of records" in en and "evaluation-data" in zh
     case = reader.foundation.case(release).id
     assert "The evaluation failed" in reader.page(f"/ethics/case/{case}", "reviewer-1")
 

@@ -11,6 +11,7 @@ import pytest
 
 from gongqi.governance.ethics import rules
 from gongqi.governance.ethics.rules import Condition, Decision, Vote
+from gongqi.governance.ethics.tasks import TASKS
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.gates import Citation
 from gongqi.kernel.words import Words
@@ -26,6 +27,7 @@ GOOD = {
     "expected_calibration_error": 0.04,
     "false_negative_rate": 0.06,
     "accuracy_gap": 0.04,
+    "chance_corrected_accuracy": 0.8,
 }
 
 OPENED = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -44,12 +46,24 @@ def words() -> Words:
 
 
 def verdict(**changes: float | None) -> dict[str, tuple[str, dict]]:
-    answers = rules.gate_verdict({**GOOD, **changes}, POLICY.thresholds)
+    answers = rules.gate_verdict({**GOOD, **changes}, POLICY.asked("classification"))
     return {answer.cites[0].article: (answer.decision, dict(answer.params)) for answer in answers}
 
 
 def test_good_figures_pass_every_row() -> None:
     assert {decision for decision, _ in verdict().values()} == {"allow"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_is_asked_for_records_and_gaps_and_for_being_right(task: str) -> None:
+    asked = {row.metric for row in POLICY.asked(task)}
+    assert {"records", "accuracy_gap"} <= asked
+    assert asked & {"balanced_accuracy", "chance_corrected_accuracy"}, "a floor of its own"
+
+
+def test_a_task_is_not_asked_for_figures_that_it_cannot_have() -> None:
+    assert "roc_auc" not in {row.metric for row in POLICY.asked("retrieval")}
+    assert POLICY.asked("something else") == ()
 
 
 def test_a_figure_at_its_bound_is_met() -> None:
@@ -101,6 +115,8 @@ def test_every_metric_and_note_has_words(words: Words) -> None:
         ("at_least: 100,", ""),
         ("at_least: 100", "atleast: 100"),
         ("id: brier", "id: calibration"),
+        ("tasks: [classification]", "tasks: [divination]"),
+        ("tasks: [classification]", "tasks: []"),
         ("quorum: 2", "quorum: 0"),
     ],
 )

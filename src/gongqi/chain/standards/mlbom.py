@@ -110,9 +110,10 @@ def _metrics(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = [_metric(name, value, intervals.get(name)) for name, value in sorted(result.get("metrics", {}).items())]
     subgroups = result.get("subgroups") or {"groups": ()}
     for group in subgroups["groups"]:
-        part = f"{subgroups['column']}: {group['from']} to {group['to']}"
+        values = f"{group['from']} to {group['to']}" if "from" in group else group["name"]
+        part = f"{subgroups['column']}: {values}"
         rows.append(_metric("accuracy", group["accuracy"], group["accuracy_interval"], part))
-        rows.append(_metric("false_negative_rate", group["false_negative_rate"], None, part))
+        rows.append(_metric("false_negative_rate", group.get("false_negative_rate"), None, part))
     return [row for row in rows if row]
 
 

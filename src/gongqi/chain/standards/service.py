@@ -6,7 +6,7 @@ one thing and the gate do another; only the sentence for people is ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -95,7 +95,7 @@ def _ethics(ctx: Read) -> Iterator[RuleOut]:
         words = "at-least" if row.is_minimum else "at-most"
         yield _rule(
             ctx, ethics.EVALUATION, row.id, row.cite, otherwise=row.otherwise, words=words, bound=f"{row.bound:g}",
-            metric=f"ethics.metric.{row.metric}",
+            metric=f"ethics.metric.{row.metric}", tasks=row.tasks if row.tasks != ethics.TASKS else (),
         )  # fmt: skip
     board = policy.board
     yield _rule(
@@ -105,13 +105,17 @@ def _ethics(ctx: Read) -> Iterator[RuleOut]:
 
 def _rule(
     ctx: Read, source: str, id: str, cite: Citation, *, otherwise: str = "deny", words: str | None = None,
-    metric: str | None = None, **params: Any,
+    metric: str | None = None, tasks: Sequence[str] = (), **params: Any,
 ) -> RuleOut:  # fmt: skip
     texts = ctx.kernel.house.words
 
     def said(language: str) -> str:
         named = {"metric": texts.text(metric, language)} if metric else {}
-        return texts.text(f"standards.rule.{words or id}", language, **named, **params)
+        text = texts.text(f"standards.rule.{words or id}", language, **named, **params)
+        if not tasks:
+            return text
+        of = ("、" if language == "zh" else ", ").join(texts.text(f"ethics.task.{task}", language) for task in tasks)
+        return texts.text("standards.rule.of-tasks", language, tasks=of, rule=text)
 
     return RuleOut(
         id=f"{source}/{id}", gate=RELEASE_PUBLISH.name, source=source, otherwise=otherwise, cited=cite.source,

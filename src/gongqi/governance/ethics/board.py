@@ -135,7 +135,7 @@ def cast_vote(ctx: Write, input: CastVote) -> CaseOut:
     """Vote on a release. A later vote replaces an earlier one until the board has decided."""
     case = ctx.find(ReviewCase, input.case, to="ethics:vote:cast")
     refuse_borrowed(ctx)
-    _refuse_conflict(ctx, case)
+    refuse_conflict(ctx, case.org, case.revision)
     _refuse_closed(ctx, case)
     rules.admit_vote(
         ctx.actor.id, voted_digest=input.digest or case.digest, digest=case.digest, roster=case.roster,
@@ -210,7 +210,7 @@ def confirm_condition(ctx: Write, input: ConfirmCondition) -> CaseOut:
     """Say that a condition of an approval has been met and checked. One who belongs to the donor cannot."""
     case = ctx.find(ReviewCase, input.case, to="ethics:condition:confirm")
     refuse_borrowed(ctx)
-    _refuse_conflict(ctx, case)
+    refuse_conflict(ctx, case.org, case.revision)
     if decisions.decision_of(ctx, case).state != "approved":
         raise Refused("ethics.not-approved", case=case.id)
     if input.number > len(case.conditions):
@@ -306,10 +306,10 @@ def refuse_borrowed(ctx: Read) -> None:
         raise Refused("ethics.own-sign-in-needed")
 
 
-def _refuse_conflict(ctx: Read, case: ReviewCase) -> None:
-    """Someone who belongs to a party now, whatever the roster said when the case opened. Raises Refused."""
+def refuse_conflict(ctx: Read, org: str, revision: str) -> None:
+    """Someone who belongs to a party now, whatever the roster said when a case opened. Raises Refused."""
     homes = {ctx.actor.id: members.affiliations(ctx, ctx.actor.id, ctx.now)}
-    if rules.conflicted(homes, decisions.parties(ctx, case.org, case.revision)):
+    if rules.conflicted(homes, decisions.parties(ctx, org, revision)):
         raise Refused("ethics.conflict-of-interest")
 
 

@@ -22,7 +22,7 @@ import json
 import math
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,8 +91,6 @@ class Records:
 
 def evaluate(job: Job) -> dict[str, Any]:
     """Run the model on the held-out records and measure it. Raises Unfit."""
-    import numpy as np
-
     records = read_records(Path(job.data), target=job.target, features=job.features, subgroup=job.subgroup)
     predicted, probability = predict(Path(job.model), records.features)
     hits = predicted == records.labels
@@ -105,25 +103,24 @@ def evaluate(job: Job) -> dict[str, Any]:
         metrics |= gaps
     result = {
         "schema": SCHEMA,
-        "model_sha256": _sha256(Path(job.model)),
-        "data_sha256": _sha256(Path(job.data)),
+        "model_sha256": sha256_of(Path(job.model)),
+        "data_sha256": sha256_of(Path(job.data)),
         "target": job.target,
         "records": len(hits),
         "positives": int(records.labels.sum()),
         "metrics": metrics,
         "intervals": {
             "accuracy": list(wilson(int(hits.sum()), len(hits))),
-            **_bootstrap(records.labels, probability, hits, groups, seed=job.seed),
+            **bootstrap(records.labels, probability, hits, groups, seed=job.seed),
         },
         "confusion": confusion,
         "calibration": bins,
         "subgroups": subgroups,
         "subgroup_note": SUBGROUP_NOTE if subgroups else None,
-        # One bit a record, in the order of the file: two evaluations on the same data can then be compared pairwise.
-        "hits": np.packbits(hits).tobytes().hex(),
+        "hits": packed(hits),
         "method": _method(job.seed),
     }
-    return _rounded(result)
+    return rounded(result)
 
 
 def _method(seed: int) -> dict[str, Any]:
@@ -255,8 +252,7 @@ def _overall(labels: np.ndarray, predicted: np.ndarray, probability: np.ndarray)
         "balanced_accuracy": float(sk.balanced_accuracy_score(labels, predicted)),
         "roc_auc": float(sk.roc_auc_score(labels, probability)),
         "brier": float(sk.brier_score_loss(labels, probability)),
-        "expected_calibration_error": sum(b["count"] * abs(b["observed"] - b["mean"]) for b in bins if b["count"])
-        / len(labels),
+        "expected_calibration_error": calibration_error(bins),
         "false_negative_rate": confusion["false_negative"] / int(labels.sum()),
         "selection_rate": float(predicted.mean()),
     }
@@ -274,6 +270,11 @@ def calibration_bins(labels: np.ndarray, probability: np.ndarray) -> list[dict[s
         bounds = {"from": number / BINS, "to": (number + 1) / BINS}
         bins.append({**bounds, "count": count, "mean": mean, "observed": observed})
     return bins
+
+
+def calibration_error(bins: Sequence[Mapping[str, Any]]) -> float:
+    filled = [each for each in bins if each["count"]]
+    return sum(b["count"] * abs(b["observed"] - b["mean"]) for b in filled) / sum(b["count"] for b in filled)
 
 
 def bin_numbers(probability: np.ndarray) -> np.ndarray:
@@ -321,12 +322,12 @@ def _by_subgroup(records: Records, predicted: np.ndarray, groups: np.ndarray) ->
                 "selection_rate": figures["selection_rate"],
             }
         )
-    gaps = {f"{key}_gap": _gap([row[key] for row in table]) for key in measures}
+    gaps = {f"{key}_gap": gap_of([row[key] for row in table]) for key in measures}
     cuts = [float(cut) for cut in np.quantile(records.subgroup, [1 / 3, 2 / 3])]
     return {"kind": "terciles", "cuts": cuts, "groups": table}, gaps
 
 
-def _gap(values: Sequence[float | None]) -> float | None:
+def gap_of(values: Sequence[float | None]) -> float | None:
     """Largest minus smallest of the figures that may be reported; unknown when fewer than two may."""
     known = [value for value in values if value is not None]
     return max(known) - min(known) if len(known) > 1 else None
@@ -339,8 +340,8 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, (centre - half) / (trials + Z95**2)), min(1.0, (centre + half) / (trials + Z95**2))
 
 
-def _bootstrap(
-    labels: np.ndarray, probability: np.ndarray, hits: np.ndarray, groups: np.ndarray | None, *, seed: int
+def bootstrap(
+    labels: np.ndarray, probability: np.ndarray | None, hits: np.ndarray, groups: np.ndarray | None, *, seed: int
 ) -> dict[str, list[float]]:
     """95 % percentile intervals of what is not a plain proportion, by drawing the records again with replacement.
 
@@ -349,43 +350,55 @@ def _bootstrap(
     import numpy as np
 
     draw = np.random.default_rng(seed)
-    count = len(labels)
-    squares, excess, place = (probability - labels) ** 2, labels - probability, bin_numbers(probability)
+    count, size = len(labels), 0 if groups is None else int(groups.max()) + 1
+    known = np.zeros(count) if probability is None else probability
+    squares, excess, place = (known - labels) ** 2, labels - known, bin_numbers(known)
     figures: dict[str, list[float]] = {"brier": [], "expected_calibration_error": [], "accuracy_gap": []}
     for _ in range(RESAMPLES):
         times = np.bincount(draw.integers(count, size=count), minlength=count)
-        figures["brier"].append(float(times @ squares) / count)
-        excess_by_bin = np.bincount(place, weights=times * excess, minlength=BINS)
-        figures["expected_calibration_error"].append(float(np.abs(excess_by_bin).sum()) / count)
+        if probability is not None:
+            figures["brier"].append(float(times @ squares) / count)
+            excess_by_bin = np.bincount(place, weights=times * excess, minlength=BINS)
+            figures["expected_calibration_error"].append(float(np.abs(excess_by_bin).sum()) / count)
         if groups is not None:
-            drawn, right = (np.bincount(groups, weights=each, minlength=3) for each in (times, times * hits))
+            drawn, right = (np.bincount(groups, weights=each, minlength=size) for each in (times, times * hits))
             if drawn.min() > 0:
                 figures["accuracy_gap"].append(float(np.ptp(right / drawn)))
-    known = {name: values for name, values in figures.items() if values}
-    return {name: [float(point) for point in np.quantile(values, [0.025, 0.975])] for name, values in known.items()}
+    return {
+        name: [float(point) for point in np.quantile(values, [0.025, 0.975])]
+        for name, values in figures.items()
+        if values
+    }
 
 
-def _sha256(path: Path) -> str:
+def packed(hits: np.ndarray) -> str:
+    """One bit a record, in the order of the file: two evaluations on the same data can then be compared pairwise."""
+    import numpy as np
+
+    return np.packbits(hits).tobytes().hex()
+
+
+def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, DECIMALS)
     if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
+        return {key: rounded(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_rounded(each) for each in value]
+        return [rounded(each) for each in value]
     return value
 
 
-def main() -> int:
+def main(measure: Callable[[Any], dict[str, Any]] = lambda asked: evaluate(Job.from_json(asked))) -> int:
     """The door of the child process: a job in, a result or an error out."""
     import rfc8785
 
     try:
-        result, status = evaluate(Job.from_json(json.load(sys.stdin))), 0
+        result, status = measure(json.load(sys.stdin)), 0
     except Unfit as unfit:
         result, status = {"error": unfit.code, "params": unfit.params}, 2
     except MemoryError:

@@ -1,19 +1,16 @@
 """Evaluations: every model that is submitted is measured on records it has never seen, before anybody votes.
 
-The model names its yardstick in its lineage (`evaluated-on`); the card of that dataset says how it is to be used
-(`evaluation: {target, features | "all-numeric", subgroup: {column, kind}, seed}`). The run itself is a bounded child
-process (sandbox.py), outside any transaction. A model or data that cannot be evaluated is a result too: it is stored
-with its code, shown, and the gate denies. Records that the model was trained on measure nothing, so a yardstick that
-shares a file with the training data is refused.
+What is run, planning.py says; how, tables and texts alike, the files that stand alone: evaluate.py, texts.py. The run is a
+bounded child process (sandbox.py), outside any transaction. A model or data that cannot be evaluated is a result too: it is
+stored with its code, shown, and the gate denies. Where this foundation lacks what would run the model, that says nothing of
+the model: the state is `unavailable`, and the gate denies all the same. Then, and after a failure, it can be asked for
+again; and of a model that no evaluation fits a reviewer says so, by name and with the reason.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -21,27 +18,29 @@ import rfc8785
 from pydantic import Field
 from sqlalchemy import func, select
 
-from gongqi.governance.ethics import rules
-from gongqi.governance.ethics.evaluate import Job, Unfit
+from gongqi.governance.ethics import decisions, rules
+from gongqi.governance.ethics.board import ID, REASON, refuse_borrowed, refuse_conflict
 from gongqi.governance.ethics.models import Evaluation
 from gongqi.governance.ethics.rules import Comparison
-from gongqi.kernel.errors import Broken, Refused
-from gongqi.kernel.room import Kernel
-from gongqi.kernel.verbs import Input, Output, Read, Write, read
+from gongqi.kernel.errors import Refused
+from gongqi.kernel.verbs import Input, Output, Read, Write, read, verb
 from gongqi.kernel.words import LANGUAGES
+from gongqi.members import service as members
 from gongqi.resources.hub import service as hub
 from gongqi.resources.hub.events import ReleaseSubmitted
 
-ID = 64  # characters; ours have 30
-HEAD_BYTES = 1 << 20  # where a CSV file shows its header and its first record
-FEATURES = 10_000  # columns; more are not a table but an image
-NAME = 200  # characters of a column's name
-ALL_NUMERIC = "all-numeric"
-YARDSTICK = "evaluated-on"
+QUEUED, DONE, FAILED, UNAVAILABLE = "queued", "done", "failed", "unavailable"
 
 
 class OneEvaluation(Input):
     release: str = Field(max_length=ID)
+
+
+class WaiveEvaluation(Input):
+    """`reason` says why none of the evaluations there are fits this model; it is public."""
+
+    release: str = Field(max_length=ID)
+    reason: str = Field(min_length=1, max_length=REASON)
 
 
 class ChangeOut(Output):
@@ -67,7 +66,8 @@ class ComparisonOut(Output):
 
 
 class EvaluationOut(Output):
-    """`failure` says in both languages why it failed; `comparison` is None without a like evaluation before."""
+    """`failure` says in both languages why it failed; `waiver`, why a reviewer found that none fits; `comparison` is None
+    without a like evaluation before."""
 
     id: str
     release: str
@@ -84,8 +84,44 @@ class EvaluationOut(Output):
     created_at: datetime
     finished_at: datetime | None
     evidence: str | None
+    waived_by: str | None
+    waived_at: datetime | None
+    waiver: str | None
     failure: dict[str, str] | None = None
     comparison: ComparisonOut | None = None
+
+
+@verb("ethics:evaluation:repeat", evidence="ethics.evaluation-repeated")
+def repeat_evaluation(ctx: Write, input: OneEvaluation) -> EvaluationOut:
+    """Evaluate a release again that could not be: the machine was busy, or has got what it lacked. A result stays."""
+    row = _found(ctx, input.release, to="ethics:evaluation:repeat")
+    if row.state not in (FAILED, UNAVAILABLE):
+        raise Refused("ethics.evaluation-stands", state=row.state)
+    ctx.record(row.id, release=row.release, digest=row.digest, code=row.code)
+    row.state, row.code, row.params, row.finished_at = QUEUED, None, None, None
+    row.waived_by = row.waived_at = row.waiver = None
+    ctx.session.flush()
+    ctx.start_flow("ethics.evaluate", key=f"{row.release} {ctx.now.isoformat()}", release=row.release)
+    return EvaluationOut.model_validate(row)
+
+
+@verb("ethics:evaluation:waive", evidence="ethics.evaluation-waived")
+def waive_evaluation(ctx: Write, input: WaiveEvaluation) -> EvaluationOut:
+    """Say, as a reviewer who belongs to none of the parties, that no evaluation fits a model. It does not undo a result,
+    and what only cannot be run here is not waived."""
+    row = _found(ctx, input.release, to="ethics:evaluation:waive")
+    refuse_borrowed(ctx)
+    if ctx.actor.id not in members.holders(ctx, decisions.REVIEWER):
+        raise Refused("ethics.not-a-reviewer")
+    refuse_conflict(ctx, row.org, row.revision)
+    if row.state != FAILED:
+        raise Refused("ethics.evaluation-stands", state=row.state)
+    row.waived_by, row.waived_at, row.waiver = ctx.actor.id, ctx.now, input.reason
+    row.evidence = ctx.record(
+        row.id, release=row.release, digest=row.digest, code=row.code, reason_digest=decisions.sha256(input.reason)
+    )
+    ctx.session.flush()
+    return EvaluationOut.model_validate(row)
 
 
 @read("ethics:evaluation:get")
@@ -105,6 +141,16 @@ def shown_evaluation(ctx: Read, release: str) -> EvaluationOut | None:
     return shown.model_copy(update={"failure": failure_of(ctx, row), "comparison": comparison(ctx, row.release)})
 
 
+def evaluation_actions(ctx: Read, row: EvaluationOut) -> list[str]:
+    """The verbs that the actor may use on this evaluation now."""
+    found = []
+    if row.state in (FAILED, UNAVAILABLE) and ctx.actor.may("ethics:evaluation:repeat", row.org):
+        found.append("ethics:evaluation:repeat")
+    if row.state == FAILED and not row.waiver and ctx.actor.may("ethics:evaluation:waive"):
+        found.append("ethics:evaluation:waive")
+    return found
+
+
 # --- for handlers, flows, gates and pages: the caller has authorised -------------------------------------------------
 
 
@@ -116,7 +162,7 @@ def on_submitted(ctx: Write, event: ReleaseSubmitted) -> None:
     ctx.add(
         Evaluation(
             id=ctx.new_id("eval"), release=facts.release, asset=facts.asset, org=facts.org, revision=facts.revision,
-            digest=facts.digest, state="queued", created_at=ctx.now,
+            digest=facts.digest, state=QUEUED, created_at=ctx.now,
         )
     )  # fmt: skip
     ctx.start_flow("ethics.evaluate", key=facts.release, release=facts.release)
@@ -128,7 +174,7 @@ def evaluation_of(ctx: Read, release: str) -> Evaluation | None:
 
 def finished_evaluations(ctx: Read) -> int:
     """How many evaluations have been done: a number of the home page, and nothing but a number."""
-    query = select(func.count()).select_from(Evaluation).where(Evaluation.state == "done")
+    query = select(func.count()).select_from(Evaluation).where(Evaluation.state == DONE)
     return ctx.session.scalar(query) or 0
 
 
@@ -157,35 +203,6 @@ def comparison(ctx: Read, release: str) -> ComparisonOut | None:
     )  # fmt: skip
 
 
-def plan(ctx: Read, release: str) -> dict[str, Any]:
-    """What to run: the job with model and data by SHA-256, and the dataset revision it stands in. Raises Refused."""
-    facts = hub.release_facts(ctx, release)
-    yardsticks = sorted({source for source, relation in facts.lineage if relation == YARDSTICK})
-    if len(yardsticks) != 1:
-        raise Refused("ethics.evaluation-data-not-named", count=len(yardsticks))
-    dataset = hub.revision_facts(ctx, yardsticks[0])
-    model = _only(facts.files, "parameters", ".onnx", "ethics.evaluation-model-not-found")
-    data = _only(dataset.files, "evaluation-data", ".csv", "ethics.evaluation-data-not-found")
-    for source in hub.sources(ctx, facts.revision):  # also the yardstick itself, when an ancestor has learned from it
-        if source.is_learned_from and data in {f.sha256 for f in hub.revision_facts(ctx, source.revision).files}:
-            raise Refused("ethics.evaluation-data-trained-on", revision=source.revision)
-    return {"dataset_revision": dataset.revision, "job": _job(ctx, dataset.card, model=model, data=data).to_json()}
-
-
-@contextmanager
-def job_on(kernel: Kernel, job: Mapping[str, Any]) -> Iterator[Job]:
-    """The job with this machine's paths in place of digests; the files are there for as long as the context is."""
-    with kernel.blobs.local(job["model"]) as model, kernel.blobs.local(job["data"]) as data:
-        yield Job.from_json({**job, "model": str(model), "data": str(data)})
-
-
-def check_result(job: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """The result, when it is of the very bytes that the job names. Raises Broken."""
-    if (result["model_sha256"], result["data_sha256"]) != (job["model"], job["data"]):
-        raise Broken("ethics.evaluation-failed", detail="the bytes evaluated are not the bytes named")
-    return dict(result)
-
-
 def store(ctx: Write, release: str, outcome: Mapping[str, Any]) -> str:
     """Write down how an evaluation ended: `outcome` has job and result, or code and params. Returns its state."""
     row = evaluation_of(ctx, release)
@@ -195,14 +212,15 @@ def store(ctx: Write, release: str, outcome: Mapping[str, Any]) -> str:
     facts: dict[str, Any] = {"release": row.release, "digest": row.digest}
     if "result" in outcome:
         result = outcome["result"]
-        row.state, row.result = "done", result
+        row.state, row.result = DONE, result
         row.result_digest = hashlib.sha256(rfc8785.dumps(result)).hexdigest()
         facts |= {
             "result_digest": row.result_digest, "model_sha256": result["model_sha256"],
             "data_sha256": result["data_sha256"], **result["metrics"],
         }  # fmt: skip
     else:
-        row.state, row.code, row.params = "failed", outcome["code"], outcome["params"]
+        row.state = UNAVAILABLE if outcome.get("is_unavailable") else FAILED
+        row.code, row.params = outcome["code"], outcome["params"]
         facts |= {"code": row.code}
     row.evidence = ctx.record(row.id, kind=f"ethics.evaluation-{row.state}", **facts)
     ctx.session.flush()
@@ -212,52 +230,9 @@ def store(ctx: Write, release: str, outcome: Mapping[str, Any]) -> str:
 # --- within ----------------------------------------------------------------------------------------------------------
 
 
-def _only(files: Any, component: str, suffix: str, code: str) -> str:
-    """The SHA-256 of the one file of this component and kind. Raises Refused."""
-    found = [file.sha256 for file in files if file.component == component and file.path.lower().endswith(suffix)]
-    if len(found) != 1:
-        raise Refused(code, count=len(found))
-    return found[0]
-
-
-def _job(ctx: Read, card: Mapping[str, Any], *, model: str, data: str) -> Job:
-    """The job as the data's card declares it. Raises Refused."""
-    declared = card.get("other", {}).get("evaluation")
-    if not isinstance(declared, dict) or not declared.keys() <= {"target", "features", "subgroup", "seed"}:
-        raise Refused("ethics.evaluation-undeclared")
-    target, features, subgroup = declared.get("target"), declared.get("features"), declared.get("subgroup")
-    if features == ALL_NUMERIC:
-        features = [name for name in _numeric_columns(ctx.blobs, data) if name != target]
-    names = [target, *features] if isinstance(features, list) else [target]
-    named = isinstance(features, list) and 0 < len(features) <= FEATURES
-    if not named or not all(isinstance(name, str) and 0 < len(name) <= NAME for name in names):
-        raise Refused("ethics.evaluation-undeclared")
-    if subgroup is not None and not (isinstance(subgroup, dict) and isinstance(subgroup.get("column"), str)):
-        raise Refused("ethics.evaluation-undeclared")
-    if not isinstance(declared.get("seed", 0), int):
-        raise Refused("ethics.evaluation-undeclared")
-    try:
-        return Job.from_json({"seed": 0, **declared, "features": features, "model": model, "data": data})
-    except Unfit as unfit:
-        params: dict[str, Any] = unfit.params
-        raise Refused(unfit.code, **params) from unfit
-
-
-def _numeric_columns(blobs: Any, sha256: str) -> list[str]:
-    """The columns whose value in the first record is a number. Raises Refused."""
-    with blobs.open(sha256) as file:
-        head = file.read(HEAD_BYTES)
-    try:
-        rows = csv.reader(io.StringIO(head.decode("utf-8-sig", "strict" if len(head) < HEAD_BYTES else "ignore")))
-        header, first = next(rows), next(rows)
-    except (csv.Error, UnicodeDecodeError, StopIteration):
-        raise Refused("ethics.data-not-csv") from None
-    return [name for name, value in zip(header, first, strict=False) if _is_number(value)]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _found(ctx: Read, release: str, *, to: str) -> Evaluation:
+    """The evaluation of a release, to act upon. Raises Refused."""
+    seen = ctx.session.scalar(ctx.visible(Evaluation, to="ethics:evaluation:read").where(Evaluation.release == release))
+    if seen is None:
+        raise Refused("access.not-found", kind="evaluation", key=release)
+    return ctx.find(Evaluation, seen.id, to=to)

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import count
 from typing import Any
 
-from gongqi.governance.ethics import decisions, evaluations, sandbox
+from gongqi.governance.ethics import decisions, evaluations, planning, sandbox
 from gongqi.governance.ethics.events import ReviewDecided
 from gongqi.kernel.errors import GongqiError, Refused, Unavailable
 from gongqi.kernel.flows import Flow, Run
@@ -18,12 +18,13 @@ PAUSE_SECONDS = 60
 def evaluate(run: Run, release: str) -> str:
     """Evaluate a release's model in a child process and store what came out, a failure too."""
     outcome: dict[str, Any] = {}
-    for attempt in range(1, TRIES + 1):
-        outcome = run.call("run" if attempt == 1 else f"run again {attempt}", lambda _key: _evaluate(run, release))
-        if not outcome.get("is_late"):
+    late = 0
+    for turn in count(1):
+        outcome = run.call("run" if turn == 1 else f"run again {turn}", lambda _key: _evaluate(run, release))
+        late += bool(outcome.get("is_late"))
+        if not outcome.get("is_waiting") and (not outcome.get("is_late") or late == TRIES):
             break
-        if attempt < TRIES:
-            run.sleep(f"pause {attempt}", PAUSE_SECONDS)
+        run.sleep(f"pause {turn}", PAUSE_SECONDS)
     return run.write("store", lambda ctx: evaluations.store(ctx, release, outcome), last=True)
 
 
@@ -31,16 +32,20 @@ def _evaluate(run: Run, release: str) -> dict[str, Any]:
     """Plan and run. A refusal is an answer about the model or the data, and so is lateness; our bugs are raised."""
     planned: dict[str, Any] = {}
     try:
-        planned = run.kernel.look(lambda ctx: evaluations.plan(ctx, release))
-        with evaluations.job_on(run.kernel, planned["job"]) as job:
+        planned = run.kernel.look(lambda ctx: planning.plan(ctx, release))
+        with planning.job_on(run.kernel, planned["job"]) as job, sandbox.turn(job) as is_ours:
+            if not is_ours:
+                return {"is_waiting": True}
             result = sandbox.run_evaluation(job)
     except (Refused, Unavailable) as error:
         return {**planned, **_failure(error)}
-    return {**planned, "result": evaluations.check_result(planned["job"], result)}
+    return {**planned, "result": planning.check_result(planned["job"], result)}
 
 
 def _failure(error: GongqiError) -> dict[str, Any]:
-    return {"code": error.code, "params": error.params, "is_late": isinstance(error, Unavailable)}
+    is_late = error.code == "ethics.evaluation-timeout"
+    is_unavailable = isinstance(error, Unavailable) and not is_late
+    return {"code": error.code, "params": error.params, "is_late": is_late, "is_unavailable": is_unavailable}
 
 
 def review(run: Run, case: str) -> None:

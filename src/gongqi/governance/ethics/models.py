@@ -5,8 +5,9 @@ Invariants
 - Votes and recusals are added, never changed; which of them count is for rules.decide to say.
 - `state` only repeats what rules.decide said when it was first not open; it is there for lists.
 
-Personal data: who voted how, and why; who stood aside, and why. Reviewers act in public: the charter says so, and they
-agree to it when they take the role (GDPR 6(1)(b), PIPL 13(2)). Kept as long as the release can be used.
+Personal data: who voted how, and why; who stood aside, and why; who found that no evaluation fits, and why. Reviewers act
+in public: the charter says so, and they agree to it when they take the role (GDPR 6(1)(b), PIPL 13(2)). Kept as long as
+the release can be used.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from gongqi.kernel.db import Base
 
 
 class Evaluation(Base):
-    """A model's release on held-out records. `state`: queued, done, failed.
+    """A model's release on held-out records. `state`: queued, done, failed, unavailable.
 
     `job` names model and data by SHA-256; `result_digest` is over the canonical JSON (RFC 8785) of `result`; `code` and
-    `params` say why a failed evaluation failed.
+    `params` say why there is no result. `waiver`: why a reviewer found that no evaluation fits the model.
     """
 
     __tablename__ = "evaluation"
@@ -45,6 +46,9 @@ class Evaluation(Base):
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     evidence: Mapped[str | None]
+    waived_by: Mapped[str | None]
+    waived_at: Mapped[datetime | None]
+    waiver: Mapped[str | None] = mapped_column(Text)
 
 
 class ReviewCase(Base):

@@ -13,7 +13,12 @@ from gongqi.members import service as members
 from gongqi.resources.hub import service as hub
 from gongqi.resources.serving import service as serving
 
-HIGHLIGHTS = ("accuracy", "balanced_accuracy", "roc_auc", "brier", "expected_calibration_error", "false_negative_rate")
+HIGHLIGHTS = (
+    "accuracy", "chance_corrected_accuracy", "accuracy_norm", "ndcg_at_10", "balanced_accuracy", "roc_auc", "brier",
+    "expected_calibration_error", "false_negative_rate",
+)  # fmt: skip
+AT_A_GLANCE = ("accuracy", "chance_corrected_accuracy", "ndcg_at_10", "brier", "accuracy_gap")
+LIBRARIES = ("onnxruntime", "tokenizers", "llama-cpp-python", "scikit-learn", "fairlearn")
 DECIDED = 20  # rows of what was decided before one has to turn the page
 
 
@@ -49,7 +54,7 @@ def load_case(ctx: Read, key: str) -> dict[str, Any]:
         "names": members.names(ctx, people | orgs),
         "decision": reasons(ctx, case.answers),
         "gates": reasons(ctx, [gate.model_dump() for gate in gates if gate.source != service.BOARD]),
-        "evaluation": _drawn(service.shown_evaluation(ctx, case.release)),
+        **_evaluation(ctx, service.shown_evaluation(ctx, case.release)),
         "actions": service.actions(ctx, case),
         "now": ctx.now,
     }
@@ -69,7 +74,8 @@ def load_evaluation(ctx: Read, release: str) -> dict[str, Any]:
     found = service.get_evaluation.run(ctx, service.OneEvaluation(release=release))
     facts = hub.release_facts(ctx, release)
     return {
-        "evaluation": _drawn(found),
+        **_evaluation(ctx, found),
+        "actions": service.evaluation_actions(ctx, found),
         "release_name": facts.name,
         "asset": hub.asset_out(ctx, found.asset),
         "minimum": MINIMUM_CASES,
@@ -79,7 +85,11 @@ def load_evaluation(ctx: Read, release: str) -> dict[str, Any]:
 def load_release_panel(ctx: Read, key: str) -> dict[str, Any] | None:
     """What the hub's page of a release says of its evaluation: the figures, and what got better on which evidence."""
     found = service.shown_evaluation(ctx, key)
-    return {"evaluation": found} if found else None
+    if found is None:
+        return None
+    metrics = found.result["metrics"] if found.result else {}
+    shown = [(name, metrics[name]) for name in AT_A_GLANCE if metrics.get(name) is not None]
+    return {**_evaluation(ctx, found), "evaluation": found, "figures": shown}
 
 
 def reasons(ctx: Read, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -95,6 +105,24 @@ def reasons(ctx: Read, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, A
     ]
 
 
+def _evaluation(ctx: Read, found: service.EvaluationOut | None) -> dict[str, Any]:
+    """An evaluation with the records that it was made on, and who found that none fits."""
+    named = members.names(ctx, {found.waived_by}) if found and found.waived_by else {}
+    return {
+        "evaluation": _drawn(found),
+        "data": _data(ctx, found.dataset_revision) if found and found.dataset_revision else None,
+        "reviewer": named.get(found.waived_by) if found and found.waived_by else None,
+    }
+
+
+def _data(ctx: Read, revision: str) -> dict[str, Any]:
+    """The dataset and its revision, by name for who may see them."""
+    facts = hub.revision_facts(ctx, revision)
+    if not hub.visible_assets(ctx, {facts.asset}):
+        return {"revision": None}
+    return {"revision": revision, "number": facts.number, "title_zh": facts.title_zh, "title_en": facts.title_en}
+
+
 def _drawn(found: service.EvaluationOut | None) -> dict[str, Any] | None:
     """An evaluation with what its pictures need: the bins that hold records, each with its 95 % interval."""
     if found is None:
@@ -106,8 +134,12 @@ def _drawn(found: service.EvaluationOut | None) -> dict[str, Any] | None:
             low, high = wilson(round(each["observed"] * each["count"]), each["count"])
             bins.append({**each, "low": low, "high": high})
     intervals = result["intervals"] if result else {}
-    figures = [(name, result["metrics"][name], intervals.get(name)) for name in HIGHLIGHTS] if result else []
-    return {"row": found, "result": result, "bins": bins, "figures": figures, "intervals": intervals}
+    metrics, method = (result["metrics"], result["method"]) if result else ({}, {})
+    figures = [(name, metrics[name], intervals.get(name)) for name in HIGHLIGHTS if name in metrics]
+    libraries = [f"{name} {method[name]}" for name in LIBRARIES if name in method]
+    return {
+        "row": found, "result": result, "bins": bins, "figures": figures, "intervals": intervals, "libraries": libraries,
+    }  # fmt: skip
 
 
 VIEWS = (

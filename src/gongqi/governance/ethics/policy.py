@@ -43,6 +43,10 @@ POLICIES = (
     Policy(
         Evaluation,
         read="ethics:evaluation:read",
-        rules={"ethics:evaluation:read": any_of(within(Evaluation.org), of_asset(Evaluation.asset, ASSET_READ))},
+        rules={
+            "ethics:evaluation:read": any_of(within(Evaluation.org), of_asset(Evaluation.asset, ASSET_READ)),
+            "ethics:evaluation:repeat": within(Evaluation.org),
+            "ethics:evaluation:waive": _foundation,
+        },
     ),
 )

@@ -23,6 +23,8 @@ ROOM = Room(
         service.declare_recusal,
         service.request_case,
         service.confirm_condition,
+        service.repeat_evaluation,
+        service.waive_evaluation,
         service.close_inquiry,
     ),
     reads=(

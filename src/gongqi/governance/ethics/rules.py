@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 import yaml
 
+from gongqi.governance.ethics.tasks import TASKS
 from gongqi.kernel.errors import Refused
 from gongqi.kernel.gates import Answer, Citation, by_policy
 
@@ -45,6 +46,7 @@ class Threshold:
     is_minimum: bool
     otherwise: Literal["deny", "require"]
     cite: Citation
+    tasks: tuple[str, ...] = TASKS  # of whose evaluations it is asked
 
     def is_met(self, value: float) -> bool:
         return value >= self.bound if self.is_minimum else value <= self.bound
@@ -64,6 +66,10 @@ class Policy:
     board: BoardRules
     thresholds: tuple[Threshold, ...]
 
+    def asked(self, task: str) -> tuple[Threshold, ...]:
+        """The rows that an evaluation of this task is held to."""
+        return tuple(row for row in self.thresholds if task in row.tasks)
+
 
 def parse_policy(text: str) -> Policy:
     """Read the policy from YAML. Raises ValueError naming the row that is wrong; meant for start-up."""
@@ -73,8 +79,10 @@ def parse_policy(text: str) -> Policy:
     thresholds = []
     for row in content["thresholds"]:
         bounds = row.keys() & {"at_least", "at_most"}
-        unknown = row.keys() - {"id", "article", "metric", "otherwise", "at_least", "at_most"}
-        if len(bounds) != 1 or unknown or row["otherwise"] not in ("deny", "require"):
+        unknown = row.keys() - {"id", "article", "tasks", "metric", "otherwise", "at_least", "at_most"}
+        tasks = tuple(row.get("tasks", TASKS))
+        is_wrong = unknown or not tasks or set(tasks) - set(TASKS)
+        if len(bounds) != 1 or is_wrong or row["otherwise"] not in ("deny", "require"):
             raise ValueError(f"ethics policy: row {row.get('id')} is not a threshold")
         (kind,) = bounds
         thresholds.append(
@@ -85,6 +93,7 @@ def parse_policy(text: str) -> Policy:
                 kind == "at_least",
                 row["otherwise"],
                 by_policy("ethics", row["article"]),
+                tasks,
             )
         )
     if len({row.id for row in thresholds}) != len(thresholds):
@@ -143,17 +152,21 @@ class Comparison:
     p_value: float
 
 
-_HIGHER_IS_BETTER = ("accuracy", "balanced_accuracy", "roc_auc")
+_HIGHER_IS_BETTER = (
+    "accuracy", "chance_corrected_accuracy", "accuracy_norm", "ndcg_at_10", "balanced_accuracy", "roc_auc",
+)  # fmt: skip
 _LOWER_IS_BETTER = ("brier", "expected_calibration_error", "false_negative_rate", "accuracy_gap")
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
     """What got better from one evaluation to the next, and whether chance would explain it. Raises Refused."""
-    same = ("schema", "data_sha256", "target", "records")
-    if any(before[key] != after[key] for key in same):
+    same = ("schema", "task", "data_sha256", "target", "records")
+    if any(before.get(key) != after.get(key) for key in same):
         raise Refused("ethics.evaluations-not-comparable")
     changes = []
     for metric in _HIGHER_IS_BETTER + _LOWER_IS_BETTER:
+        if metric not in before["metrics"].keys() | after["metrics"].keys():
+            continue
         old, new = before["metrics"].get(metric), after["metrics"].get(metric)
         is_better = None
         if old is not None and new is not None and old != new:

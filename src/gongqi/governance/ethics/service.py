@@ -1,7 +1,7 @@
 """The ethics review's verbs and reads, and what rooms above call. By idea:
 
-`decisions` (cases) → `board` (votes, recusals); `evaluations` (figures on held-out records); both → `gate` (answers);
-`inquiries` into models in use.
+`decisions` (cases) → `board` (votes, recusals) → `evaluations` (figures on held-out records, of what `planning` found) →
+`gate` (answers); `inquiries` into models in use.
 """
 
 from gongqi.governance.ethics import decisions, evaluations
@@ -29,10 +29,14 @@ from gongqi.governance.ethics.evaluations import (
     ComparisonOut,
     EvaluationOut,
     OneEvaluation,
+    WaiveEvaluation,
     comparison,
+    evaluation_actions,
     finished_evaluations,
     get_evaluation,
+    repeat_evaluation,
     shown_evaluation,
+    waive_evaluation,
 )
 from gongqi.governance.ethics.gate import BOARD, EVALUATION, answer_board, answer_evaluation
 from gongqi.governance.ethics.inquiries import (
@@ -46,16 +50,18 @@ from gongqi.governance.ethics.inquiries import (
     list_inquiries,
     on_drift,
 )
+from gongqi.governance.ethics.tasks import TASKS
 from gongqi.kernel.verbs import Write
 from gongqi.resources.hub.events import ReleaseSubmitted
 
 __all__ = [
-    "BOARD", "EVALUATION", "CaseDetail", "CaseOut", "CastVote", "CloseInquiry", "ComparisonOut", "ConfirmCondition",
-    "DeclareRecusal", "EvaluationOut", "InquiryOut", "ListCases", "ListInquiries", "OneCase", "OneEvaluation",
-    "OneInquiry", "OpenCase", "actions", "answer_board", "answer_evaluation", "awaiting", "cast_vote",
-    "close_inquiry", "comparison", "confirm_condition", "declare_recusal", "finished_evaluations", "get_case",
-    "get_evaluation", "get_inquiry", "inquiry_actions", "latest_case", "list_cases", "list_inquiries", "on_drift",
-    "on_submitted", "open_cases", "policy", "request_case", "shown_evaluation", "visible_cases",
+    "BOARD", "CaseDetail", "CaseOut", "CastVote", "CloseInquiry", "ComparisonOut", "ConfirmCondition",
+    "DeclareRecusal", "EVALUATION", "EvaluationOut", "InquiryOut", "ListCases", "ListInquiries", "OneCase",
+    "OneEvaluation", "OneInquiry", "OpenCase", "TASKS", "WaiveEvaluation", "actions", "answer_board",
+    "answer_evaluation", "awaiting", "cast_vote", "close_inquiry", "comparison", "confirm_condition",
+    "declare_recusal", "evaluation_actions", "finished_evaluations", "get_case", "get_evaluation", "get_inquiry",
+    "inquiry_actions", "latest_case", "list_cases", "list_inquiries", "on_drift", "on_submitted", "open_cases",
+    "policy", "repeat_evaluation", "request_case", "shown_evaluation", "visible_cases", "waive_evaluation",
 ]  # fmt: skip
 
 

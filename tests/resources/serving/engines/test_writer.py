@@ -69,6 +69,19 @@ def test_likelihoods_are_those_of_the_choice(writer: Writer) -> None:
     assert written(writer, limit=1)[0].chosen is None
 
 
+def test_the_likelihood_of_an_ending_is_that_of_its_tokens_one_by_one(writer: Writer) -> None:
+    start, steps = writer.prompt("公器"), written(writer, limit=6, temperature=0.0, logprobs=1)
+    chosen = [step.text[0] + 3 for step in steps]
+    endings = [chosen[:1], chosen, chosen[:3], writer.tokens("zyx"), chosen]
+    found = writer.likelihoods(start, endings)
+    for count, place in ((1, 0), (6, 1), (3, 2), (6, 4)):
+        want = sum(step.chosen.logprob for step in steps[:count] if step.chosen)
+        assert found[place] == pytest.approx(want, abs=1e-3), "whatever ending was looked at before"
+    assert writer.likelihoods(start, endings[3:4]) == pytest.approx(found[3:4], abs=1e-3)
+    one = [writer.likelihoods(start, [[token] for token in range(writer.vocabulary)])]
+    assert sum(map(math.exp, one[0])) == pytest.approx(1.0, abs=1e-4), "one token follows"
+
+
 def test_an_answer_may_be_held_to_a_form(writer: Writer) -> None:
     schema = {
         "type": "object",

@@ -16,7 +16,7 @@ import pytest
 from gongqi.resources.serving.engines.host import Host
 from tests.house.conftest import wait_for
 from tests.resources.serving.gateway.conftest import INPUT_NANOS, OUTPUT_NANOS, Gateway
-from tests.sim import tiny_models
+from tests.sim import tiny_models, yardsticks
 
 CARD = """---
 license: Apache-2.0
@@ -24,31 +24,56 @@ title: {zh: 小模型, en: A small model}
 summary: {zh: 权重取自一个种子, en: Its weights are drawn from a seed}
 provenance: made by the tests
 contact: nobody@example.org
+tasks: [tests]
+intended_use: tests
+limitations: it understands nothing
 ---
 # A model
 """
 
 
-def released(gateway: Gateway, reviewers: list[Any], slug: str, files: dict[str, bytes]) -> str:
-    """A release of these files, published on every condition but a model's figures: no evaluation knows texts yet."""
+def released(
+    gateway: Gateway, reviewers: list[Any], slug: str, files: dict[str, bytes], task: str, records: list[Any]
+) -> str:
+    """A release of these files as a model, evaluated on these records, voted on and published."""
     foundation, owner = gateway.foundation, gateway.owner
-    asset = foundation.asset(owner, gateway.org, slug, "code", visibility="public")
-    brought = [
-        foundation.bring(owner, gateway.org, path, content, component=_component(path))
-        for path, content in files.items()
-    ]
-    card = foundation.bring(owner, gateway.org, "README.md", CARD.encode(), component="model-card")
-    revision = owner.verb("hub:revision:commit", asset=asset, message="as it is", files=[*brought, card])["id"]
+
+    def committed(kind: str, named: str, given: dict[str, bytes], lineage: list[Any]) -> tuple[str, str]:
+        asset = foundation.asset(owner, gateway.org, named, kind, visibility="public")
+        brought = [
+            foundation.bring(owner, gateway.org, path, content, component=_component(path, kind))
+            for path, content in given.items()
+        ]
+        made = owner.verb("hub:revision:commit", asset=asset, message="as it is", files=brought, lineage=lineage)
+        return asset, made["id"]
+
+    given = {"README.md": yardsticks.card(task), "records.jsonl": yardsticks.lines(records)}
+    _, yardstick = committed("dataset", f"{slug}-yardstick", given, [])
+    lineage = [{"revision": yardstick, "relation": "evaluated-on"}]
+    asset, revision = committed("model", slug, {**files, "README.md": CARD.encode()}, lineage)
     draft = owner.verb("hub:release:draft", asset=asset, revision=revision, name="1.0.0")["id"]
     release = owner.verb("hub:release:submit", release=draft)["id"]
+    wait_for(lambda: _evaluated(gateway, release), seconds=120)
     case = wait_for(lambda: next(iter(gateway.operator.read("ethics:case:list", release=release)["items"]), None))
     for reviewer in reviewers:
         reviewer.verb("ethics:vote:cast", case=case["id"], choice="approve", rationale="sound")
     return gateway.operator.verb("hub:release:publish", release=release)["id"]
 
 
-def _component(path: str) -> str:
+def _component(path: str, kind: str) -> str:
+    if path == "README.md":
+        return "model-card" if kind == "model" else "data-card"
+    if kind == "dataset":
+        return "evaluation-data"
     return "parameters" if path.endswith((".onnx", ".gguf")) else "model-metadata"
+
+
+def _evaluated(gateway: Gateway, release: str) -> bool | None:
+    answer = gateway.operator.http.get(f"/api/v1/ethics/evaluation/{release}")
+    if answer.status_code == 404 or answer.json()["state"] == "queued":
+        return None
+    assert answer.json()["state"] == "done", answer.text
+    return True
 
 
 def engine(gateway: Gateway, endpoint: str) -> dict[str, Any] | None:
@@ -73,7 +98,7 @@ def reviewers(gateway: Gateway) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def release(gateway: Gateway, reviewers: list[Any], files: dict[str, bytes]) -> str:
-    return released(gateway, reviewers, "embedder", files)
+    return released(gateway, reviewers, "embedder", files, "retrieval", yardsticks.pairs())
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +199,8 @@ def talker(gateway: Gateway, reviewers: list[Any], tmp_path_factory: pytest.Temp
     pytest.importorskip("llama_cpp", reason="make test-engines installs it")
     pytest.importorskip("gguf", reason="make test-engines installs it")
     content = tiny_models.writer(tmp_path_factory.mktemp("gguf"), context=16_384, ends=False)
-    published = released(gateway, reviewers, "talker", {"talker.gguf": content})
+    records = yardsticks.questions()
+    published = released(gateway, reviewers, "talker", {"talker.gguf": content}, "multiple-choice", records)
     made = gateway.operator.verb("serving:endpoint:host", release=published, name="talker", context_tokens=16_384)["id"]
     targets = [{"endpoint": made, "model": "talker"}]
     gateway.route("talker", targets=targets, context_tokens=16_384, output_tokens=16_000)

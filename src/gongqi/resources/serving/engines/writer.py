@@ -109,6 +109,25 @@ class Writer:
             if count >= limit:
                 return
 
+    def likelihoods(self, start: Sequence[int], endings: Sequence[Sequence[int]]) -> list[float]:
+        """The logarithm of how likely each ending is after the start, which is run once for all; neither is empty."""
+        llama, begun = self._llama, len(start)
+        llama.reset()
+        llama.eval(start)
+        first, found = self._logprobs(), []
+        for ending in endings:
+            total = float(first[ending[0]])
+            for place, token in enumerate(ending[1:]):
+                if place == 0:
+                    llama.n_tokens = begun
+                    if not llama._ctx.kv_cache_seq_rm(-1, begun, -1):  # a state that cannot be cut is made again
+                        llama.reset()
+                        llama.eval(start)
+                llama.eval([ending[place]])
+                total += float(self._logprobs()[token])
+            found.append(total)
+        return found
+
     def _own_template(self) -> Template | None:
         text = self._llama.metadata.get(TEMPLATE)
         if text is None:
@@ -127,12 +146,19 @@ class Writer:
             return Step(text)
         import numpy
 
-        logits = numpy.ctypeslib.as_array(self._llama._ctx.get_logits_ith(-1), shape=(self.vocabulary,))
-        logprobs = logits - logits.max()
-        logprobs -= numpy.log(numpy.exp(logprobs).sum())
+        logprobs = self._logprobs()
         best = numpy.argsort(-logprobs)[:others]
         named = tuple(Likely(self._piece(int(each)), float(logprobs[each])) for each in best)
         return Step(text, Likely(text, float(logprobs[token])), named)
+
+    def _logprobs(self) -> Any:
+        """Of each token of the vocabulary, to come next."""
+        import numpy
+
+        logits = numpy.ctypeslib.as_array(self._llama._ctx.get_logits_ith(-1), shape=(self.vocabulary,))
+        logprobs = logits - logits.max()
+        logprobs -= numpy.log(numpy.exp(logprobs).sum())
+        return logprobs
 
     def _piece(self, token: int) -> bytes:
         import ctypes
