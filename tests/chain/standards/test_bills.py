@@ -92,6 +92,17 @@ def test_a_model_is_described_by_its_card_its_sources_and_its_evaluation(facts) 
     assert card["considerations"]["ethicalConsiderations"] == [{"name": "A source is less open than this asset."}]
 
 
+def test_groups_of_texts_are_named_by_their_value_and_one_too_small_to_measure_is_left_out(facts) -> None:
+    groups = [
+        {"name": "zh", "records": 60, "accuracy": 0.8, "accuracy_interval": [0.7, 0.9]},
+        {"name": "de", "records": 3, "accuracy": None, "accuracy_interval": None},
+    ]
+    evaluation = {"metrics": {"accuracy": 0.8}, "subgroups": {"column": "language", "kind": "values", "groups": groups}}
+    card = mlbom.write(facts(evaluation=evaluation))["metadata"]["component"]["modelCard"]
+    measured = [(row["type"], row.get("slice")) for row in card["quantitativeAnalysis"]["performanceMetrics"]]
+    assert measured == [("accuracy", None), ("accuracy", "language: zh")]
+
+
 def test_every_file_has_its_hash_and_its_own_licence(facts) -> None:
     files = {each["name"]: each for each in mlbom.write(facts())["components"] if each["type"] == "file"}
     assert files["README.md"]["hashes"] == [{"alg": "SHA-256", "content": "a" * 64}]

@@ -49,6 +49,13 @@ def test_every_threshold_is_listed_with_its_own_bound_and_consequence(rules):
         assert f"{row.bound:g}" in rule.en and rule.otherwise == row.otherwise and rule.article == row.cite.article
 
 
+def test_a_threshold_of_some_evaluations_says_of_which(rules):
+    _, listed = rules
+    by_id = {rule.id.removeprefix("ethics.evaluation/"): rule for rule in listed}
+    assert "Of: multiple choice, exact match, retrieval." in by_id["above-chance"].en
+    assert "检索" in by_id["above-chance"].zh and "Of:" not in by_id["subgroup-gap"].en
+
+
 def test_the_list_can_be_narrowed_to_one_answerer(rules):
     kernel, _ = rules
     one = query(kernel, service.list_rules, Caller(ANONYMOUS), service.ListRules(source="hub.lineage")).items
