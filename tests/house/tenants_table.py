@@ -301,7 +301,7 @@ READS: dict[str, tuple[str, Given]] = {
     "standards:table:preview": ("404 404 200 200 200", lambda w, p: w.table),
     "standards:table:compare": ("404 404 200 200 200", lambda w, p: {"before": w.revision, "after": w.revision}),
     "standards:description:show": ("404 404 404 404 404", lambda w, p: {"revision": w.revision}),
-    "standards:rule:list": ("200/24 200/24 200/24 200/24 200/24", nothing),
+    "standards:rule:list": ("200/25 200/25 200/25 200/25 200/25", nothing),
     "scenarios:agreement:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"deployment": w.deployment}),
     "scenarios:outcome:list": ("200/0 200/0 200/1 200/1 200/1", lambda w, p: {"deployment": w.deployment}),
     "scenarios:gathering:list": ("200/0 200/0 200/0 200/0 200/0", lambda w, p: {"asset": w.data}),
