@@ -5,7 +5,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PY := .venv/bin/python
 HF := tests/resources/hub/huggingface
 LIBRARIES := $(HF)/libraries.txt
-DEFAULT := not browser and not slow and not long
+DEFAULT := not browser and not slow and not long and not heavy
 SDKS := $(addprefix tests/resources/serving/gateway/test_,openai_sdk.py anthropic_sdk.py responses.py npm_sdks.py)
 PINS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
@@ -17,9 +17,9 @@ test:          ## the default suite on SQLite: under five minutes, no network
 	@scripts/bootstrap dev
 	@.venv/bin/pytest -m "$(DEFAULT)" -n 2 --dist loadscope
 
-test-long:     ## processes that are killed, disks that fill up, walks of the whole house, tools that others wrote
+test-long:     ## what takes a second each; processes that are killed, disks that fill up, walks of the whole house
 	@scripts/bootstrap dev
-	@.venv/bin/pytest -m "long and not slow" -n 2 --dist loadscope --timeout 600
+	@.venv/bin/pytest -m "(long or heavy) and not slow" -n 2 --dist loadscope --timeout 600
 
 test-docs:     ## every command that the documents show, run as shown
 	@scripts/bootstrap dev
@@ -30,9 +30,9 @@ test-soak:     ## more of the same: more kills, more schemathesis examples
 	@scripts/bootstrap dev
 	@.venv/bin/pytest -m "slow and not browser" -n 2
 
-test-postgres: ## the default suite, what is killed and the walk of two tenants, on a throw-away PostgreSQL
+test-postgres: ## the default suite, what is heavy, what is killed and the walk of two tenants, on a throw-away PostgreSQL
 	@scripts/bootstrap dev
-	@scripts/with-postgres .venv/bin/pytest tests -m "not slow and ($(DEFAULT) or postgres)" -n 2 --dist loadscope --timeout 600
+	@scripts/with-postgres .venv/bin/pytest tests -m "not slow and ($(DEFAULT) or heavy or postgres)" -n 2 --dist loadscope --timeout 600
 
 test-browser:  ## the console in a real Chromium, in both languages
 	@scripts/bootstrap dev

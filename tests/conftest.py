@@ -47,10 +47,10 @@ from gongqi.resources.hub.formats import Finding
 
 POSTGRES = os.environ.get("GONGQI_TEST_POSTGRES")
 SOURCE = Path(__file__).parents[1] / "src" / "gongqi"
-DEFAULT = "not browser and not slow and not long"  # what `make test` says after `-m`
+DEFAULT = "not browser and not slow and not long and not heavy"  # what `make test` says after `-m`
 ALL_OF_A_FILE = re.compile(r"^pytestmark = (\[[^]]*\]|.*)", re.MULTILINE)
-ELSEWHERE = re.compile(r"pytest\.mark\.(browser|slow|long)\b")
-LONG = "long and not slow"  # and `make test-long`
+ELSEWHERE = re.compile(r"pytest\.mark\.(browser|slow|long|heavy)\b")
+LONG = "(long or heavy) and not slow"  # and `make test-long`
 NOTED = Path(__file__).parents[1] / ".made-codes"  # what the first of them made, for the second to add to
 # Imported at the first word to them: every worker reads every test, and some five seconds of what others wrote is then
 # imported by the one worker that runs it.

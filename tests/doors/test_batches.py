@@ -126,6 +126,7 @@ def test_a_verb_that_breaks_beside_others_takes_none_of_them_along(served, town)
     assert asyncio.run(ask()) == [500, 200] * 10
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("count", [1, 64, 200])
 def test_a_verb_asked_many_times_at_once_acts_as_often(served, town, count: int) -> None:
     async def ask() -> set[str]:

@@ -89,6 +89,7 @@ def test_no_operation_breaks_for_a_stranger(whole, examples: int) -> None:
     assert walk_every_operation(whole.app, {}, examples=examples) > 50
 
 
+@pytest.mark.heavy
 def test_the_walk_finds_an_operation_that_breaks(town) -> None:
     with pytest.raises(FailureGroup, match="Server error"):
         walk_every_operation(town.app, town.auth, examples=5)

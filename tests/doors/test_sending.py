@@ -63,6 +63,7 @@ def test_the_bytes_arrive_and_the_connection_goes_on(served: tuple[str, bytes]) 
             assert (part.status_code, part.content) == (206, content[start:end])
 
 
+@pytest.mark.heavy
 def test_many_at_once_and_slow_ones_get_all_of_it(served: tuple[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     address, content = served
     monkeypatch.setattr(sending, "TURN_BYTES", 1 << 20)

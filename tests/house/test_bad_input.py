@@ -155,6 +155,7 @@ class Place:
 
     def refuses(self, code: str, status: int, ask: Callable[[], httpx.Response]) -> dict[str, Any]:
         """`ask` is refused with `code`, worded in both languages, and everything is as before."""
+        self.wait(self._has_come_to_rest)
         before = self.standing()
         answer = ask()
         assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text[:500]
@@ -188,6 +189,7 @@ def serving(place: Place) -> Place:
 # ---- licences --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("licence", "reason"),
     [("Mine-1.0", "compliance.license-unknown"), ("Apache-2.0", "compliance.license-contradiction")],
@@ -265,6 +267,7 @@ def test_a_wrong_digest_is_refused_and_the_right_one_is_told(place) -> None:
     assert place.put("note.txt", content).status_code == 201
 
 
+@pytest.mark.heavy
 def test_an_upload_cut_at_any_tenth_leaves_nothing_and_can_be_sent_again(place) -> None:
     content = b"half of this " * 100_000
     digest = sha256(content).hexdigest()
@@ -324,6 +327,7 @@ def test_two_operators_who_publish_the_same_release_at_once_publish_it_once(plac
     assert len(published) == 1
 
 
+@pytest.mark.heavy
 def test_a_thousand_small_writes_at_once_are_all_there(place) -> None:
     """Real connections, as many at once as a busy day has; what was acknowledged is there, once."""
     before = {each["handle"] for each in place.operator.every("members:party:list", kind="organisation", limit=200)}
@@ -374,6 +378,7 @@ class Calendar(machine.SystemClock):
         return super().now() + self.ahead
 
 
+@pytest.mark.heavy
 def test_a_vote_after_closing_is_refused(found: Any, tmp_path: Path, database_url: str, wait: Any) -> None:
     calendar = Calendar()
     foundation = found(tmp_path / "home", database_url, clock=calendar)

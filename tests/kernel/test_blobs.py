@@ -60,6 +60,7 @@ def test_a_blob_of_no_bytes_is_one_too(blobs):
         assert file.read() == path.read_bytes() == b""
 
 
+@pytest.mark.heavy
 def test_a_large_blob_goes_in_and_out_in_parts(blobs):
     parts = [bytes([number]) * (1 << 20) for number in range(40)]
     stored = blobs.put(parts)
@@ -288,6 +289,7 @@ def test_a_note_left_on_a_blob_that_has_gone_does_not_hurt_it_when_it_comes_back
     assert blobs.check(DIGEST)
 
 
+@pytest.mark.heavy
 def test_who_puts_while_others_remove_has_the_blob_at_the_end(blobs, address):
     rounds, aging_seconds = (3, 2.1) if address else (60, 0.005)
     removed = 0

@@ -157,6 +157,7 @@ def test_a_bucket_that_is_not_there_is_said_at_the_start(tmp_path, s3_address):
     assert caught.value.code == "kernel.storage-failed"
 
 
+@pytest.mark.heavy
 def test_a_store_that_does_not_know_our_keys_denies_access(tmp_path, bucket, monkeypatch):
     for name, value in bucket.KEYS.items():
         monkeypatch.setenv(name, value)

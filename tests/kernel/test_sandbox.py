@@ -48,6 +48,7 @@ def test_a_child_reads_the_file_it_was_handed(spawner, file):
     assert ask(spawner, file, "read") == Outcome("done", "what was uploaded")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("trick", "ending", "detail"),
     [
@@ -75,6 +76,7 @@ def test_children_share_no_memory(spawner, file):
     assert [ask(spawner, file, "remember", word=word).answer for word in "ab"] == [["a"], ["b"]]
 
 
+@pytest.mark.heavy
 def test_a_slow_child_does_not_hold_up_the_others(spawner, file):
     slow: list[Outcome] = []
     thread = threading.Thread(target=lambda: slow.append(ask(spawner, file, "wait", seconds=2)))
@@ -142,6 +144,7 @@ def test_a_dead_process_is_replaced_and_nobody_notices(spawner, file):
     assert process_of(spawner) != before
 
 
+@pytest.mark.heavy
 def test_a_process_that_dies_under_a_request_is_asked_once_more_and_then_given_up(spawner, file):
     """Its children end with it; the request is repeated, for a child that did not end has done nothing."""
     ask(spawner, file, "read")
@@ -187,6 +190,7 @@ def test_a_request_that_is_too_long_is_our_mistake(spawner, file):
         ask(spawner, file, "read", word="x" * (64 << 10))
 
 
+@pytest.mark.heavy
 def test_a_file_run_alone_is_bounded_too(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(

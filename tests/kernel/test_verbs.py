@@ -299,6 +299,7 @@ def test_a_list_by_a_column_that_there_is_not_fails_whether_it_is_asked_for_or_n
         kernel.look(listed, Caller(alice))
 
 
+@pytest.mark.heavy
 def test_a_thousand_small_writes_from_sixteen_threads_lose_none(kernel, village, alice, note):
     failures: list[BaseException] = []
 

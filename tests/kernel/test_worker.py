@@ -121,6 +121,7 @@ def test_threads_run_what_is_committed_and_stop_when_asked(build, village):
     assert not any(thread.is_alive() for thread in worker._threads)
 
 
+@pytest.mark.heavy
 def test_a_heartbeat_keeps_a_long_step_from_being_overtaken(build, village, monkeypatch):
     monkeypatch.setattr(flows, "LEASE_SECONDS", 0.4)
     monkeypatch.setattr(flows, "HEARTBEAT_SECONDS", 0.1)

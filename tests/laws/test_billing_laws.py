@@ -22,6 +22,8 @@ from gongqi.resources.serving.models import Lease, Tab, Usage
 from tests.economy.billing.conftest import GERMAN, Office
 from tests.sim.desk import UNIT, Client, Desk, open_desk
 
+pytestmark = pytest.mark.heavy
+
 percents = st.integers(0, 100)
 nanos = st.integers(0, 10**15)
 

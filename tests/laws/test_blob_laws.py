@@ -121,6 +121,7 @@ class Town:
             self.removed += collect(self.blobs, self.mark, grace_seconds=self.grace_seconds).removed
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("store", "grace_seconds", "seconds"), [("folder", 0.1, 6), pytest.param("s3", 1.5, 20, marks=pytest.mark.slow)]
 )

@@ -6,6 +6,7 @@ import io
 import zipfile
 import zlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,6 +52,7 @@ def test_no_byte_can_change_without_being_noticed(members, data):
     assert not sound(bytes(raw))
 
 
+@pytest.mark.heavy
 @given(st.binary(max_size=300), MEMBERS, st.integers(0, 300))
 def test_arbitrary_bytes_are_refused_and_never_anything_else(noise, members, cut):
     raw = encoded(members)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +37,7 @@ def holds(signature: bytes, files: dict[str, str]) -> bool:
         return False
 
 
+@pytest.mark.heavy
 @given(FILES, FILES)
 def test_a_signature_holds_over_its_own_files_and_no_others(files: dict[str, str], others: dict[str, str]) -> None:
     signature = sign_files(files, name="m", key=KEY)

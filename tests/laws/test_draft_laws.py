@@ -12,6 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,8 @@ from gongqi.resources.hub.xet.rebuild import rebuild
 from gongqi.resources.hub.xet.shards import parse_shard
 from gongqi.resources.hub.xet.xorbs import LZ4, STORED
 from tests.laws.test_xet_laws import sim
+
+pytestmark = pytest.mark.heavy
 
 CHUNKS = st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=4).map(tuple)
 

@@ -18,6 +18,8 @@ from gongqi.kernel import flows
 from gongqi.kernel.errors import Refused
 from tests.sim.talk import Talk
 
+pytestmark = pytest.mark.heavy
+
 REASONS = {"replaced", "agreement-ended", "days-over", "withdrawn", "secret", "personal"}
 TEXTS = st.sampled_from(["晴", "no", "li.lei@example.org", "ghp_" + "a1B2" * 9])
 acts = st.one_of(

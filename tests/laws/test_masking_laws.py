@@ -222,6 +222,7 @@ APIS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("api", "speaks"), [(name, speaks) for name, (dialect, _) in APIS.items() for speaks in dialect.ways]
 )
@@ -319,6 +320,7 @@ def read(told: bytes) -> tuple[str, str, list[Any]]:
     return text, arguments, documents
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("api", EVENTS)
 @given(TEXTS, CUTS, CUTS, st.booleans(), st.integers(1, 997))
 @example("13812345678的@", [], [], False, 997)  # what looks like a placeholder at the very end

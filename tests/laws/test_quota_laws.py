@@ -38,6 +38,8 @@ from gongqi.resources.hub.inspection import Inspected
 from gongqi.resources.hub.models import Blob, BlobOwner, File, Holding
 from gongqi.resources.hub.room import ROOM as HUB
 
+pytestmark = pytest.mark.heavy
+
 LAW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MODELS = Blob.__module__
 ORGS = ("org_a", "org_b")

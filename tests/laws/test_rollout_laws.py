@@ -110,6 +110,7 @@ def climbed(seed: int, old: float, new: float, *, looks: int, share: float = 0.0
     return None
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.05, 0.3])
 def test_equal_servers_seldom_part_however_often_one_looks(rate: float) -> None:
     back = [climbed(seed, rate, rate, looks=300, share=0.25) for seed in range(100)]

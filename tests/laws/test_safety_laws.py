@@ -29,6 +29,8 @@ from safetensors.numpy import save
 
 from gongqi.resources.hub import safety
 
+pytestmark = pytest.mark.heavy
+
 LAW = settings(max_examples=150, deadline=5000, suppress_health_check=[HealthCheck.too_slow])
 NAMES = st.sampled_from(["a.bin", "model.onnx", "m.safetensors", "a.npy", "a.gguf", "x.zip", "x.tar.gz", "README.md"])
 

@@ -28,6 +28,8 @@ from gongqi.resources.hub import service
 from gongqi.resources.hub.inspection import Inspected
 from gongqi.resources.hub.room import ROOM as HUB
 
+pytestmark = pytest.mark.heavy
+
 LAW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ORGS = ("org_a", "org_b")
 OPERATOR = Actor("per_operator", "person", "operator", grants={FOUNDATION: frozenset({"*"})})

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from gongqi.chain.standards import tables
 from gongqi.kernel.blobs.folder import FolderBlobs
 
+pytestmark = pytest.mark.heavy
+
 VALUES = st.sampled_from(["", "a", "b", "1", "01", "1.0", '甲,"乙"', "x\ny", "NULL", " "])
 KEYS = st.lists(st.integers(0, 9).map(str), unique=True, max_size=6)
 ROWS = KEYS.flatmap(lambda keys: st.tuples(*(st.tuples(st.just(key), VALUES, VALUES) for key in keys)))

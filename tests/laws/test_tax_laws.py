@@ -6,6 +6,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -54,6 +55,7 @@ def test_lines_categories_and_totals_agree_to_the_unit(given_charges: list[Charg
 parts = st.lists(st.fractions(0, 1, max_denominator=9), max_size=12)
 
 
+@pytest.mark.heavy
 @given(charges(), parts)
 @example(
     [Charge(1, "mrt_1", "m", 12, ("S", 2000))], [Fraction(1, 3), Fraction(1, 2)]

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,8 @@ from gongqi.resources.hub.xet.hashes import Tree, chunk_hash, parse_hash, text_o
 from gongqi.resources.hub.xet.rebuild import check, rebuild
 from gongqi.resources.hub.xet.shards import TAG, File, parse_shard
 from gongqi.resources.hub.xet.xorbs import CHUNK_LIMIT_BYTES, GROUPED_LZ4, LZ4, STORED, read_xorb
+
+pytestmark = pytest.mark.heavy
 
 LAW = settings(max_examples=120, deadline=5000)
 SCHEMES = st.sampled_from([STORED, LZ4, GROUPED_LZ4])

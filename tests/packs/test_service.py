@@ -106,6 +106,7 @@ def test_the_page_shows_rules_sources_and_cases_in_both_languages(foundation: Fo
     assert foundation.operator.http.get("/packs", params={"caller": "<x>", "as_of": "never"}).status_code == 200
 
 
+@pytest.mark.heavy
 def test_what_is_loaded_is_shown_as_loaded_however_much_was_loaded_since(foundation: Foundation) -> None:
     def not_loaded() -> int:
         page = foundation.operator.http.get("/packs", headers={"accept-language": "en"}).text

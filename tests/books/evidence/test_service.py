@@ -152,6 +152,7 @@ def test_an_entry_that_never_was_has_no_proof(book: Any) -> None:
     assert refused.value.code == "access.not-found"
 
 
+@pytest.mark.heavy
 def test_every_entry_is_proven_offline_with_the_public_keys_alone(book: Any) -> None:
     ids = book.fill(1, 3, 260, 5)
     published = KeySet.parse(orjson.dumps(book.look(service.keyset)))

@@ -247,6 +247,7 @@ def test_a_changed_byte_is_found_and_only_its_file_is_named(
     assert list(audit(SIZE, root, load_from(damaged))) == [fault]
 
 
+@pytest.mark.heavy
 def test_a_file_that_is_missing_or_cut_is_named(files: dict[Tile, bytes], root: bytes) -> None:
     for tile in (Tile(0, 7), Tile(1, 0), Tile(2, 0, 1), Tile(ENTRIES, 7), Tile(ENTRIES, 273, 112)):
         missing = {name: raw for name, raw in files.items() if name != tile}

@@ -56,6 +56,7 @@ def conforms(document: dict[str, Any]) -> tuple[bool, str]:
 # ---- CycloneDX -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bill_of_every_kind_of_asset_is_valid_cyclonedx(facts, kind: str) -> None:
     assert wrong_with(mlbom.write(facts(kind))) is None
@@ -67,6 +68,7 @@ def test_the_validator_does_find_what_is_wrong(facts) -> None:
     assert wrong_with(bom) is not None
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_nothing_known_beyond_the_files_a_bill_is_still_valid(facts, kind: str) -> None:
     bare = facts(kind, card={}, license=None, sources=(), evaluation=None, duties=())

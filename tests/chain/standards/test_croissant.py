@@ -44,6 +44,7 @@ def loaded(market: Any, described: Any, served: str) -> Any:
     return load
 
 
+@pytest.mark.heavy
 def test_the_official_library_accepts_the_description_and_loads_its_records(loaded, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         said, dataset = loaded({"data.csv": CSV, "more/说 明.jsonl": JSONL, "p.parquet": parquet()})

@@ -120,6 +120,7 @@ def test_what_cannot_be_shown_says_why(market, commit, monkeypatch) -> None:
         market.ask(ANONYMOUS, "standards:description:show", revision=revision)
 
 
+@pytest.mark.heavy
 def test_what_changed_in_a_table_is_told_column_by_column_and_row_by_row(market, commit) -> None:
     asset = market.asset("hospital", "scores", "dataset")
     first, second = (
@@ -153,6 +154,7 @@ def test_what_changed_in_a_table_is_told_column_by_column_and_row_by_row(market,
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_the_pages_read_whole_in_each_language(market, commit, language: str) -> None:
     asset = market.asset("hospital", "scores", "dataset")

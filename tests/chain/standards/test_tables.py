@@ -48,6 +48,7 @@ def types(found: dict[str, Any]) -> dict[str, str]:
     return {each["name"]: each["type"] for each in found["columns"]}
 
 
+@pytest.mark.heavy
 def test_the_columns_of_a_table_have_the_type_that_all_values_agree_on(describe) -> None:
     expected = {"id": "integer", "姓 名": "text", "half": "number", "gap": "integer", "day": "date", "ok": "boolean"}
     for path, content in (

@@ -13,6 +13,8 @@ from tests.chain.upstream.conftest import CARD
 from tests.house.conftest import wait_for
 from tests.sim.upstream import Upstream, serving
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.mark.parametrize(
     ("there", "reason"),

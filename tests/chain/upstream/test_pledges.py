@@ -80,6 +80,7 @@ def test_a_pledge_on_notice_holds_until_the_notice_is_over(chain: Any) -> None:
     assert chain.stranger.read("upstream:pledge:get", pledge["id"])["state"] == "revoked"
 
 
+@pytest.mark.heavy
 def test_the_statement_of_a_release_names_the_pledges_that_stand_and_so_do_its_pages(chain: Any) -> None:
     thing = chain.donated(PUBLIC, patent_scope="donated-work", patent_text="We promise.")
     chain.opened(thing, "public")

@@ -26,6 +26,7 @@ def credit(office: Office, issued: Any, *lines: tuple[int, int]) -> Any:
     return office.desk.do("billing:invoice:credit", invoice=issued.id, reason="charged twice", lines=given)
 
 
+@pytest.mark.heavy
 def test_a_whole_credit_note_mirrors_its_invoice_and_gives_the_money_back(office: Office) -> None:
     desk = office.desk
     office.tax("S", 1900)
@@ -209,6 +210,7 @@ amounts_of_lines = st.lists(st.integers(1, 400), min_size=1, max_size=3)
 steps = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 200)), max_size=4)
 
 
+@pytest.mark.heavy
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([("S", 1900), ("S", 600), ("S", 333), ("E", 0)]), amounts_of_lines, steps, st.booleans())
 def test_an_invoice_and_its_credit_notes_are_what_the_ledger_says_to_the_unit(

@@ -22,6 +22,7 @@ from tests.economy.billing.rules import amounts, broken_rules
 from tests.sim.desk import Client
 
 
+@pytest.mark.heavy
 def test_an_invoice_without_a_rule_of_tax_says_so_and_keeps_the_rules(office: Office) -> None:
     org, was, _ = office.charged(12, 5, name="North & Sons <Ltd>", vat_id=GERMAN)
     issued = office.issue(org, was)

@@ -150,6 +150,7 @@ acts = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.heavy
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 30), st.integers(0, 20), acts)
 @example(7, 3, [("buy", True), ("call", 5 * NANO, 4 * NANO + 1, "credits-first"), ("days", 11), ("settle",)])

@@ -227,6 +227,7 @@ def test_every_expression_agrees_with_itself_and_with_a_card_that_adds_to_it(one
     assert not rules.contradictions(one, {"x": f"({one}) OR ({other})"}, tables=TABLES)
 
 
+@pytest.mark.heavy
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=60) | st.text(alphabet="MITANDORWH()+-. /0", max_size=60))
 def test_any_text_claimed_as_a_licence_gets_a_verdict(text):

@@ -120,6 +120,7 @@ def test_the_verdict_on_a_private_release_is_seen_by_who_sees_the_release(founda
             foundation.ask(compliance.show_verdict, who, release=release)
 
 
+@pytest.mark.heavy
 def test_a_release_with_an_unknown_licence_is_not_published_and_nothing_changes(foundation):
     release = foundation.submit(foundation.model(parts=with_licence("train.py", "Open-ish")))
     foundation.work()
@@ -131,6 +132,7 @@ def test_a_release_with_an_unknown_licence_is_not_published_and_nothing_changes(
     assert foundation.ask(hub.get_release, "operator", release=release).state == "submitted"
 
 
+@pytest.mark.heavy
 def test_an_asset_is_found_by_the_openness_of_its_release_until_that_is_withdrawn(foundation):
     held_out = foundation.dataset("keeper", "held-out", "held-out", "evaluation-data")
     data = foundation.dataset("hospital", "data-1", "open-data")
@@ -151,6 +153,7 @@ def test_an_asset_is_found_by_the_openness_of_its_release_until_that_is_withdraw
         assert foundation.ask(hub.search_assets, None, openness=label).items == []
 
 
+@pytest.mark.heavy
 def test_every_reason_has_words_in_both_languages_with_every_blank_filled(foundation):
     for number, licence in enumerate(("Open-ish", "MIT AND", "CC-BY-ND-4.0", "CC-BY-4.0", "LicenseRef-x", "")):
         parts = with_licence("train.py", licence)

@@ -276,6 +276,7 @@ def endless(path: Path) -> Path:
     return save(path, nodes, initializers=(constant("turns", 1 << 60, np.int64), constant("go_first", True, np.bool_)))
 
 
+@pytest.mark.heavy
 def test_a_model_that_never_answers_is_ended_at_the_timeout(job: Job, tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(Unavailable, match=r"ethics\.evaluation-timeout"):

@@ -42,6 +42,7 @@ def refused(code: str, act: Any, *arguments: Any, **given: Any) -> Refused:
 # ---- evaluation
 
 
+@pytest.mark.heavy
 def test_a_submitted_model_is_evaluated_and_its_figures_answer_the_gate(foundation):
     release = foundation.submit(foundation.model())
     assert foundation.answers(release, "ethics.evaluation") == [("deny", "ethics.gate.evaluation-missing")]
@@ -73,6 +74,7 @@ def test_a_dataset_needs_no_evaluation(foundation, reviewed):
     refused("access.not-found", foundation.ask, ethics.get_evaluation, "operator", release=reviewed)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -168,6 +170,7 @@ def test_the_evaluation_of_a_private_model_is_seen_at_home_and_by_the_board_only
         refused("access.not-found", foundation.ask, ethics.get_evaluation, who, release=release)
 
 
+@pytest.mark.heavy
 def test_release_two_is_better_but_the_page_may_not_call_it_significant(foundation):
     held_out = foundation.dataset("keeper", "held-out", "held-out", "evaluation-data")
     first = foundation.model(1, held_out=held_out)

@@ -175,6 +175,7 @@ def test_a_changed_byte_in_any_member_breaks_the_claim_that_rests_on_it(path, wh
                 assert broken == {"documents": "hub.verify.document-changed"}, at
 
 
+@pytest.mark.heavy
 def test_a_changed_byte_anywhere_is_found(path, whole):
     for at in range(0, len(whole), 97):
         bad = bytearray(whole)
@@ -330,6 +331,7 @@ def test_what_is_no_bundle_is_refused(path, content):
     assert refused.value.code == "hub.bundle-malformed"
 
 
+@pytest.mark.heavy
 def test_a_compressed_member_is_refused_without_being_unpacked(path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("manifest.json", bytes(200 << 20))

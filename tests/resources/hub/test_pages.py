@@ -79,6 +79,7 @@ def words_of(html: str) -> str:
     return re.sub(r"<[^>]+>", " ", html)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_every_page_reads_whole_in_each_language(kernel, language):
     _, data = donated(kernel, "wdbc", "dataset", [])

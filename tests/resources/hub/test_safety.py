@@ -522,6 +522,7 @@ def test_a_sound_graph_passes_and_is_known_by_its_content():
     assert codes(content, "renamed.bin") == []
 
 
+@pytest.mark.heavy
 def test_a_classifier_exported_from_scikit_learn_passes():
     from skl2onnx import to_onnx
     from sklearn.ensemble import RandomForestClassifier

@@ -100,6 +100,7 @@ def test_what_the_official_tool_signs_on_any_of_its_curves_holds_here(
     assert public_key(pem(spki)) == spki
 
 
+@pytest.mark.heavy
 def test_ours_and_the_tools_list_the_same_files_in_the_same_order(tmp_path: Path, folder: Path, tool) -> None:
     (tmp_path / "private.pem").write_bytes(KEY.pem)
     place = tmp_path / "theirs.sig"

@@ -77,6 +77,7 @@ def nothing_is_left(kernel: Kernel, content: bytes) -> bool:
 # ---- the child that looks
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("name", "code", "status"),
     [

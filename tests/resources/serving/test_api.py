@@ -43,6 +43,7 @@ def agent(app, market, deployment):
     return TestClient(app, headers={"authorization": f"Bearer {token}"})
 
 
+@pytest.mark.heavy
 def test_slow_models_leave_the_rest_of_the_server_its_threads(app, agent, sim, monkeypatch):
     let_go, run = threading.Event(), Engine.run
 

@@ -44,6 +44,7 @@ def watched(name: str, figures: list[int]) -> list[tuple[int, Change]]:
     return found
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", STREAMS)
 def test_no_alarm_where_nothing_changed(name):
     for seed in range(2):
@@ -129,6 +130,7 @@ def found(talk, **query):
     return talk.market.ask(talk.market.operator, "serving:drift:list", **query).items
 
 
+@pytest.mark.heavy
 def test_a_drift_of_what_is_asked_is_found_once_with_evidence_and_an_event(talk, clock):
     route = talk.route()
     calls(talk, clock, route, 6, tokens=5)
@@ -154,6 +156,7 @@ def test_what_is_kept_between_looks_is_bounded_and_names_nobody(talk, clock):
     assert all(type(figure) is int for figures in watch.streams.values() for figure in figures)
 
 
+@pytest.mark.heavy
 def test_ratings_that_turn_are_a_drift_too(talk, clock):
     route = talk.route()
     rng = random.Random(3)
@@ -176,6 +179,7 @@ def test_a_rating_that_is_only_carried_on_is_counted_once(talk, clock):
     assert watch.streams["down-ratings"] == [1, 0]
 
 
+@pytest.mark.heavy
 def test_calls_that_fail_are_a_drift(talk, clock):
     route = talk.route()
     for failing in (0,) * 3 + (40,) * 3:
@@ -196,6 +200,7 @@ def test_two_looks_at_once_count_the_calls_once(talk, clock):
     assert len(watch.streams["input-tokens"]) == 100
 
 
+@pytest.mark.heavy
 def test_a_drift_is_seen_by_who_offers_the_model_and_by_nobody_else(talk, clock):
     route = talk.route()
     calls(talk, clock, route, 4, tokens=5)

@@ -17,6 +17,8 @@ from gongqi.resources.hub.elsewhere.outside import Outside, is_public
 from tests.house.conftest import Foundation, wait_for
 from tests.resources.hub.elsewhere.conftest import CARD
 
+pytestmark = pytest.mark.heavy
+
 
 def refused(code: str):  # type: ignore[no-untyped-def]
     return pytest.raises((Problem, Refused), match=rf"^{code}\(")

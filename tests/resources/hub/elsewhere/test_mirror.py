@@ -27,6 +27,8 @@ from tests.house.conftest import Foundation, wait_for
 from tests.resources.hub.elsewhere.conftest import CARD, Here
 from tests.sim.upstream import Upstream, serving
 
+pytestmark = pytest.mark.heavy
+
 MEGABYTES = 1 << 20
 SNAPSHOT = """
 import sys

@@ -70,6 +70,7 @@ def test_every_door_counts_the_same_client_once(hub: Any, filled: str) -> None:
     assert "1 in the last 30 days, 1 in all" in page
 
 
+@pytest.mark.heavy
 def test_what_is_downloaded_most_comes_first_and_pages_hold(hub: Any, api: HfApi, monkeypatch: Any) -> None:
     names = [f"north/popular-{n}" for n in range(4)]
     for name in names:

@@ -69,6 +69,7 @@ def code(answer: httpx.Response) -> tuple[int, str]:
 # ---- downloads
 
 
+@pytest.mark.heavy
 def test_a_file_is_sent_whole_in_part_or_not_at_all(http: httpx.Client, anyone: httpx.Client, repo: str) -> None:
     made = commit(http, repo, HEADER, inside("a b.txt", b"0123456789")).json()
     address = f"/{repo}/resolve/main/a%20b.txt"
@@ -110,6 +111,7 @@ def test_what_is_not_there_is_said_in_the_words_of_the_protocol(
     assert answer.headers["x-error-code"] == named
 
 
+@pytest.mark.heavy
 def test_what_is_closed_moved_or_changed_is_so_with_the_next_question(
     hub: Any, http: httpx.Client, anyone: httpx.Client, repo: str
 ) -> None:

@@ -152,6 +152,7 @@ def test_what_lies_about_its_chunks_is_refused(both: Both, hub: Any, api: Any) -
     both.refused("hub.xet-token-elsewhere", post("/v1/shards", unknown, **elsewhere))
 
 
+@pytest.mark.heavy
 def test_a_commit_of_a_million_files_is_refused_and_takes_no_memory(both: Both) -> None:
     named = line("lfsFile", path="NAME", algo="sha256", oid="0" * 64, size=1)
 

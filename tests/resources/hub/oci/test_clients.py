@@ -13,6 +13,8 @@ import pytest
 
 from tests.resources.hub.oci.conftest import CARD, Registry
 
+pytestmark = pytest.mark.heavy
+
 FILES = {
     "README.md": CARD,
     "config.json": b'{"hidden_size": 8}',

@@ -21,6 +21,7 @@ FILES = {"README.md": CARD, "weights/model.safetensors": b"", "config.json": b'{
 FILES["weights/model.safetensors"] = (2).to_bytes(8, "little") + b"{}"
 
 
+@pytest.mark.heavy
 def test_what_is_pushed_is_a_revision_and_is_pulled_as_it_was(registry: Registry) -> None:
     name = registry.name()
     content = registry.push(name, FILES, "v1")
@@ -91,6 +92,7 @@ def test_a_client_without_a_token_is_told_where_to_get_one(registry: Registry) -
         assert registry.get(f"/v2/{name}/manifests/latest", authorization=header).status_code == 200
 
 
+@pytest.mark.heavy
 def test_with_the_token_of_nobody_what_is_not_public_does_not_exist(registry: Registry) -> None:
     name = registry.name()
     registry.push(name, FILES)
@@ -171,6 +173,7 @@ def test_a_blob_in_pieces_goes_on_where_it_stands(registry: Registry) -> None:
     assert registry.get(f"/v2/{name}/blobs/{digest_of(content)}", registry.donor).content == content
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("tenth", range(1, 10))
 def test_a_blob_cut_at_any_tenth_goes_on_from_there_or_is_sent_again(registry: Registry, tenth: int) -> None:
     name, content = registry.name(), f"{tenth}".encode() * 3_000_000
@@ -244,6 +247,7 @@ def test_a_blob_is_mounted_from_where_one_may_have_it(registry: Registry) -> Non
 # --- tags ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_a_tag_stays_and_latest_and_branches_move(registry: Registry) -> None:
     name = registry.name()
     first, second = registry.manifest(name, {"a.txt": b"1\n"}), registry.manifest(name, {"a.txt": b"2\n"})
@@ -263,6 +267,7 @@ def test_a_tag_stays_and_latest_and_branches_move(registry: Registry) -> None:
     assert registry.put(name, digest_of(first), first).status_code == 201  # it is here, whatever names it
 
 
+@pytest.mark.heavy
 def test_what_a_push_does_not_change_keeps_what_was_said_of_it(registry: Registry) -> None:
     asset = registry.foundation.asset(registry.donor, registry.north, "said", kind="model")
     file = registry.foundation.bring(registry.donor, registry.north, "train.py", b"pass\n", component="training-code")
@@ -274,6 +279,7 @@ def test_what_a_push_does_not_change_keeps_what_was_said_of_it(registry: Registr
     assert (newest["number"], kept["component"], kept["license"]) == (3, "training-code", "MIT")
 
 
+@pytest.mark.heavy
 def test_tags_are_listed_in_order_page_by_page(registry: Registry) -> None:
     name = registry.name()
     content = registry.manifest(name, FILES)
@@ -310,6 +316,7 @@ def changed(content: bytes, **more: object) -> bytes:
     return json.dumps(json.loads(content) | more).encode()
 
 
+@pytest.mark.heavy
 def test_a_manifest_that_cannot_be_a_revision_is_refused_with_the_reason(registry: Registry) -> None:
     name = registry.name()
     good = registry.manifest(name, FILES)
@@ -374,6 +381,7 @@ def test_a_manifest_nobody_asked_for_by_name_is_not_known_by_digest(registry: Re
 # --- what goes with it -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_the_documents_of_a_release_refer_to_its_manifest(registry: Registry) -> None:
     name = registry.name()
     manifest = registry.push(name, FILES)

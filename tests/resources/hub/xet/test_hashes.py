@@ -54,6 +54,7 @@ def by_definition(nodes):
     return nodes[0][0]
 
 
+@pytest.mark.heavy
 def test_the_tree_grown_from_left_to_right_is_the_one_of_the_definition():
     nodes = [(hashes.chunk_hash(str(index).encode()), index + 1) for index in range(400)]
     for count in range(1, len(nodes) + 1):

@@ -109,6 +109,7 @@ def ask(market: Any, endpoint: str, path: str = "/v1/embeddings", method: str = 
         return answer.status, json.loads(answer.read())
 
 
+@pytest.mark.heavy
 def test_what_is_hosted_answers_at_its_socket_and_is_confined(market: Any, host: Host) -> None:
     endpoint = begin(market, release(market, tiny_models.embedder()))
     seen = becomes(host, endpoint, READY)
@@ -125,6 +126,7 @@ def test_what_is_hosted_answers_at_its_socket_and_is_confined(market: Any, host:
     assert [(each.endpoint, each.state, each.name) for each in listed] == [(endpoint, "ready", "embedder")]
 
 
+@pytest.mark.heavy
 def test_what_the_engine_refuses_is_said_as_openai_s_clients_read_it(market: Any, host: Host) -> None:
     endpoint = begin(market, release(market, tiny_models.embedder()))
     becomes(host, endpoint, READY)

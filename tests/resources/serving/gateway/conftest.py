@@ -19,7 +19,8 @@ import pytest
 
 from gongqi.resources.serving import settlement
 from gongqi.resources.serving.metering import NANO
-from gongqi.resources.serving.plane import process
+from gongqi.resources.serving.models import SpoolMark
+from gongqi.resources.serving.plane import process, spool
 from tests.house.conftest import Foundation, wait_for
 
 UNIT = "CNY-fen"
@@ -134,6 +135,13 @@ class Gateway:
 
         return wait_for(look)
 
+    def is_settled(self) -> bool:
+        """Whether all that the data plane wrote down is in the books."""
+        folder = self.plane.spool.folder
+        mark = self.foundation.kernel.look(lambda ctx: ctx.session.get(SpoolMark, folder.name))
+        number, path = spool.segments(folder)[-1]
+        return (number, path.stat().st_size) == ((mark.segment, mark.offset) if mark else (number, 0))
+
     # ---- laws
 
     def usage(self, **query: Any) -> list[dict[str, Any]]:
@@ -205,8 +213,7 @@ def gateway(
         patch.setattr(process, "LOOK_SECONDS", SOON_SECONDS)
         made = open_gateway(folder, url, server)
         yield made
-        eventually(lambda: not made.plane.calls)
-        time.sleep(10 * SOON_SECONDS)  # the last are settled
+        eventually(lambda: not made.plane.calls and made.is_settled())
         made.laws_hold()
         made.foundation.stop()
 

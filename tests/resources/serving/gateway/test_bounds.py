@@ -110,6 +110,7 @@ def test_what_is_remembered_of_calls_has_a_limit(gateway: Gateway, monkeypatch: 
         assert len(gateway.plane._terms) <= 2
 
 
+@pytest.mark.heavy
 def test_a_ration_that_is_not_used_is_given_back(gateway: Gateway, monkeypatch: Any) -> None:
     gateway.route("idle", "words=1")
     issued = gateway.issue(requests_per_minute=320)
@@ -120,6 +121,7 @@ def test_a_ration_that_is_not_used_is_given_back(gateway: Gateway, monkeypatch: 
     assert in_bucket(gateway, issued["id"]) >= 319
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("away", ["gone", "slow"])
 def test_without_the_database_the_limit_holds_in_the_process(gateway: Gateway, monkeypatch: Any, away: str) -> None:
     gateway.route("alone", "words=1")
@@ -138,6 +140,7 @@ def test_without_the_database_the_limit_holds_in_the_process(gateway: Gateway, m
     assert gateway.call("alone", key=gateway.issue()["secret"]).status_code == 200
 
 
+@pytest.mark.heavy
 def test_many_at_once_are_all_admitted_within_the_limit_and_no_more(gateway: Gateway) -> None:
     gateway.route("crowd", "words=1+late=0.02")
     secret = gateway.issue(requests_per_minute=60)["secret"]
@@ -149,6 +152,7 @@ def test_many_at_once_are_all_admitted_within_the_limit_and_no_more(gateway: Gat
 # ---- servers
 
 
+@pytest.mark.heavy
 def test_a_server_that_stalls_is_not_asked_the_same_again(gateway: Gateway) -> None:
     given = {"name": "impatient", "base_url": gateway.upstream.url, "private": True, "first_byte_seconds": 1}
     endpoint = gateway.operator.verb("serving:endpoint:add", **given)["id"]

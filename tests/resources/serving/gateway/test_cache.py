@@ -191,6 +191,7 @@ def test_a_call_under_a_name_and_a_response_that_goes_on_are_made(gateway: Gatew
         assert [status(each).split(";")[1] for each in (first, other, again)] == [" fwd=miss", " fwd=miss", " hit"]
 
 
+@pytest.mark.heavy
 def test_forgotten_at_once_and_also_what_is_on_its_way(gateway: Gateway, keys: dict[str, str]) -> None:
     ask(gateway, keys["asked"], headers=HOUR)
     late = gateway.scripted("words=2+late=1.5")
@@ -254,6 +255,7 @@ def test_a_model_that_is_defined_anew_is_asked_anew(gateway: Gateway, keys: dict
     assert "hit" in status(ask(gateway, keys["asked"], "changing", headers=HOUR))
 
 
+@pytest.mark.heavy
 def test_a_hit_counts_as_a_call_and_needs_no_money(gateway: Gateway) -> None:
     key = gateway.issue(cache="asked", requests_per_minute=3, budget_day=1)["secret"]
     ask(gateway, key, headers=HOUR)

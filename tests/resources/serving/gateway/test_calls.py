@@ -159,6 +159,7 @@ def test_a_new_price_holds_for_calls_from_then_on_and_the_old_one_stays_on_recor
     assert [each["number"] for each in prices] == [2, 1]
 
 
+@pytest.mark.heavy
 def test_cached_input_is_charged_at_its_own_rate(gateway: Gateway) -> None:
     route = gateway.route("cache", "words=1+cached")
     gateway.operator.verb(
@@ -316,6 +317,7 @@ def test_tokens_a_minute_are_those_that_calls_came_to(gateway: Gateway) -> None:
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "serving.too-many-tokens")
 
 
+@pytest.mark.heavy
 def test_calls_at_once(gateway: Gateway) -> None:
     gateway.route("late", "late=0.5", price=(0, 0))
     key = gateway.issue(parallel=1)["secret"]

@@ -37,6 +37,7 @@ def healthy(gateway: Gateway) -> None:
 # ---- the model's server
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("script", "status", "code"),
     [
@@ -76,6 +77,7 @@ def test_a_fallback_answers_and_is_charged_once_at_the_price_of_the_name(gateway
     assert (record["attempts"], record["cost_nanos"]) == (2, 7 * INPUT_NANOS + 4 * OUTPUT_NANOS)
 
 
+@pytest.mark.heavy
 def test_a_server_that_fails_again_and_again_rests_and_comes_back(gateway: Gateway, monkeypatch: Any) -> None:
     monkeypatch.setattr("gongqi.resources.serving.plane.health.REST_SECONDS", 2.0)
     gateway.route("sick", "status=503")
@@ -88,6 +90,7 @@ def test_a_server_that_fails_again_and_again_rests_and_comes_back(gateway: Gatew
     assert len(gateway.upstream.seen) == 6
 
 
+@pytest.mark.heavy
 def test_a_stalled_server_is_given_up_and_the_connection_closed(gateway: Gateway) -> None:
     given = {"name": "hasty", "base_url": gateway.upstream.url, "private": True, "first_byte_seconds": 1}
     endpoint = gateway.operator.verb("serving:endpoint:add", **given)["id"]
@@ -110,6 +113,7 @@ def test_a_stream_that_is_cut_is_charged_for_what_was_delivered(gateway: Gateway
     assert record["is_estimated"] and record["cost_nanos"] == 3 * OUTPUT_NANOS
 
 
+@pytest.mark.heavy
 def test_a_stream_that_stalls_is_charged_for_what_was_delivered(gateway: Gateway, monkeypatch: Any) -> None:
     monkeypatch.setattr(pool, "IDLE_SECONDS", 0.4)
     id, events = gateway.stream(gateway.scripted("words=9+stallat=4"))
@@ -200,6 +204,7 @@ def test_a_caller_who_leaves_in_the_middle_pays_prompt_and_what_came(gateway: Ga
     assert 5 <= record["output_tokens"] < 60 and record["input_tokens"] > 0
 
 
+@pytest.mark.heavy
 def test_a_key_revoked_in_the_middle_stops_within_a_second(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "LOOK_SECONDS", LOOK_SECONDS)
     gateway.route("longer", "words=400+slow=0.02")
@@ -260,6 +265,7 @@ def test_an_organisation_without_funds_is_refused_and_one_in_another_unit_too(ga
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "serving.unit-differs")
 
 
+@pytest.mark.heavy
 def test_what_is_leased_is_held_and_comes_back_when_it_is_not_used(gateway: Gateway, monkeypatch: Any) -> None:
     gateway.route("brief", "words=1")
     gateway.settled(gateway.call("brief"))
@@ -271,6 +277,7 @@ def test_what_is_leased_is_held_and_comes_back_when_it_is_not_used(gateway: Gate
 # ---- the books and this process
 
 
+@pytest.mark.heavy
 def test_while_the_database_is_away_calls_are_served_from_what_is_leased(gateway: Gateway, monkeypatch: Any) -> None:
     gateway.route("steady", "words=3")
     gateway.settled(gateway.call("steady"))
@@ -315,6 +322,7 @@ def test_a_full_spool_refuses_before_anything_is_forwarded(gateway: Gateway, mon
     assert gateway.upstream.seen == []
 
 
+@pytest.mark.heavy
 def test_a_disk_that_refuses_stops_new_calls_and_loses_none_that_were_answered(
     gateway: Gateway, monkeypatch: Any
 ) -> None:

@@ -51,6 +51,7 @@ def test_the_list_of_models_tells_under_which_agreement_feedback_is_taken(
     assert held["text_en"] in page.text and held["sha256"][:8] in page.text
 
 
+@pytest.mark.heavy
 def test_a_thumb_by_the_official_client_is_in_the_dataset_within_seconds(
     client: openai.OpenAI, agreement: dict[str, Any], gateway: Gateway, route: str
 ) -> None:
@@ -114,6 +115,7 @@ def test_an_answer_that_was_just_given_is_told_to_come_back(
     assert answer.json()["error"]["code"] == "serving.feedback-early"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("language", "words"),
     [("en", ("Feedback", "correction", "Drift", "1000.0 ms")), ("zh", ("反馈", "更正", "漂移", "1000.0 毫秒"))],

@@ -198,6 +198,7 @@ def test_servers_that_remember_no_prompts_are_given_no_salt(gateway: Gateway) ->
         gateway.operator.verb("serving:endpoint:add", **given)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("script", "status", "code"),
     [

@@ -16,6 +16,8 @@ from gongqi.resources.serving.plane import health, meters
 from gongqi.resources.serving.rollout_models import ModelRollout
 from tests.resources.serving.gateway.conftest import Gateway, eventually
 
+pytestmark = pytest.mark.heavy
+
 DURATION, FIRST = "gen_ai_server_request_duration_seconds", "gen_ai_server_time_to_first_token_seconds"
 USAGE, REFUSALS = "gen_ai_client_token_usage", "gongqi_gateway_refusals_total"
 

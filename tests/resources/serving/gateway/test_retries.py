@@ -187,6 +187,7 @@ def test_answers_are_kept_within_a_bound_and_for_a_time(gateway: Gateway, monkey
     assert ask(gateway, "large").json()["error"]["code"] == "serving.retry-answered"
 
 
+@pytest.mark.heavy
 def test_an_agent_that_makes_up_a_new_name_for_each_try_is_bounded_by_its_budget(gateway: Gateway) -> None:
     gateway.route("dear", "words=5", price=(NANO // 10, NANO // 10))  # 1.2 units a call
     agent = gateway.issue(budget_day=10)

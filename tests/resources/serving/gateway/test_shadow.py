@@ -15,6 +15,8 @@ from gongqi.resources.serving.plane import shadow
 from tests.house.conftest import wait_for
 from tests.resources.serving.gateway.conftest import Gateway, eventually
 
+pytestmark = pytest.mark.heavy
+
 
 class Mirrored:
     """A model that answers with five words, and its shadow, one with nine unless said otherwise."""

@@ -18,6 +18,8 @@ from gongqi.kernel.words import LANGUAGES
 from gongqi.resources.serving import following
 from tests.resources.serving.gateway.conftest import Gateway
 
+pytestmark = pytest.mark.heavy
+
 TAIL = "/api/v1/serving/tail"
 SECRET = "你好"  # said in every call of these tests
 

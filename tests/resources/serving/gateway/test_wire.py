@@ -238,6 +238,7 @@ def test_a_header_without_end_is_not_waited_for(place: Place, head: bytes) -> No
             line.sendall(b"x" * 16_384)
 
 
+@pytest.mark.heavy
 def test_a_body_that_nobody_reads_is_not_taken_from_the_line(place: Place) -> None:
     with place.connect(b"POST /leave HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n") as line:
         line.settimeout(1.0)
@@ -278,6 +279,7 @@ def test_an_answer_that_is_given_up_ends_its_connection(place: Place) -> None:
         assert everything(line) == b""
 
 
+@pytest.mark.heavy
 def test_who_does_not_take_an_answer_is_not_waited_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "SEND_SECONDS", 0.3)
     monkeypatch.setattr(wire, "TICK_SECONDS", 0.05)
