@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from gongqi.kernel.errors import Refused
@@ -112,18 +112,18 @@ def sources(ctx: Read, revision: str) -> list[Source]:
 
 def _walk(
     ctx: Read, start: str, near: InstrumentedAttribute[str], far: InstrumentedAttribute[str]
-) -> tuple[list[Lineage], bool]:
+) -> tuple[list[Row[tuple[str, str, str]]], bool]:
     """The edges reached generation by generation, and whether these are all."""
     seen, frontier, edges = {start}, [start], []
-    order = (Lineage.from_revision, Lineage.relation, Lineage.to_revision)
+    edge = (Lineage.from_revision, Lineage.relation, Lineage.to_revision)
     for _ in range(MAX_DEPTH):
-        beside = select(Lineage).where(near.in_(frontier)).order_by(*order).limit(MAX_EDGES + 1)
-        found = ctx.session.scalars(beside).all()
+        beside = select(*edge).where(near.in_(frontier)).order_by(*edge).limit(MAX_EDGES + 1)
+        found = ctx.session.execute(beside).all()
         if not found:
             return edges, True
         if len(found) > MAX_EDGES:
             return edges, False
-        frontier = [key for key in dict.fromkeys(getattr(edge, far.key) for edge in found) if key not in seen]
+        frontier = [key for key in dict.fromkeys(getattr(each, far.key) for each in found) if key not in seen]
         if len(seen) + len(frontier) > MAX_NODES:
             return edges, False
         edges += found
@@ -134,9 +134,9 @@ def _walk(
 def _nodes(ctx: Read, keys: list[str]) -> list[LineageNode]:
     seen = ctx.visible(Revision, to="hub:revision:read").where(Revision.id.in_(keys))
     revisions = {row.id: row for row in ctx.session.scalars(seen)}
+    shown = select(Asset.id, Asset.org, Asset.kind, Asset.title_zh, Asset.title_en)
     assets = {
-        row.id: row
-        for row in ctx.session.scalars(select(Asset).where(Asset.id.in_({r.asset for r in revisions.values()})))
+        row.id: row for row in ctx.session.execute(shown.where(Asset.id.in_({r.asset for r in revisions.values()})))
     }
     published = select(Release.revision, Release.id).where(Release.revision.in_(keys), Release.state == "published")
     releases = {row[0]: row[1] for row in ctx.session.execute(published.order_by(Release.published_at))}
