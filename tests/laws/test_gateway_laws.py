@@ -172,6 +172,8 @@ def test_no_server_is_where_clouds_keep_their_secrets_nor_at_home_unless_that_is
         assert not is_allowed(secret, private=True)
     for carried in ("64:ff9b::7f00:1", "64:ff9b:1::7f00:1", "::7f00:1"):
         assert not is_allowed(carried, private=False)
+    for at_home in ("64:ff9b:1::808:808", "fec0::1"):
+        assert is_allowed(at_home, private=True) and not is_allowed(at_home, private=False)
     assert is_allowed("::1", private=True) and not is_allowed("::1", private=False)
     assert is_allowed("127.0.0.1", private=True) and not is_allowed("127.0.0.1", private=False)
 

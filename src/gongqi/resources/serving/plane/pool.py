@@ -44,6 +44,7 @@ _METADATA = frozenset(
 _CARRIERS = tuple(
     map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96"))
 )  # of an IPv4 address at the end
+_AT_HOME = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "fec0::/10")))  # RFC 8215, RFC 3879; Pythons differ on them
 
 log = structlog.get_logger("gongqi.serving.pool")
 
@@ -60,6 +61,8 @@ def is_allowed(address: str, *, private: bool) -> bool:
     """Whether a server may be at this address. Never where clouds keep their secrets, nor what is no host at all."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
+        if not private and any(ip in each for each in _AT_HOME):
+            return False
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
         if inner is None and not ip.is_loopback and any(ip in each for each in _CARRIERS):
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
