@@ -44,7 +44,9 @@ _METADATA = frozenset(
 _CARRIERS = tuple(
     map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96"))
 )  # of an IPv4 address at the end
-_AT_HOME = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "fec0::/10")))  # RFC 8215, RFC 3879; Pythons differ on them
+_AT_HOME = tuple(
+    map(ipaddress.ip_network, ("64:ff9b:1::/48", "fec0::/10"))
+)  # RFC 8215, RFC 3879; Pythons differ on them
 
 log = structlog.get_logger("gongqi.serving.pool")
 
