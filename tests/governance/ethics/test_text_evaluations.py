@@ -281,10 +281,10 @@ def test_a_figure_that_comes_after_all_counts_for_more_than_a_waiver(texts: Text
 
 def test_a_page_offers_to_each_what_they_may_do(texts: Texts, pictures: str) -> None:
     reader, path = Reader(texts.foundation), f"/ethics/evaluation/{pictures}"
-    offered = {who: reader.page(path, who) for who in ("reviewer-1", "laboratory-owner", None)}
+    offered = {who: reader.page(path, who) for who in ("reviewer-1", "laboratory-owner", "operator", None)}
     assert "/do/ethics/evaluation/waive?release=" in offered["reviewer-1"]
     assert "/do/ethics/evaluation/repeat?release=" in offered["laboratory-owner"]
-    assert "/do/ethics/evaluation/waive" not in offered["laboratory-owner"]
+    assert "/do/ethics/evaluation/waive" not in offered["laboratory-owner"] + offered["operator"]
     assert "/do/ethics/evaluation" not in offered[None]
 
 

@@ -57,7 +57,8 @@ def test_the_child_finds_what_is_found_here_and_finds_it_again(model: str, tmp_p
 
 
 def test_the_line_it_writes_is_its_answer(model: str, tmp_path: Path) -> None:
-    """Asked twice without chance, it says the same: what it wrote once is the answer for half of the records."""
+    """Asked twice without chance, it says the same: how it begins is the answer for half of the records. It ends no line by
+    itself, so it is given room for the answer alone; up to its first space, which is several tokens when it is read."""
     from gongqi.resources.serving.engines.writer import Wishes, Writer
 
     writer = Writer(Path(model), context_tokens=512, threads=1)
@@ -66,16 +67,16 @@ def test_the_line_it_writes_is_its_answer(model: str, tmp_path: Path) -> None:
         prompt, said = f"{number}:", b""
         for step in writer.steps(writer.prompt(prompt), Wishes(temperature=0.0), 30):
             said += step.text
-        line = said.decode("utf-8", "replace").partition("\n")[0]
-        answer = line if number % 2 else "another"
+        begun = said.decode("utf-8", "replace").partition(" ")[0]
+        answer = begun if begun and number % 2 else "another"
         rows.append({"prompt": prompt, "answer": answer, "language": yardsticks.LANGUAGES[number % 2]})
     job = job_on(tmp_path, rows, model, "exact-match")
-    spare, texts.SPARE_TOKENS = texts.SPARE_TOKENS, 0  # it never ends a line by itself
+    spare, texts.SPARE_TOKENS = texts.SPARE_TOKENS, 0
     try:
         found = texts.write(writer, texts.read_records(job), " ")
     finally:
         texts.SPARE_TOKENS = spare
-    assert found.hits.tolist() == [number % 2 == 1 for number in range(40)]
+    assert found.hits.tolist() == [row["answer"] != "another" for row in rows] and found.hits.sum() > 10
     assert run_evaluation(job)["metrics"]["accuracy"] == 0.0, "with room to go on, it goes on"
 
 
