@@ -196,12 +196,18 @@ def asked(*choices: Sequence[str], label: int = 0, prompt: str = "Q:") -> Record
 
 def test_the_likeliest_choice_is_taken_and_the_likeliest_a_character_beside_it() -> None:
     writer = ScriptedWriter({"a": -1.0, "b": -0.6})
-    found = texts.choose(writer, asked(["a", "bb"], ["bb", "a"], ["b", "a", "aa", "bbb"]), " ")
+    found = texts.choose(writer, asked(["a", "bb"], ["bb", "a"], ["b", "a", "aa", "abb"]), " ")
     assert found.hits.tolist() == [True, False, True]
     assert found.figures["accuracy_norm"] == pytest.approx(2 / 3)  # bb is -0.6 a character, a is -1
     assert found.chance == pytest.approx((1 / 2 + 1 / 2 + 1 / 4) / 3)
     assert found.confidence is not None
     assert found.confidence[0] == pytest.approx(math.exp(-1.0) / (math.exp(-1.0) + math.exp(-1.2)))
+
+
+def test_a_model_to_which_all_choices_are_alike_is_not_right_by_their_order() -> None:
+    found = texts.choose(ScriptedWriter(), asked(["a", "b"], ["b", "a"]), " ")
+    assert not found.hits.any() and found.figures["accuracy_norm"] == 0.0
+    assert found.confidence is not None and found.confidence.tolist() == [0.5, 0.5]
 
 
 def test_white_space_at_the_end_of_a_prompt_belongs_to_the_choice() -> None:

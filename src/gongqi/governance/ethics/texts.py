@@ -9,7 +9,8 @@ Multiple choice goes by the likelihood of each choice after the prompt; nothing 
 to a sum of one, are the model's confidence, of which calibration and Brier score are those of "the likeliest is right"
 (Guo et al., ICML 2017). Exact match goes by the line that is written without chance, compared as Unicode's NFKC, without
 case, white space run together. Retrieval ranks the different answers of all records by their cosine with the prompt:
-`accuracy` is recall@1, and `ndcg_at_10` is what MTEB ranks models by; an answer as near as another is behind it.
+`accuracy` is recall@1, and `ndcg_at_10` is what MTEB ranks models by. What is as likely or as near as another is behind
+it.
 
 Figures above chance: what is right beyond what guessing gives, over all beyond it, (a - c) / (1 - c); Cohen, Educ. Psychol.
 Meas. 20 (1960) 37-46, with the chance of a guess among the choices.
@@ -113,8 +114,8 @@ def choose(writer: Any, records: Records, delimiter: str) -> Answered:
         found = np.array(writer.likelihoods(wholes[0][:size], [whole[size:] for whole in wholes]))
         if not np.isfinite(found).all():
             raise Unfit("ethics.model-not-finite", records=1)
-        hits.append(int(found.argmax()) == label)
-        norms.append(int((found / [len(choice) for choice in choices]).argmax()) == label)
+        hits.append(_is_first(found, label))
+        norms.append(_is_first(found / [len(choice) for choice in choices], label))
         shares = np.exp(found - found.max())
         sure.append(float(shares.max() / shares.sum()))
     chance = float(np.mean([1 / len(choices) for choices in records.choices]))
@@ -156,6 +157,11 @@ def find(encoder: Any, records: Records, delimiter: str) -> Answered:
 
 
 ASKED = {MULTIPLE_CHOICE: choose, EXACT_MATCH: write, RETRIEVAL: find}
+
+
+def _is_first(found: np.ndarray, label: int) -> bool:
+    """Whether this is the largest; to be as large as another is not enough, or who knows nothing is right by place."""
+    return bool((found >= found[label]).sum() == 1)
 
 
 def _shared(begun: Sequence[int], wholes: Sequence[Sequence[int]]) -> int:
