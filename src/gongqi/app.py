@@ -56,7 +56,7 @@ from gongqi.rooms import ROOMS
 
 GRACEFUL_SECONDS = 5
 BACKLOG = 2048
-SWITCH_SECONDS = 0.0005  # for which a thread beside the gateway's loop may keep the interpreter; calls wait meanwhile
+SWITCH_SECONDS = 0.0005  # for which a thread beside the loop may keep the interpreter; all requests wait meanwhile
 YOUNG_OBJECTS = 20_000  # between two collections; some hundred requests make as many
 DOORS = Path(__file__).parent / "doors"
 
@@ -258,6 +258,7 @@ def serve(kernel: Kernel, listener: socket.socket) -> None:
         h11_max_incomplete_event_size=64 * 1024,
     )
     settle_memory()
+    sys.setswitchinterval(SWITCH_SECONDS)
     Server(config, kernel).run(sockets=[listener])
 
 
