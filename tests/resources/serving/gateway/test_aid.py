@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import pytest
 
 from gongqi.resources.serving.metering import NANO
 from tests.resources.serving.gateway.conftest import UNIT, Gateway
@@ -32,7 +31,6 @@ def refusal(answer: Any) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"]
 
 
-@pytest.mark.heavy
 def test_a_fund_pays_its_share_and_the_record_says_so(gateway: Gateway) -> None:
     gateway.route("dear", "words=4", price=DEAR)
     before = gateway.balance()
@@ -51,7 +49,6 @@ def test_a_fund_pays_its_share_and_the_record_says_so(gateway: Gateway) -> None:
     assert shown["balance"] + shown["held"] == 1_000 - cost * 10 * 75 // 100 // NANO == 1_000 - 2
 
 
-@pytest.mark.heavy
 def test_who_pays_nothing_may_call_without_money_until_the_fund_is_empty(gateway: Gateway) -> None:
     """Many at once; when the fund does not reach, an organisation that has nothing is refused, and nobody is overdrawn."""
     poor = gateway.foundation.organisation("poor")
@@ -100,7 +97,6 @@ def test_aid_that_is_ended_aids_no_further_lease(gateway: Gateway) -> None:
     assert (again.status_code, again.json()["code"]) == (409, "billing.aid-ended")
 
 
-@pytest.mark.heavy
 def test_of_two_grants_the_one_that_pays_more_holds_and_only_where_it_was_given(gateway: Gateway) -> None:
     gateway.route("both", "words=4", price=DEAR)
     gateway.route("neither", "words=4", price=DEAR)

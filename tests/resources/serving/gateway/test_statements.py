@@ -19,7 +19,6 @@ def this_month() -> str:
     return f"{datetime.now(UTC):%Y-%m}"
 
 
-@pytest.mark.heavy
 def test_a_statement_shows_calls_and_money_in_every_form(gateway: Gateway) -> None:
     route = gateway.route("dear", "words=4", price=DEAR)
     for _ in range(3):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gongqi.resources.serving import settlement
 from gongqi.resources.serving.models import Usage
 from tests.resources.serving.gateway.conftest import INPUT_NANOS, OUTPUT_NANOS, UNIT, Gateway
@@ -23,7 +21,6 @@ def put_in(gateway: Gateway, tier: str) -> None:
     gateway.issue()
 
 
-@pytest.mark.heavy
 def test_a_call_is_charged_by_the_price_of_its_callers_tier_and_says_so(gateway: Gateway) -> None:
     route = gateway.route("tiered", "words=4", price=None)
     made = price(gateway, route, GOLD)
