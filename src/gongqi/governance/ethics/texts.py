@@ -301,6 +301,7 @@ def measured(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _import(job: TextJob) -> None:
     """All that is used, while a library of the system can still be loaded."""
+    os.environ["OMP_WAIT_POLICY"] = "passive"  # threads that wait for each other do not hold a processor while they do
     import sklearn.metrics  # noqa: F401
 
     if ENGINES[job.task] == LLAMA:
