@@ -143,10 +143,12 @@ def test_without_the_database_the_limit_holds_in_the_process(gateway: Gateway, m
 @pytest.mark.heavy
 def test_many_at_once_are_all_admitted_within_the_limit_and_no_more(gateway: Gateway) -> None:
     gateway.route("crowd", "words=1+late=0.02")
-    secret = gateway.issue(requests_per_minute=60)["secret"]
+    secret, began = gateway.issue(requests_per_minute=60)["secret"], time.monotonic()
     with ThreadPoolExecutor(12) as threads:
         statuses = list(threads.map(lambda _: gateway.call("crowd", key=secret).status_code, range(90)))
-    assert 58 <= statuses.count(200) <= 70 and set(statuses) == {200, 429}
+    regained = int(time.monotonic() - began)  # one a second
+    assert 58 <= statuses.count(200) <= 62 + regained and set(statuses) <= {200, 429}
+    assert 429 in statuses or regained > 20
 
 
 # ---- servers
