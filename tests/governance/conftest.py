@@ -5,6 +5,7 @@ The models and data are those of the worked example, made once; `Foundation` act
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from gongqi.books.evidence import service as evidence
 from gongqi.books.evidence.keys import SigningKeys
@@ -43,8 +45,17 @@ REVIEWERS = ("reviewer-1", "reviewer-2", "reviewer-3", "reviewer-4")
 
 @pytest.fixture(scope="session")
 def materials(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two revisions of the dataset, the held-out records, and a model trained on each revision."""
-    folder = tmp_path_factory.mktemp("materials")
+    """Two revisions of the dataset, the held-out records, and a model trained on each revision; the workers share them."""
+    ours = tmp_path_factory.getbasetemp()
+    folder = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "materials"
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            make_materials(folder.with_suffix(".making")).rename(folder)
+    return folder
+
+
+def make_materials(folder: Path) -> Path:
+    folder.mkdir()
     laboratory.make_dataset(folder / "data-1")
     laboratory.extend_dataset(folder / "data-2", folder / "data-1" / "data.csv", list(laboratory.outcomes()))
     laboratory.make_evaluation_set(folder / "held-out")

@@ -439,6 +439,7 @@ def tensor(**change: Any) -> bytes:
     return json.dumps({"inputs": [right | change]}).encode()
 
 
+@pytest.mark.heavy
 def test_a_budget_of_zero_allows_no_call_and_one_above_does(serving) -> None:
     place = serving
 
@@ -458,6 +459,7 @@ def test_a_budget_of_zero_allows_no_call_and_one_above_does(serving) -> None:
     place.refuses("serving.budget-exceeded", 402, lambda: infer(place, tensor()))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("content", "status", "code"),
     [
@@ -477,6 +479,7 @@ def test_a_call_that_is_not_as_the_model_takes_it_costs_nothing(serving, content
     place.refuses(code, status, lambda: infer(place, content()))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_call_of_a_hundred_megabytes_is_refused_long_before_it_has_come(serving, declared: bool) -> None:
     """Declared, it is refused before a byte of it; undeclared, as soon as it is more than is ever taken."""

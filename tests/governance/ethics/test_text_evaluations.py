@@ -17,6 +17,8 @@ from gongqi.resources.serving.engines.parts import DESCRIBED
 from tests.governance.ethics.test_pages import Reader
 from tests.sim import tiny_models, yardsticks
 
+pytestmark = pytest.mark.heavy
+
 GATE = "ethics.evaluation"
 CARD = b"""---
 license: Apache-2.0
