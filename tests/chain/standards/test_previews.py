@@ -101,6 +101,7 @@ def test_a_preview_is_given_as_the_bytes_are(market, commit) -> None:
 def test_what_cannot_be_shown_says_why(market, commit, monkeypatch) -> None:
     asset = market.asset("hospital", "odd", "dataset")
     revision = commit(asset, {"no.csv": b"a,a\n1,2\n", "notes.txt": b"x"})
+    market.work()
     monkeypatch.setattr(tables, "MEMORY_BYTES", 1 << 20)
     second = commit(asset, {"much.csv": BEFORE})
     market.work()
