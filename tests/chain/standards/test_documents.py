@@ -30,6 +30,8 @@ from gongqi.resources.hub.bundle import write_bundle
 from gongqi.resources.hub.models import ReleaseDocument
 from gongqi.resources.hub.verify import verify_bundle
 
+pytestmark = pytest.mark.heavy
+
 NAMES = {"mlbom.json", "spdx.json", "findings.json", "model.sig", "model-signing.pem", "documents.dsse.json"}
 
 

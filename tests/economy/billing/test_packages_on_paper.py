@@ -18,6 +18,8 @@ from tests.economy.billing.conftest import CHINESE, FRENCH, Office, month, refus
 from tests.economy.billing.rules import amounts, broken_rules
 from tests.sim.desk import UNIT, Desk
 
+pytestmark = pytest.mark.heavy
+
 
 def bought(office: Office, price: int, credit: int = 0, *, days: int = 30, **more: Any) -> tuple[str, str]:
     """An organisation with an address and 1,000 fen that buys this package, and its subscription."""

@@ -15,6 +15,8 @@ from gongqi.members import rules
 from gongqi.resources.serving import service as serving
 from gongqi.resources.serving.events import CallSettled
 
+pytestmark = pytest.mark.heavy
+
 WEIGHTS = {"service": 2000, "model": 3500, "datasets": 2500, "compute": 1000, "foundation": 1000}
 
 
@@ -81,7 +83,6 @@ def test_a_split_that_waits_has_no_receipt(market, served):
         market.ask(market.operator, "credits:split:receipt", split=paid(market).id)
 
 
-@pytest.mark.heavy
 def test_small_fees_come_to_the_policy_itself(market):
     """One row at a price of one, twenty times: rounded one by one, the largest share would have taken them all."""
     publish(market)
@@ -132,7 +133,6 @@ def test_other_claims_begin_another_tally_and_the_same_go_on(market, served):
     assert paid(market).fees == 300
 
 
-@pytest.mark.heavy
 def test_fees_divided_at_once_are_divided_one_after_the_other(market, served):
     publish(market)
     calls = [market.infer()["parameters"]["call"] for _ in range(24)]

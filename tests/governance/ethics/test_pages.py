@@ -15,6 +15,8 @@ from gongqi.members.models import Party
 from gongqi.members.sessions import begin_session
 from gongqi.resources.hub import service as hub
 
+pytestmark = pytest.mark.heavy
+
 BOARD = ("reviewer-1", "reviewer-2", "reviewer-3", "reviewer-4")
 # A text key that nobody wrote, or a blank that nobody filled, shows as itself; error codes are shown as code.
 RAW = re.compile(r"(?<!<code)>[^<]*\b(?:ethics|compliance|field|web)\.[a-z][\w.-]+[^<]*<|\{[a-z_]+\}")

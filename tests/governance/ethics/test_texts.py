@@ -29,6 +29,8 @@ from gongqi.resources.serving.engines.parts import DESCRIBED, MODEL
 from tests.sim import tiny_models, yardsticks
 from tests.sim.yardsticks import ScriptedWriter
 
+pytestmark = pytest.mark.heavy
+
 BY_LANGUAGE = {"column": "language", "kind": "values"}
 
 

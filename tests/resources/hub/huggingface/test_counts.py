@@ -13,6 +13,8 @@ from gongqi.resources.hub import tally
 from gongqi.resources.hub.models import DownloadMark, Popularity
 from tests.resources.hub.huggingface.bringing import rows
 
+pytestmark = pytest.mark.heavy
+
 FILES = {"a.txt": b"one\n", "b.txt": b"two\n"}
 
 
@@ -70,7 +72,6 @@ def test_every_door_counts_the_same_client_once(hub: Any, filled: str) -> None:
     assert "1 in the last 30 days, 1 in all" in page
 
 
-@pytest.mark.heavy
 def test_what_is_downloaded_most_comes_first_and_pages_hold(hub: Any, api: HfApi, monkeypatch: Any) -> None:
     names = [f"north/popular-{n}" for n in range(4)]
     for name in names:

@@ -19,6 +19,8 @@ from gongqi.resources.hub.known import Known
 from tests.resources.hub.huggingface.bringing import Bringer, bringer, fetched, limited, noise, refused, stock, written
 from tests.sim import xet as sim
 
+pytestmark = pytest.mark.heavy
+
 _seeds = itertools.count(1000)
 
 

@@ -20,6 +20,8 @@ from tests.resources.hub.huggingface.bringing import bringer, held_files
 from tests.resources.hub.huggingface.test_protocol import HEADER, batch, inside, line
 from tests.sim import xet as sim
 
+pytestmark = pytest.mark.heavy
+
 HAN = re.compile(r"[\u4e00-\u9fff]")
 CHUNKS = (b"first" * 1000, b"second!" * 1001)
 
@@ -152,7 +154,6 @@ def test_what_lies_about_its_chunks_is_refused(both: Both, hub: Any, api: Any) -
     both.refused("hub.xet-token-elsewhere", post("/v1/shards", unknown, **elsewhere))
 
 
-@pytest.mark.heavy
 def test_a_commit_of_a_million_files_is_refused_and_takes_no_memory(both: Both) -> None:
     named = line("lfsFile", path="NAME", algo="sha256", oid="0" * 64, size=1)
 

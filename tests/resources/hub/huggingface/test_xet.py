@@ -33,6 +33,8 @@ from tests.resources.hub.huggingface.bringing import (
 )
 from tests.sim import xet as sim
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def bring(hub: Any, repo: str) -> Bringer:

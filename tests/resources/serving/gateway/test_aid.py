@@ -6,9 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 
 from gongqi.resources.serving.metering import NANO
 from tests.resources.serving.gateway.conftest import UNIT, Gateway
+
+pytestmark = pytest.mark.heavy
 
 DEAR = (20_000_000, 50_000_000)  # a call of 7 + 4 tokens costs 0.34 fen, its bound some 26 fen
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.resources.serving.gateway.conftest import Gateway
 
+pytestmark = pytest.mark.heavy
+
 ASKED: Any = [{"role": "user", "content": "西安的天气？"}]
 TOOL: Any = {
     "name": "weather", "description": "Weather of a city.",

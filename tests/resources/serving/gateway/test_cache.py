@@ -14,6 +14,8 @@ from gongqi.resources.serving.plane.cache import Cache
 from tests.house.conftest import wait_for
 from tests.resources.serving.gateway.conftest import CHAT, Gateway, eventually
 
+pytestmark = pytest.mark.heavy
+
 ASKED = [{"role": "user", "content": "你好"}]
 HOUR = {"cache-control": "max-age=3600"}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -191,7 +193,6 @@ def test_a_call_under_a_name_and_a_response_that_goes_on_are_made(gateway: Gatew
         assert [status(each).split(";")[1] for each in (first, other, again)] == [" fwd=miss", " fwd=miss", " hit"]
 
 
-@pytest.mark.heavy
 def test_forgotten_at_once_and_also_what_is_on_its_way(gateway: Gateway, keys: dict[str, str]) -> None:
     ask(gateway, keys["asked"], headers=HOUR)
     late = gateway.scripted("words=2+late=1.5")
@@ -255,7 +256,6 @@ def test_a_model_that_is_defined_anew_is_asked_anew(gateway: Gateway, keys: dict
     assert "hit" in status(ask(gateway, keys["asked"], "changing", headers=HOUR))
 
 
-@pytest.mark.heavy
 def test_a_hit_counts_as_a_call_and_needs_no_money(gateway: Gateway) -> None:
     key = gateway.issue(cache="asked", requests_per_minute=3, budget_day=1)["secret"]
     ask(gateway, key, headers=HOUR)

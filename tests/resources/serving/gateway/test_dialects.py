@@ -6,6 +6,8 @@ import pytest
 
 from tests.resources.serving.gateway.conftest import CHAT, Gateway
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(autouse=True)
 def healthy(gateway: Gateway) -> None:

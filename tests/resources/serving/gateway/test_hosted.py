@@ -18,6 +18,8 @@ from tests.house.conftest import wait_for
 from tests.resources.serving.gateway.conftest import INPUT_NANOS, OUTPUT_NANOS, Gateway
 from tests.sim import tiny_models, yardsticks
 
+pytestmark = pytest.mark.heavy
+
 CARD = """---
 license: Apache-2.0
 title: {zh: 小模型, en: A small model}
@@ -133,7 +135,6 @@ def test_a_release_becomes_an_endpoint_by_one_verb_and_is_charged_to_the_token(
     assert record["cost_nanos"] == tokens * INPUT_NANOS and record["ending"] == "complete"
 
 
-@pytest.mark.heavy
 def test_what_an_engine_does_is_told_to_prometheus_and_shown_to_operators_alone(
     gateway: Gateway, endpoint: str, client: openai.OpenAI
 ) -> None:

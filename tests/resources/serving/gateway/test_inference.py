@@ -19,6 +19,8 @@ from gongqi.resources.serving.control import CREDENTIALS
 from tests.resources.serving.conftest import load_market
 from tests.resources.serving.gateway.conftest import Gateway
 
+pytestmark = pytest.mark.heavy
+
 ROW_NANOS, ANSWER_NANOS = 1000, 50
 SPEAKS = "open-inference"
 
@@ -198,7 +200,6 @@ def test_servers_that_remember_no_prompts_are_given_no_salt(gateway: Gateway) ->
         gateway.operator.verb("serving:endpoint:add", **given)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("script", "status", "code"),
     [
